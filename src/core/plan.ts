@@ -1,0 +1,116 @@
+import { z } from 'zod';
+
+/**
+ * The whole output of a planning decision, as one plain JSON document with its proof.
+ *
+ * Money is that of the target: `usdPerHour`, objective, bound, utilization and shares are of `targetReplicas`;
+ * `publishedUsdPerHour` is of `replicas`. Contract: gpumix/v1.
+ */
+
+/** From best to worst; a plan's status is the worst of its models'. */
+export const planStatuses = ['optimal', 'feasible', 'infeasible', 'held'] as const;
+export type PlanStatus = (typeof planStatuses)[number];
+
+export const unservedReasons = ['slo', 'max_replicas', 'quota', 'capacity', 'budget'] as const;
+export type UnservedReason = (typeof unservedReasons)[number];
+
+const money = z.number();
+
+export const plannedDeploymentSchema = z.object({
+  id: z.string(),
+  model: z.string(),
+  gpuType: z.string(),
+  replicas: z.int().nullable().describe('to publish now; null = not known'),
+  targetReplicas: z.int().nullable().describe('where the plan is heading; null = not known'),
+  utilization: z.number().describe('work / targetReplicas, in replicas of full load'),
+  usdPerHour: money,
+  reason: z.string().describe('one sentence'),
+});
+
+export const bucketSharesSchema = z.object({
+  model: z.string(),
+  inputTokens: z.number(),
+  outputTokens: z.number(),
+  rps: z.number(),
+  bestEffort: z.boolean().describe('no deployment meets the SLO for it; placed by the nearest servable cell'),
+  extrapolated: z.boolean().describe('its work lies beyond a grid'),
+  to: z.array(z.object({ deployment: z.string(), share: z.number() })),
+  unservedShare: z.number(),
+});
+
+export const unservedDemandSchema = z.object({
+  model: z.string(),
+  inputTokens: z.number(),
+  outputTokens: z.number(),
+  rps: z.number(),
+  reason: z.enum(unservedReasons),
+});
+
+export const planNoticeSchema = z.object({
+  code: z.string(),
+  message: z.string(),
+  model: z.string().optional(),
+  deployment: z.string().optional(),
+});
+
+export const mergingSchema = z.object({
+  rawBuckets: z.int(),
+  mergedBuckets: z.int(),
+  relativeErrorBound: z
+    .number()
+    .describe('merging alone can make the plan at most this much dearer (before whole replicas)'),
+});
+
+export const plannedModelSchema = z.object({
+  name: z.string(),
+  status: z.enum(planStatuses),
+  heldReason: z.string().nullable(),
+  planAt: z.string().nullable().describe('when the numbers of this model were computed'),
+  usdPerHour: money,
+  boundUsdPerHour: money,
+  gap: z.number(),
+  merging: mergingSchema.optional().describe('present where raw buckets were merged with an error'),
+});
+
+export const planSchema = z.object({
+  apiVersion: z.literal('gpumix/v1'),
+  kind: z.literal('Plan'),
+  at: z.string().optional(),
+  status: z.enum(planStatuses),
+  routing: z.enum(['free', 'proportional']),
+  usdPerHour: money,
+  publishedUsdPerHour: money,
+  objectiveUsdPerHour: money.describe('usdPerHour + switching, at the unserved demand of this plan'),
+  boundUsdPerHour: money.describe('no plan with the same unserved demand is cheaper than this'),
+  gap: z.number().describe('(objective − bound) / objective'),
+  penaltyUsdPerHour: money,
+  switchingUsdPerHour: money,
+  deployments: z.array(plannedDeploymentSchema),
+  shares: z.array(bucketSharesSchema),
+  unserved: z.array(unservedDemandSchema),
+  shortfalls: z.array(planNoticeSchema),
+  warnings: z.array(planNoticeSchema),
+  models: z.array(plannedModelSchema),
+  solver: z.object({ name: z.string(), nodes: z.int(), milliseconds: z.number() }),
+});
+
+type DeepReadonly<T> = T extends (infer Item)[]
+  ? readonly DeepReadonly<Item>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
+    : T;
+
+export type Plan = DeepReadonly<z.output<typeof planSchema>>;
+export type PlannedDeployment = DeepReadonly<z.output<typeof plannedDeploymentSchema>>;
+export type BucketShares = DeepReadonly<z.output<typeof bucketSharesSchema>>;
+export type UnservedDemand = DeepReadonly<z.output<typeof unservedDemandSchema>>;
+export type PlanNotice = DeepReadonly<z.output<typeof planNoticeSchema>>;
+export type PlannedModel = DeepReadonly<z.output<typeof plannedModelSchema>>;
+
+/** The worst of some statuses; `optimal` for none. */
+export function worstStatus(statuses: readonly PlanStatus[]): PlanStatus {
+  return statuses.reduce<PlanStatus>(
+    (worst, status) => (planStatuses.indexOf(status) > planStatuses.indexOf(worst) ? status : worst),
+    'optimal',
+  );
+}

@@ -1,0 +1,139 @@
+import type { InputError } from './input-error.js';
+import type { GpuProfile } from './profile.js';
+
+/**
+ * The outside world as the controller sees it. Implementations live in `adapters/`, are chosen in `service/compose`,
+ * and pass the contract tests of their port.
+ */
+
+/** Time, so that tests travel in it. */
+export interface Clock {
+  /** Unix milliseconds. */
+  now(): number;
+}
+
+/** Thrown by a port when its outside world cannot be reached or answers nonsense; the caller holds its last plan. */
+export class Unavailable extends Error {
+  /** Short machine-readable cause: `redis_unreachable`, `kubernetes_unreachable`, … */
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = 'Unavailable';
+    this.code = code;
+  }
+}
+
+/** Names one interval record of request traces: events of [endSeconds − interval, endSeconds). */
+export type TraceKey = { readonly model: string; readonly endSeconds: number };
+
+/** What one key of the store held. `absent` is an answer; `failed` means that this one key could not be read. */
+export type Reading =
+  | { readonly kind: 'present'; readonly text: string }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'failed'; readonly message: string };
+
+/** Which server answered, and since when it has run: an emptied or replaced store is a different one. */
+export type StoreIdentity = { readonly runId: string; readonly startedAtMs: number };
+
+/** Names one profile record. `deployment` is the deployment's name without namespace. */
+export type ProfileKey = { readonly model: string; readonly deployment: string };
+
+/**
+ * The store that the gateway, the profiles and gpumix share: Redis, or memory in the quickstart and tests.
+ *
+ * Every method rejects with `Unavailable` when the store cannot be reached (never an empty answer instead), and
+ * answers in the order of its arguments. A single bad key is a `failed` reading, not a rejection.
+ */
+export interface SharedStore {
+  identity(): Promise<StoreIdentity>;
+  /** Exactly the named interval records; never a scan. Values over 1 MiB are `failed`. */
+  readTraces(keys: readonly TraceKey[]): Promise<readonly Reading[]>;
+  /** Writes interval records as the gateway does, each with a time to live of 10 minutes. */
+  writeTraces(records: readonly (TraceKey & { readonly text: string })[]): Promise<void>;
+  /** Exactly the named profiles; never a scan. Values over 1 MiB are `failed`. */
+  readProfiles(keys: readonly ProfileKey[]): Promise<readonly Reading[]>;
+  writeProfile(key: ProfileKey, text: string): Promise<void>;
+  /** A small named document of gpumix's own (overrides, models seen), or null. Survives a restart of gpumix. */
+  readState(name: string): Promise<string | null>;
+  writeState(name: string, text: string): Promise<void>;
+  /** Appends to a named list (decision history) and keeps its newest `keep` entries. */
+  appendToList(name: string, entries: readonly string[], keep: number): Promise<void>;
+  /** Newest last, at most `count` of the newest. */
+  readList(name: string, count: number): Promise<readonly string[]>;
+  close(): Promise<void>;
+}
+
+/** One reading of a profile source. */
+export type ProfileReading =
+  | { readonly kind: 'present'; readonly profile: GpuProfile }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'bad'; readonly error: InputError };
+
+/** Where profiles come from: the shared store, or a directory of files. */
+export interface ProfileSource {
+  /** In the order of the keys. Rejects with `Unavailable` when the source as a whole cannot be read. */
+  read(keys: readonly (ProfileKey & { readonly id: string })[]): Promise<readonly ProfileReading[]>;
+}
+
+/** Why something about a deployment is not as its owner meant it; shown in plans as a warning. */
+export type DeploymentNotice = { readonly code: string; readonly message: string };
+
+/** A deployment as its cluster (or the config file) describes it at one moment. */
+export type ObservedDeployment = {
+  /** namespace/name */
+  readonly id: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly model: string;
+  /** Canonical GPU type; null where nothing names one. */
+  readonly gpuType: string | null;
+  readonly gpusPerReplica: number;
+  /** From the annotation or the config; null = take the profile's, then the catalogue's. */
+  readonly usdPerReplicaHour: number | null;
+  readonly minReplicas: number;
+  /** Null where the deployment carries no idle floor at all (which differs from an explicit 0). */
+  readonly idleMinReplicas: number | null;
+  readonly maxReplicas: number;
+  /** `spec.replicas`; null = not known. */
+  readonly currentReplicas: number | null;
+  readonly readyReplicas: number | null;
+  readonly pendingReplicas: number | null;
+  readonly startupSeconds: number | null;
+  readonly maxTokens: number | null;
+  /** Published replicas stay the current ones while true. */
+  readonly paused: boolean;
+  readonly notices: readonly DeploymentNotice[];
+};
+
+/** Where deployments come from: a Kubernetes watch, or the config file. */
+export interface DeploymentSource {
+  /** Starts watching; resolves without waiting for the first sync. */
+  start(): Promise<void>;
+  /**
+   * The last complete view. `synced` is false until the first full list; `staleSince` is set (Unix ms) while the
+   * outside world cannot be reached, and the view then is the last known one, never an empty one.
+   */
+  snapshot(): DeploymentSnapshot;
+  /** Called after every change of the view. */
+  onChange(listener: () => void): void;
+  stop(): Promise<void>;
+}
+
+export type DeploymentSnapshot = {
+  readonly synced: boolean;
+  readonly staleSince: number | null;
+  /** Why it is stale, for people. */
+  readonly problem: string | null;
+  readonly deployments: readonly ObservedDeployment[];
+};
+
+/** GPU facts that the catalogue knows; `core` holds the shape, `profiles/gpus.json` the facts. */
+export type GpuCatalogueEntry = {
+  /** Canonical name, e.g. `A100-80GB`. */
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly memoryGib: number;
+  /** On-demand list price; null = not known. */
+  readonly usdPerGpuHour: number | null;
+};

@@ -1,0 +1,113 @@
+import { z } from 'zod';
+import { InputError, quoteInput } from './input-error.js';
+import { check, parseJson } from './parse.js';
+
+/**
+ * A GPU profile: the requests/s that one replica serves within the SLO, per cell of (output tokens, input tokens).
+ *
+ * `tputs[row][column]`: rows are output tokens (`indexes[0]`), columns input tokens (`indexes[1]`), both ascending
+ * and in raw token counts. 0 = cannot meet the SLO there; null = not profiled. Source: AIBrix's profile format.
+ */
+export const profileGridSchema = z
+  .strictObject({
+    indexes: z.tuple([z.array(z.number().min(0)).min(1), z.array(z.number().min(0)).min(1)]),
+    tputs: z.array(z.array(z.number().min(0).nullable())).min(1),
+  })
+  .superRefine(checkGrid);
+
+type Grid = {
+  readonly indexes: readonly (readonly number[])[];
+  readonly tputs: readonly (readonly (number | null)[])[];
+};
+
+/** Throughput grid of a PlanningProblem's deployment. */
+export type ProfileGrid = Grid;
+
+function checkGrid(
+  grid: { indexes: [number[], number[]]; tputs: (number | null)[][] },
+  context: z.RefinementCtx,
+): void {
+  const [outputs, inputs] = grid.indexes;
+  for (const [axis, values] of [outputs, inputs].entries()) {
+    const at = values.findIndex((value, i) => i > 0 && value <= values[i - 1]!);
+    if (at > 0) {
+      context.addIssue({
+        code: 'custom',
+        path: ['indexes', axis, at],
+        message: `more than the ${values[at - 1]} before it (token counts ascend)`,
+      });
+    }
+  }
+  if (grid.tputs.length !== outputs.length) {
+    context.addIssue({
+      code: 'custom',
+      path: ['tputs'],
+      message: `${outputs.length} rows, one for each output token count in indexes[0]`,
+    });
+  }
+  grid.tputs.forEach((row, r) => {
+    if (row.length !== inputs.length) {
+      context.addIssue({
+        code: 'custom',
+        path: ['tputs', r],
+        message: `${inputs.length} columns, one for each input token count in indexes[1]`,
+      });
+    }
+  });
+  if (grid.tputs.every((row) => row.every((cell) => cell === null))) {
+    context.addIssue({ code: 'custom', path: ['tputs'], message: 'at least one cell that is not null' });
+  }
+}
+
+/** A profile document as benchmark tools write it and the gateway reads it. */
+export type GpuProfile = {
+  /** The deployment that it was made for, without namespace. */
+  readonly gpu: string;
+  /** USD per replica-hour; null where the profile states none. */
+  readonly cost: number | null;
+  readonly grid: ProfileGrid;
+  /** Unix seconds; null where the profile states none. */
+  readonly created: number | null;
+  /** The SLO that the throughputs meet; empty where the profile states none. */
+  readonly slos: Readonly<Record<string, number>>;
+};
+
+const matrix = z.array(z.array(z.number().min(0).nullable()));
+
+/** Unknown keys are ignored here, as both of AIBrix's readers do, so that profiles may carry more. */
+const profileSchema = z.looseObject({
+  gpu: z.string().default(''),
+  cost: z.number().min(0).nullish(),
+  tputs: matrix,
+  indexes: z.array(z.array(z.number().min(0))),
+  created: z.number().nullish(),
+  slos: z.record(z.string(), z.unknown()).nullish(),
+});
+
+/** Longest profile text that is parsed, in characters: the largest real ones have about 10 kB. */
+export const largestProfileText = 1_048_576;
+
+/**
+ * Parses the JSON text of a profile.
+ *
+ * @param source names the profile in errors, e.g. `profile of llama2-7b on default/llama2-7b-a100`
+ * @throws InputError that names field, row and column
+ */
+export function parseProfile(text: string, source: string): GpuProfile {
+  if (text.length > largestProfileText) {
+    throw new InputError(source, [
+      { place: '', found: `${text.length} characters`, expected: `at most ${largestProfileText} characters` },
+    ]);
+  }
+  const document = check(profileSchema, parseJson(text, source), source);
+  const grid = check(profileGridSchema, { indexes: document.indexes, tputs: document.tputs }, source);
+  const slos: Record<string, number> = {};
+  for (const [key, value] of Object.entries(document.slos ?? {})) {
+    if (value === null || value === undefined) continue;
+    if (typeof value !== 'number') {
+      throw new InputError(source, [{ place: `slos.${key}`, found: quoteInput(value), expected: 'a number' }]);
+    }
+    slos[key] = value;
+  }
+  return { gpu: document.gpu, cost: document.cost ?? null, grid, created: document.created ?? null, slos };
+}

@@ -1,0 +1,160 @@
+import type { Plan } from '../core/plan.js';
+import type { PlanningProblem } from '../core/planning-problem.js';
+
+/**
+ * What the HTTP routes, the metrics and the terminal table see of the controller, and what they may ask of it.
+ * Reads are synchronous and from memory: a slow Redis or API server never stalls an answer.
+ */
+
+/** The seven phases of a cycle, in order; each has a duration metric. */
+export const cyclePhases = ['sync', 'deployments', 'demand', 'forecast', 'problem', 'plan', 'publish'] as const;
+export type CyclePhase = (typeof cyclePhases)[number];
+
+/** Why the numbers of a model are those of an earlier plan. */
+export const heldReasons = [
+  'not_synced',
+  'redis_unreachable',
+  'kubernetes_unreachable',
+  'no_traces',
+  'requests_pending',
+  'no_lengths',
+  'no_profile',
+  'planning_failed',
+  'plan_rejected',
+] as const;
+export type HeldReason = (typeof heldReasons)[number];
+
+/** What is published for one deployment. */
+export type PublishedReplicas =
+  | {
+      readonly kind: 'known';
+      readonly model: string;
+      readonly gpuType: string;
+      readonly replicas: number;
+      readonly targetReplicas: number;
+      readonly status: Plan['status'];
+      readonly heldReason: string | null;
+      /** ISO 8601: when these numbers were computed. */
+      readonly at: string;
+    }
+  /** A deployment that gpumix follows, but has no number for yet: never reported as 0. */
+  | { readonly kind: 'not-known'; readonly model: string; readonly reason: string }
+  | { readonly kind: 'no-such-deployment' };
+
+/** State of one input, for readiness and `gpumix_input_age_seconds`. */
+export type InputState = {
+  /** redis | kubernetes | profiles | traces | config */
+  readonly input: string;
+  readonly ok: boolean;
+  /** Seconds since it was last read whole; null = never. */
+  readonly ageSeconds: number | null;
+  readonly problem: string | null;
+};
+
+/** Demand of a model as the last cycle saw it. */
+export type DemandView = {
+  /** Mean arrivals over the known intervals [requests/s]. */
+  readonly rps: number;
+  /** Planned-for arrivals [requests/s]. */
+  readonly forecastRps: number;
+  readonly knownIntervals: number;
+  readonly windowIntervals: number;
+  readonly idle: boolean;
+  readonly pendingRequests: number;
+  /** Mean lengths of completed requests; null = unknown. */
+  readonly meanInputTokens: number | null;
+  readonly meanOutputTokens: number | null;
+};
+
+export type ModelView = {
+  readonly name: string;
+  readonly status: Plan['status'];
+  readonly heldReason: string | null;
+  readonly planAt: string | null;
+  readonly demand: DemandView | null;
+  /** Cheapest plan that uses a single GPU type [USD/hour]; null = none serves it all, or not computed. */
+  readonly singleTypeUsdPerHour: number | null;
+  readonly singleTypeGpu: string | null;
+  readonly deployments: readonly DeploymentView[];
+};
+
+export type DeploymentView = {
+  readonly id: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly gpuType: string;
+  readonly currentReplicas: number | null;
+  readonly readyReplicas: number | null;
+  readonly pendingReplicas: number | null;
+  /** Null = not known. */
+  readonly replicas: number | null;
+  readonly targetReplicas: number | null;
+  readonly usdPerReplicaHour: number | null;
+  readonly override: { readonly replicas: number; readonly expiresAt: string | null } | null;
+  readonly paused: boolean;
+  readonly notices: readonly { readonly code: string; readonly message: string }[];
+};
+
+/** One decision that changed something, kept in a bounded history. */
+export type DecisionRecord = {
+  /** ISO 8601 */
+  readonly at: string;
+  readonly model: string;
+  readonly status: Plan['status'];
+  readonly heldReason: string | null;
+  readonly usdPerHour: number;
+  readonly rps: number;
+  readonly changes: readonly {
+    readonly deployment: string;
+    readonly from: number | null;
+    readonly to: number | null;
+    readonly reason: string;
+  }[];
+};
+
+/** One finished cycle. */
+export type CycleReport = {
+  /** Unix milliseconds on the controller's clock. */
+  readonly at: number;
+  readonly phaseSeconds: Readonly<Record<CyclePhase, number>>;
+  readonly plan: Plan | null;
+  readonly errors: readonly { readonly input: string; readonly code: string }[];
+};
+
+export interface ControllerView {
+  readonly mode: 'live' | 'shadow';
+  plan(): Plan | null;
+  problem(): PlanningProblem | null;
+  models(): readonly ModelView[];
+  replicasOf(namespace: string, name: string): PublishedReplicas;
+  inputs(): readonly InputState[];
+  /** True once a first cycle has read every input. */
+  ready(): boolean;
+  history(query: {
+    readonly model?: string;
+    readonly sinceMs?: number;
+    readonly limit: number;
+  }): readonly DecisionRecord[];
+  onCycle(listener: (report: CycleReport) => void): void;
+}
+
+/** What users may ask of the controller. Outcomes are values; a rejection is a bug. */
+export interface ControllerCommands {
+  /** POST /monitor: follow a deployment (again). */
+  follow(namespace: string, name: string): 'started' | 'already-started' | 'no-such-deployment';
+  /** DELETE /monitor: leave a deployment out of every plan until it is followed again. */
+  unfollow(namespace: string, name: string): Promise<'stopped' | 'not-followed'>;
+  /** GET /update_profile: read the profiles of a model now. */
+  refreshProfiles(model: string): Promise<'updated' | 'no-such-model' | 'failed'>;
+  /** PUT /scale: fixes whole replicas, for `ttlSeconds` or until cleared. */
+  fixReplicas(
+    namespace: string,
+    name: string,
+    replicas: number,
+    ttlSeconds: number | null,
+  ): Promise<'fixed' | 'no-such-deployment'>;
+  /** PUT /scale with −1: clears the fixed replicas of every deployment of that deployment's model. */
+  clearFixed(namespace: string, name: string): Promise<'cleared' | 'no-such-deployment'>;
+  /** POST /api/v1/plan: plans another problem, bounded in time, without publishing it. */
+  whatIf(problem: PlanningProblem): Promise<Plan>;
+}
