@@ -1,0 +1,22 @@
+// `npm start`: installs and builds what is missing, then serves the embedded quickstart: no Redis, no cluster.
+// Arguments after `--` go to `gpumix serve`: `npm start -- --port 9090`.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { checkNode, installMissing, isBuildStale, root } from './toolchain.mjs';
+
+checkNode();
+installMissing();
+if (isBuildStale()) {
+  console.error('gpumix: building …');
+  const built = spawnSync(process.execPath, [join(root, 'scripts', 'build.mjs')], { stdio: 'inherit' });
+  if (built.status !== 0) {
+    console.error('gpumix: the build failed (see above); nothing was started.');
+    process.exit(1);
+  }
+}
+
+// In this very process, so that the terminal, every signal and the exit code are those of the service.
+const main = join(root, 'dist', 'cli', 'main.js');
+process.argv = [process.execPath, main, 'serve', '--quickstart', ...process.argv.slice(2)];
+import(pathToFileURL(main).href);
