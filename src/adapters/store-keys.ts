@@ -1,0 +1,39 @@
+import type { ProfileKey, TraceKey } from '../core/ports.js';
+
+/**
+ * The names under which the shared store holds things. Traces and profiles are AIBrix's names, which its gateway
+ * and its benchmark tools use too; everything under `gpumix:` is our own. A model's name goes in verbatim (it may
+ * hold `/`, `:`, `*`, a newline): keys are only ever used whole, never as a pattern.
+ */
+
+/** Events of [endSeconds − interval, endSeconds) of one model. */
+export function traceKeyName(key: TraceKey): string {
+  return `aibrix:${key.model}_request_trace_${key.endSeconds}`;
+}
+
+/** The profile of one deployment (its name without namespace) for one model. */
+export function profileKeyName(key: ProfileKey): string {
+  return `aibrix:profile_${key.model}_${key.deployment}`;
+}
+
+export function stateKeyName(name: string): string {
+  return `gpumix:state:${name}`;
+}
+
+export function listKeyName(name: string): string {
+  return `gpumix:list:${name}`;
+}
+
+/** How long an interval record lives [s]: as long as the gateway lets it, so that late readers still find it. */
+export const traceTtlSeconds = 600;
+
+/** Longest trace or profile that is read [bytes]: real ones have 10 kB, and a mistaken value must not become memory. */
+export const largestValueBytes = 1_048_576;
+
+/** Longest state document [bytes]: room for the overrides of many thousand deployments. */
+export const largestStateBytes = 8 * 1_048_576;
+
+/** The sentence for a value that is too long to read. */
+export function tooLong(limitBytes: number): string {
+  return `found a value of more than ${limitBytes} bytes, expected at most ${limitBytes}`;
+}
