@@ -1,0 +1,279 @@
+import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import { describeRedis, redisSettingsFromEnv } from '../adapters/redis-settings.js';
+import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
+import { check, formatPath } from '../core/parse.js';
+import { type Config, configKeys, configSchema, laterKey, laterValue, nearestVariable } from './config.js';
+
+/**
+ * YAML file, then environment, then flags, to one checked configuration. Every value remembers where it came from,
+ * so that an error can name the line, the variable or the flag to mend.
+ */
+
+/** One flag of the command line that sets a key, e.g. `{ flag: '--port', key: 'server.port', value: '8081' }`. */
+export type ConfigFlag = { readonly flag: string; readonly key: string; readonly value: string };
+
+export type ConfigLayers = {
+  /** The YAML file; null = none: the defaults of a service with Redis and Kubernetes. */
+  readonly file: { readonly name: string; readonly text: string } | null;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly flags?: readonly ConfigFlag[];
+};
+
+export type LoadedConfig = {
+  readonly config: Config;
+  /** Sentences for the log: variables that look like ours and mean nothing. */
+  readonly warnings: readonly string[];
+};
+
+/** Largest configuration file [characters]: 3,000 listed deployments take about 0.6 million. */
+const largestFile = 16 * 1_048_576;
+
+/** Longest chain of nested lists and maps; the deepest key of ours has five. */
+const deepestNesting = 64;
+
+type Places = Map<string, string>;
+type Tree = Record<string, unknown>;
+
+/**
+ * @throws InputError and nothing else: source, line or variable, key, what was found, what was expected, and the
+ *   nearest known key.
+ */
+export function loadConfig(layers: ConfigLayers): LoadedConfig {
+  const places: Places = new Map();
+  const warnings: string[] = [];
+  const source = layers.file?.name ?? 'configuration';
+  const tree: Tree =
+    layers.file === null ? serviceDefaults(layers.environment) : readYaml(layers.file.name, layers.file.text, places);
+  applyEnvironment(tree, layers.environment, places, warnings);
+  for (const { flag, key, value } of layers.flags ?? []) setKey(tree, key, value, `flag ${flag}`, places);
+  if (layers.environment.KUBERNETES_SERVICE_HOST && !hasKey(tree, ['server', 'host'])) {
+    setKey(tree, 'server.host', '0.0.0.0', 'default inside a cluster', places);
+  }
+  try {
+    return { config: check(configSchema, tree, source), warnings };
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw located(error, { source, places, hasFile: layers.file !== null });
+  }
+}
+
+/** Without a file: a drop-in for AIBrix's optimizer, which looks for Redis on localhost unless told otherwise. */
+function serviceDefaults(environment: ConfigLayers['environment']): Tree {
+  const settings = redisSettingsFromEnv({ REDIS_PORT: environment.REDIS_PORT, REDIS_HOST: 'localhost' });
+  return { redis: settings === null ? null : { url: describeRedis(settings) } };
+}
+
+function readYaml(name: string, text: string, places: Places): Tree {
+  const refuse = (place: string, found: string, expected: string) => new InputError(name, [{ place, found, expected }]);
+  if (text.length > largestFile) throw refuse('', `${text.length} characters`, `at most ${largestFile} characters`);
+  let value: unknown;
+  try {
+    const lines = new LineCounter();
+    const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
+    const faults = [...document.errors, ...document.warnings];
+    if (faults.length > 0) {
+      throw new InputError(
+        name,
+        faults.slice(0, 20).map((fault) => {
+          const { line, col } = lines.linePos(fault.pos[0]);
+          const character = text[fault.pos[0]];
+          return {
+            place: `line ${line}, column ${col}`,
+            found: character === undefined ? 'the end of the text' : quoteInput(character),
+            expected: `valid YAML (${fault.message.replace(/\s+/g, ' ')})`,
+          };
+        }),
+      );
+    }
+    recordLines({ node: document.contents, path: [], lines, places, name });
+    value = document.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    // The parser recurses and expands aliases: a text built to break it ends here, not in a stack trace.
+    throw refuse('', quoteInput(error instanceof Error ? error.message : error), 'YAML that can be read');
+  }
+  if (value === null || value === undefined) return {};
+  if (typeof value !== 'object' || Array.isArray(value)) throw refuse('', quoteInput(value), 'a map of keys');
+  return value as Tree;
+}
+
+type Located = {
+  readonly node: Node | null;
+  readonly path: readonly (string | number)[];
+  readonly lines: LineCounter;
+  readonly places: Places;
+  readonly name: string;
+};
+
+function recordLines(at: Located): void {
+  const { node, path, lines, places, name } = at;
+  if (node === null || isAlias(node)) return;
+  if (path.length > deepestNesting) {
+    throw new InputError(name, [
+      {
+        place: formatPath(path.slice(0, 3)),
+        found: `more than ${deepestNesting} levels`,
+        expected: 'the keys of the configuration, which are at most 5 deep',
+      },
+    ]);
+  }
+  const record = (at: readonly (string | number)[], range: Node['range']) => {
+    if (range) places.set(formatPath(at), `line ${lines.linePos(range[0]).line}`);
+  };
+  if (isMap(node)) {
+    for (const pair of node.items) {
+      const key = isScalar(pair.key) ? String(pair.key.value) : String(pair.key);
+      const here = [...path, key];
+      record(here, (pair.key as Node | null)?.range);
+      recordLines({ ...at, node: pair.value as Node | null, path: here });
+    }
+  } else if (isSeq(node)) {
+    node.items.forEach((item, index) => {
+      const here = [...path, index];
+      record(here, (item as Node | null)?.range);
+      recordLines({ ...at, node: item as Node | null, path: here });
+    });
+  }
+}
+
+/** `GPUMIX_SERVICE_HOST`, `GPUMIX_PORT_8080_TCP_ADDR`, …: what Kubernetes sets next to a Service of that name. */
+const serviceLink = /_SERVICE_(HOST|PORT(_.+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/;
+
+function isServiceLink(variable: string, value: string): boolean {
+  if (/^(tcp|udp|sctp):\/\//.test(value)) return /_PORT(_\d+_(TCP|UDP|SCTP))?$/.test(variable);
+  return serviceLink.test(variable) && variable !== 'GPUMIX_PORT';
+}
+
+function applyEnvironment(
+  tree: Tree,
+  environment: ConfigLayers['environment'],
+  places: Places,
+  warnings: string[],
+): void {
+  const given = (variable: string): string | undefined => {
+    const value = environment[variable];
+    return value === undefined || value === '' || isServiceLink(variable, value) ? undefined : value;
+  };
+  applyRedisVariables(tree, environment, places);
+  const known = new Map(configKeys().flatMap((key) => (key.environment === null ? [] : [[key.environment, key.path]])));
+  for (const variable of Object.keys(environment).sort()) {
+    if (!variable.startsWith('GPUMIX_')) continue;
+    const value = given(variable);
+    if (value === undefined) continue;
+    const key = known.get(variable);
+    if (key !== undefined) {
+      setKey(tree, key, value, `environment variable ${variable}`, places);
+      continue;
+    }
+    const meant = nearestVariable(variable);
+    if (meant !== undefined) {
+      throw new InputError(`environment variable ${variable}`, [
+        { place: '', found: 'an unknown name', expected: 'a variable of docs/configuration.md', suggestion: meant },
+      ]);
+    }
+    warnings.push(`environment variable ${variable} means nothing to gpumix and was left alone`);
+  }
+}
+
+/** AIBrix's three variables. They name one server; user, database, cluster and TLS need `redis.url`. */
+function applyRedisVariables(tree: Tree, environment: ConfigLayers['environment'], places: Places): void {
+  const settings = redisSettingsFromEnv(environment);
+  if (settings !== null) {
+    setKey(tree, 'redis.url', describeRedis(settings), 'environment variable REDIS_HOST', places);
+  }
+  const password = environment.REDIS_PASSWORD;
+  if (password !== undefined && password !== '' && tree.redis !== undefined && tree.redis !== null) {
+    setKey(tree, 'redis.password', password, 'environment variable REDIS_PASSWORD', places);
+  }
+}
+
+function hasKey(tree: Tree, path: readonly string[]): boolean {
+  let value: unknown = tree;
+  for (const part of path) {
+    if (value === null || typeof value !== 'object' || !Object.hasOwn(value, part)) return false;
+    value = (value as Tree)[part];
+  }
+  return true;
+}
+
+/** Sets a key from text; text that is not of the key's type stays text, and the check says so. */
+function setKey(tree: Tree, key: string, text: string, from: string, places: Places): void {
+  const path = key.split('.');
+  let at = tree;
+  for (const part of path.slice(0, -1)) {
+    const next = Object.hasOwn(at, part) ? at[part] : undefined;
+    if (next === null || next === undefined) at[part] = {};
+    // A section that the file spells as a list or text stays as it is, for the check to name.
+    else if (typeof next !== 'object' || Array.isArray(next)) return;
+    at = at[part] as Tree;
+  }
+  const type = configKeys().find((known) => known.path === key)?.type ?? 'text';
+  at[path.at(-1)!] = scalar(text, type);
+  places.set(key, from);
+}
+
+function scalar(text: string, type: string): unknown {
+  if (text === 'null' && type.endsWith(' or null')) return null;
+  if (/^(whole )?number/.test(type)) {
+    const value = Number(text);
+    return text.trim() !== '' && Number.isFinite(value) ? value : text;
+  }
+  if (type.startsWith('boolean')) return text === 'true' ? true : text === 'false' ? false : text;
+  return text;
+}
+
+type Origin = { readonly source: string; readonly places: Places; readonly hasFile: boolean };
+
+/** The same issues, each with the line, variable or flag that its value came from. */
+function located(error: InputError, { source, places, hasFile }: Origin): InputError {
+  const issues = error.issues.map((issue): InputIssue & { readonly source: string } => {
+    const from = origin(issue.place, places);
+    const later =
+      issue.found === 'an unknown key' ? laterKey(issue.place) : laterValue(issue.place, unquoted(issue.found));
+    const found = /^redis\b/.test(issue.place) ? withoutSecret(issue.found) : issue.found;
+    const said: InputIssue = later === undefined ? { ...issue, found } : { place: issue.place, found, expected: later };
+    if (from === undefined) return { ...said, source };
+    if (from.startsWith('line ')) return { ...said, place: `${from}: ${issue.place}`, source };
+    return { ...said, source: from };
+  });
+  const sources = new Set(issues.map((issue) => issue.source));
+  if (sources.size === 1) {
+    return new InputError(
+      [...sources][0]!,
+      issues.map(({ source: _, ...issue }) => issue),
+    );
+  }
+  return new InputError(
+    'configuration',
+    issues.map(({ source: from, ...issue }) => ({
+      ...issue,
+      place: hasFile || from !== source ? `${from}: ${issue.place}` : issue.place,
+    })),
+  );
+}
+
+/** No message repeats a text that may hold a password. */
+function withoutSecret(found: string): string {
+  const shown = found === 'an unknown key' || found === 'nothing' || found === 'null' || !/["'[{]/.test(found);
+  return shown || (/^"\w+:\/\//.test(found) && !found.includes('@')) ? found : 'a value that is not shown';
+}
+
+function unquoted(found: string): unknown {
+  try {
+    return JSON.parse(found);
+  } catch {
+    return found;
+  }
+}
+
+/** Where the value at a path came from: its own place, else that of the nearest section around it. */
+function origin(place: string, places: Places): string | undefined {
+  let at = place;
+  while (at !== '') {
+    const found = places.get(at);
+    if (found !== undefined) return found;
+    const cut = Math.max(at.lastIndexOf('.'), at.lastIndexOf('['));
+    at = cut <= 0 ? '' : at.slice(0, cut);
+  }
+  return undefined;
+}

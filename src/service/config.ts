@@ -1,0 +1,464 @@
+import { z } from 'zod';
+import { parseRedisUrl } from '../adapters/redis-settings.js';
+import { InputError } from '../core/input-error.js';
+import { nearestName } from '../core/parse.js';
+
+/**
+ * The configuration of the service: every key is declared here once, next to its meaning and default. Validation,
+ * the environment variables, the suggestions for misspelt keys and docs/configuration.md all come from this schema.
+ */
+
+const whole = z.int();
+const replicas = z.int().min(0).max(1_000_000);
+const seconds = z.number().gt(0).max(86_400);
+const name = z.string().min(1).max(4096);
+/** Names that become parts of `namespace/name`: a slash would make two deployments indistinguishable. */
+const pathPart = z
+  .string()
+  .min(1)
+  .max(253)
+  .refine((text) => !text.includes('/'), { error: 'a name without /' });
+
+const pemFile = z.string().min(1).nullable().default(null);
+
+const serverSchema = z.strictObject({
+  host: z
+    .string()
+    .min(1)
+    .default('127.0.0.1')
+    .describe('Address to listen on. Inside a Kubernetes cluster the default is 0.0.0.0.'),
+  port: whole.min(0).max(65_535).default(8080).describe('Port to listen on; 0 takes a free one.'),
+});
+
+const redisSchema = z
+  .strictObject({
+    url: z
+      .string()
+      .superRefine(checkRedisUrl)
+      .describe(
+        'Server, TLS (`rediss://`), user, password and database in one URL; several hosts or `?cluster=true` are a cluster.',
+      ),
+    password: z.string().min(1).nullable().default(null).describe('Password; it wins over one in the URL.'),
+    caFile: pemFile.describe('With `rediss://`: PEM file of the authority to trust, instead of the system’s.'),
+    certFile: pemFile.describe('With `rediss://`: PEM file of the client certificate.'),
+    keyFile: pemFile.describe('With `rediss://`: PEM file of the client key.'),
+  })
+  .nullable()
+  .default(null)
+  .describe('The shared Redis. Absent: an embedded store inside the process.');
+
+const replaySchema = z
+  .strictObject({
+    file: z.string().min(1).describe('Request log `timestamp_ms,input_tokens,output_tokens`, plain or gzip.'),
+    model: name.nullable().default(null).describe('Model that the requests ask for; null = the only configured one.'),
+    clock: z
+      .number()
+      .gt(0)
+      .max(600)
+      .default(60)
+      .describe('Simulated seconds a second; the rate stays the true rate of the trace.'),
+    ttftSeconds: z.number().min(0).max(600).default(0.5).describe('Time to first token of a replayed request.'),
+    tpotSeconds: z.number().min(0).max(10).default(0.03).describe('Time per output token of a replayed request.'),
+  })
+  .nullable()
+  .default(null)
+  .describe('With `source: replay`: a request log played in a loop on a virtual clock.');
+
+const demandSchema = z.strictObject({
+  source: z
+    .enum(['redis', 'replay'])
+    .default('redis')
+    .describe("`redis`: the gateway's request traces. `replay`: a request log, in the process."),
+  windowSeconds: whole
+    .min(10)
+    .max(600)
+    .default(240)
+    .describe('How far back demand looks: a multiple of `intervalSeconds`. Traces live 600 s.'),
+  intervalSeconds: whole
+    .min(1)
+    .max(60)
+    .default(10)
+    .describe("Length of one trace interval, and time between two plans. AIBrix's gateway writes every 10 s."),
+  replay: replaySchema,
+});
+
+const profilesSchema = z.strictObject({
+  source: z
+    .enum(['redis', 'files'])
+    .default('redis')
+    .describe('`redis`: the keys that `gen-profile` writes. `files`: one JSON file per profile.'),
+  directory: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('With `source: files`: the folder, relative to the configuration file.'),
+});
+
+/** One deployment that the configuration itself describes. */
+export const configuredDeploymentSchema = z
+  .strictObject({
+    namespace: pathPart.default('default').describe('First half of its id `namespace/name`.'),
+    name: pathPart.describe('Second half of its id; the profile carries this name.'),
+    model: name.describe('Model name as requests ask for it.'),
+    gpuType: name.nullable().default(null).describe('GPU type or one of its aliases; null = its own name.'),
+    gpusPerReplica: z.number().min(0).max(100_000).default(1).describe('GPUs that one replica takes.'),
+    usdPerReplicaHour: z
+      .number()
+      .min(0)
+      .nullable()
+      .default(null)
+      .describe("Price of a replica; null = the profile's `cost`, else the catalogue's price."),
+    minReplicas: replicas.default(0).describe('Always at least this many.'),
+    idleMinReplicas: replicas
+      .nullable()
+      .default(null)
+      .describe('At least this many while the model is idle; null on all of a model = 1 on its cheapest.'),
+    maxReplicas: replicas.default(1000).describe('Never more than this many.'),
+    maxTokens: z.number().gt(0).nullable().default(null).describe('Context limit: input + output tokens.'),
+    startupSeconds: z.number().min(0).nullable().default(null).describe('From asked-for to ready.'),
+    paused: z.boolean().default(false).describe('Plan it, but publish its current replicas.'),
+  })
+  .refine((deployment) => deployment.minReplicas <= deployment.maxReplicas, {
+    path: ['minReplicas'],
+    error: 'at most maxReplicas',
+  });
+
+const deploymentsSchema = z.strictObject({
+  source: z
+    .enum(['kubernetes', 'config'])
+    .default('kubernetes')
+    .describe('`kubernetes`: Deployments with the label `model.aibrix.ai/name`. `config`: the list below.'),
+  namespaces: z
+    .array(pathPart)
+    .max(1000)
+    .default([])
+    .describe('With `source: kubernetes`: only these namespaces; empty = all.'),
+  list: z.array(configuredDeploymentSchema).max(100_000).default([]).describe('With `source: config`.'),
+});
+
+/** The SLO that a model's profiles should have been made for; a profile made for another one is a warning. */
+export const sloSchema = z.strictObject({
+  ttftSeconds: seconds.nullable().default(null).describe('Time to first token.'),
+  tpotSeconds: seconds.nullable().default(null).describe('Time per output token.'),
+  e2eSeconds: seconds.nullable().default(null).describe('End to end.'),
+  attainment: z.number().gt(0).max(1).default(0.99).describe('Share of requests that must meet it.'),
+});
+
+const modelSchema = z.strictObject({
+  slo: sloSchema
+    .nullable()
+    .default(null)
+    .describe('Objective that the profiles should have been made for; another one is a warning in every plan.'),
+  scaleToZero: z
+    .boolean()
+    .default(false)
+    .describe('Something else wakes this model: no replica is kept for it while it is idle.'),
+});
+
+const forecastSchema = z.strictObject({
+  method: z.enum(['window']).default('window').describe('`window`: the larger of the quantile and the mean.'),
+  quantile: z.number().gt(0).max(1).default(0.95).describe("Quantile of the window's request rates to plan for."),
+});
+
+const publishSchema = z.strictObject({
+  mode: z
+    .enum(['live', 'shadow'])
+    .default('live')
+    .describe('`shadow`: plan and show everything, but publish the current replicas.'),
+  aibrixUnit: whole
+    .min(4)
+    .max(1_000_000)
+    .default(100)
+    .describe('`targetValue` of the PodAutoscalers: n replicas are published as unit × n − unit / 2.'),
+  maxStepsDownPerMinute: whole
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('How far the published replicas of one deployment may fall within a minute; null = no limit.'),
+});
+
+const planningSchema = z.strictObject({
+  timeLimitMs: z
+    .number()
+    .gt(0)
+    .max(600_000)
+    .default(1000)
+    .describe('Time for the plan of one model; at the limit the best plan found is taken, with its proven bound.'),
+  maxBuckets: whole
+    .min(1)
+    .max(100_000)
+    .default(256)
+    .describe('Token buckets of a model are merged to at most this many.'),
+  relativeGap: z.number().min(0).max(1).default(0).describe('Stop within this distance of the proven bound.'),
+});
+
+const historySchema = z.strictObject({
+  decisions: whole.min(1).max(100_000).default(1000).describe('Past decisions that are remembered.'),
+});
+
+export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+
+const logSchema = z.strictObject({
+  level: z.enum(logLevels).default('info').describe('Least severe level that is logged.'),
+});
+
+const configObject = z.strictObject({
+  server: serverSchema.prefault({}),
+  redis: redisSchema,
+  demand: demandSchema.prefault({}),
+  profiles: profilesSchema.prefault({}),
+  deployments: deploymentsSchema.prefault({}),
+  models: z
+    .record(name, modelSchema)
+    .default({})
+    .describe('Settings of single models, by model name; a model without an entry has the defaults.'),
+  forecast: forecastSchema.prefault({}),
+  publish: publishSchema.prefault({}),
+  planning: planningSchema.prefault({}),
+  history: historySchema.prefault({}),
+  log: logSchema.prefault({}),
+});
+
+export const configSchema = configObject.superRefine(checkTogether);
+
+type DeepReadonly<T> = T extends (infer Item)[]
+  ? readonly DeepReadonly<Item>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
+    : T;
+
+/** The configuration with every default applied. */
+export type Config = DeepReadonly<z.output<typeof configSchema>>;
+export type ConfiguredDeployment = DeepReadonly<z.output<typeof configuredDeploymentSchema>>;
+export type ModelConfig = DeepReadonly<z.output<typeof modelSchema>>;
+export type SloConfig = DeepReadonly<z.output<typeof sloSchema>>;
+
+/** Settings of a model that the configuration does not name. */
+export const defaultModelConfig: ModelConfig = modelSchema.parse({});
+
+/** The settings of one model. A record lookup that never reaches into Object.prototype. */
+export function modelConfig(config: Config, model: string): ModelConfig {
+  return Object.hasOwn(config.models, model) ? config.models[model]! : defaultModelConfig;
+}
+
+/** The model that a replayed request log asks for: the configured one, else the only one there is. */
+export function replayedModel(config: Pick<Config, 'demand' | 'deployments'>): string | null {
+  const models = new Set(config.deployments.list.map((deployment) => deployment.model));
+  return config.demand.replay?.model ?? (models.size === 1 ? [...models][0]! : null);
+}
+
+function checkRedisUrl(url: string, context: z.RefinementCtx): void {
+  try {
+    parseRedisUrl(url, 'redis.url');
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    for (const issue of error.issues) {
+      context.addIssue({
+        code: 'custom',
+        message: `${issue.expected}${issue.place === '' ? '' : ` as ${issue.place}`}`,
+      });
+    }
+  }
+}
+
+/** Rules over several keys. Each message is what is expected at the key it names. */
+function checkTogether(config: z.output<typeof configObject>, context: z.RefinementCtx): void {
+  const expect = (path: (string | number)[], message: string) => context.addIssue({ code: 'custom', path, message });
+  const { demand, deployments, profiles, redis } = config;
+  if (demand.windowSeconds % demand.intervalSeconds !== 0) {
+    expect(['demand', 'windowSeconds'], `a multiple of demand.intervalSeconds (${demand.intervalSeconds})`);
+  }
+  if (demand.source === 'redis' && redis === null) {
+    expect(['redis'], 'redis: { url: … }, because demand.source is redis (or demand.source: replay)');
+  }
+  if (demand.source === 'replay') {
+    if (redis !== null) {
+      expect(
+        ['redis'],
+        'no redis with demand.source: replay, which runs on the embedded store (`gpumix replay` plays into Redis)',
+      );
+    }
+    if (demand.replay === null) expect(['demand', 'replay'], '{ file: … }, because demand.source is replay');
+    else if (replayedModel(config) === null) {
+      expect(
+        ['demand', 'replay', 'model'],
+        'the model that the requests ask for (there is not exactly one configured)',
+      );
+    }
+  }
+  if (redis?.url.startsWith('redis:')) {
+    for (const key of ['caFile', 'certFile', 'keyFile'] as const) {
+      if (redis[key] !== null) expect(['redis', key], 'null, because redis.url is not rediss://');
+    }
+  }
+  if (profiles.source === 'redis' && redis === null) {
+    expect(['profiles', 'source'], 'files (with profiles.directory), because no redis is configured');
+  }
+  if (profiles.source === 'files' && profiles.directory === null) {
+    expect(['profiles', 'directory'], 'a folder, because profiles.source is files');
+  }
+  if (deployments.source === 'config' && deployments.list.length === 0) {
+    expect(['deployments', 'list'], 'at least one deployment, because deployments.source is config');
+  }
+  if (deployments.source === 'kubernetes' && deployments.list.length > 0) {
+    expect(['deployments', 'source'], 'config, because deployments.list is given');
+  }
+  const seen = new Set<string>();
+  deployments.list.forEach((deployment, index) => {
+    const id = `${deployment.namespace}/${deployment.name}`;
+    if (seen.has(id)) expect(['deployments', 'list', index, 'name'], `a name that no other entry has (${id} is twice)`);
+    seen.add(id);
+  });
+}
+
+/** One documented key. */
+export type ConfigKey = {
+  /** Dotted; `[]` is each item of a list, `<model>` each entry of a record. */
+  readonly path: string;
+  readonly kind: 'section' | 'value';
+  /** As a person writes it: `number > 0`, `live | shadow`. */
+  readonly type: string;
+  /** JSON; undefined = required. */
+  readonly fallback: unknown;
+  readonly description: string;
+  /** Variable that sets it; null for lists, records and what is inside them. */
+  readonly environment: string | null;
+};
+
+type JsonSchema = {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly string[];
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly required?: readonly string[];
+  readonly items?: JsonSchema;
+  readonly additionalProperties?: JsonSchema | boolean;
+  readonly anyOf?: readonly JsonSchema[];
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly exclusiveMinimum?: number;
+};
+
+/** Every key of the configuration, in the order of the schema. */
+export function configKeys(): readonly ConfigKey[] {
+  const keys: ConfigKey[] = [];
+  const walk = (schema: JsonSchema, path: readonly string[], settable: boolean): void => {
+    for (const [key, raw] of Object.entries(schema.properties ?? {})) {
+      const inner = raw.anyOf?.find((option) => option.type !== 'null') ?? raw;
+      const here = [...path, key];
+      const entries = typeof inner.additionalProperties === 'object' ? inner.additionalProperties : undefined;
+      const isSection = inner.properties !== undefined || entries !== undefined || inner.items !== undefined;
+      keys.push({
+        path: here.join('.'),
+        kind: inner.properties !== undefined && inner.items === undefined ? 'section' : 'value',
+        type: typeOf(raw, inner),
+        fallback: raw.default,
+        description: raw.description ?? inner.description ?? '',
+        environment: settable && !isSection ? variableOf(here) : null,
+      });
+      if (inner.properties !== undefined) walk(inner, here, settable);
+      if (entries !== undefined) walk(entries, [...here, '<model>'], false);
+      if (inner.items?.properties !== undefined) walk(inner.items, [...path, `${key}[]`], false);
+    }
+  };
+  walk(z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any' }) as JsonSchema, [], true);
+  return keys;
+}
+
+function typeOf(raw: JsonSchema, inner: JsonSchema): string {
+  const nullable = raw.anyOf?.some((option) => option.type === 'null') ? ' or null' : '';
+  if (inner.enum !== undefined) return inner.enum.join(' \\| ') + nullable;
+  if (inner.items !== undefined) return `list${nullable}`;
+  if (inner.properties !== undefined || typeof inner.additionalProperties === 'object') return `map${nullable}`;
+  const noun = inner.type === 'integer' ? 'whole number' : inner.type === 'string' ? 'text' : (inner.type ?? 'value');
+  const low =
+    inner.exclusiveMinimum !== undefined
+      ? ` > ${inner.exclusiveMinimum}`
+      : inner.minimum !== undefined && inner.minimum > Number.MIN_SAFE_INTEGER
+        ? ` >= ${inner.minimum}`
+        : '';
+  const high = inner.maximum !== undefined && inner.maximum < Number.MAX_SAFE_INTEGER ? ` <= ${inner.maximum}` : '';
+  return `${noun}${low}${low !== '' && high !== '' ? ',' : ''}${high}${nullable}`;
+}
+
+/** `demand.windowSeconds` is GPUMIX_DEMAND_WINDOW_SECONDS; the two keys of `server` go without their section. */
+function variableOf(path: readonly string[]): string {
+  const parts = path[0] === 'server' ? path.slice(1) : path;
+  return `GPUMIX_${parts.map((part) => part.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()).join('_')}`;
+}
+
+/** Keys of the contract that this version does not act on yet: refused with a sentence, never ignored. */
+const laterKeys: readonly { readonly pattern: RegExp; readonly what: string }[] = [
+  { pattern: /^pools\b/, what: 'planning over finite GPU pools' },
+  { pattern: /^quotas\b/, what: 'quotas per namespace' },
+  { pattern: /^budgetUsdPerHour$/, what: 'a budget' },
+  { pattern: /^actuate\b/, what: 'scaling Deployments without an autoscaler' },
+  { pattern: /^models\b.*\.(priority|minServedShare|unservedUsdPerRequest)$/, what: 'joint planning of scarce GPUs' },
+  {
+    pattern: /^planning\.(routing|startUsdPerReplica|stopUsdPerReplica|horizonHours)$/,
+    what: 'switching costs and proportional routing',
+  },
+];
+
+/** What to say about an unknown key instead of a list of the known ones, or undefined. */
+export function laterKey(path: string): string | undefined {
+  const later = laterKeys.find((entry) => entry.pattern.test(path));
+  return later === undefined ? undefined : `no such key: ${later.what} arrives with a later version`;
+}
+
+/** The same for values of a known key. */
+export function laterValue(path: string, value: unknown): string | undefined {
+  if (path === 'demand.source' && value === 'prometheus') {
+    return 'redis or replay: demand from Prometheus arrives with a later version';
+  }
+  return undefined;
+}
+
+/** The variable that was probably meant, or undefined. */
+export function nearestVariable(variable: string): string | undefined {
+  return nearestName(
+    variable,
+    configKeys().flatMap((key) => key.environment ?? []),
+  );
+}
+
+/** docs/configuration.md: generated, so that it cannot differ from what is accepted. */
+export function configReference(): string {
+  const rows = configKeys().map((key) => {
+    const fallback = key.kind === 'section' ? '' : key.fallback === undefined ? '*required*' : code(key.fallback);
+    return `| \`${key.path}\` | ${key.type} | ${fallback} | ${key.environment === null ? '' : `\`${key.environment}\``} | ${key.description} |`;
+  });
+  return `# Configuration
+
+<!-- Generated from src/service/config.ts: UPDATE_DOCS=1 npx vitest run test/service/config-docs -->
+
+\`gpumix serve --config FILE\` reads YAML, then the environment, then flags; a later one wins. An unknown key is an
+error that names the file, the line and the nearest known key. Relative paths start at the folder of the file.
+
+Without a file: inside a Kubernetes cluster, or with \`REDIS_HOST\` set, the service reads Redis and Kubernetes with
+the defaults below; otherwise it runs the embedded quickstart.
+
+| key | type | default | environment | meaning |
+|---|---|---|---|---|
+${rows.join('\n')}
+
+## Environment
+
+A variable that is set to the empty text counts as not set. Besides the variables above:
+
+| variable | meaning |
+|---|---|
+| \`REDIS_HOST\`, \`REDIS_PORT\` | \`redis.url\` of that host; the port defaults to 6379. \`GPUMIX_REDIS_URL\` wins over them. |
+| \`REDIS_PASSWORD\` | \`redis.password\`. \`GPUMIX_REDIS_PASSWORD\` wins over it. |
+| \`KUBERNETES_SERVICE_HOST\` | Set by Kubernetes in every container: \`server.host\` is 0.0.0.0 unless configured. |
+
+Kubernetes sets \`GPUMIX_PORT=tcp://…\`, \`REDIS_PORT=tcp://…\` and the like in containers next to a Service of that
+name; values of that form are left alone.
+`;
+}
+
+function code(value: unknown): string {
+  return `\`${JSON.stringify(value)}\``;
+}
