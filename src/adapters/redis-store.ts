@@ -88,6 +88,8 @@ class RedisStore implements SharedStore {
   /** Set where the server refused to select the database: the connection then works, on the wrong database. */
   #wrongDatabase: string | null = null;
   #identity: StoreIdentity | null = null;
+  /** Shared by everybody who waits for a connection. */
+  #connecting: Promise<void> | null = null;
 
   constructor(settings: RedisSettings, clock: Clock, options: RedisStoreOptions) {
     this.#clock = clock;
@@ -420,22 +422,28 @@ class RedisStore implements SharedStore {
     if (this.#closed) throw this.#unavailable('the connection was closed by gpumix');
     if (client.status === 'wait' || client.status === 'end') client.connect().catch(() => {});
     if (client.status !== 'ready') {
-      const events = client as EventEmitter;
-      let timer: NodeJS.Timeout | undefined;
-      let settle = (): void => {};
-      await new Promise<void>((resolve) => {
-        settle = resolve;
-        timer = setTimeout(resolve, this.#connectTimeoutMs);
-        events.once('ready', settle);
-        events.once('close', settle);
-        events.once('end', settle);
+      this.#connecting ??= this.#connectionAttempt().finally(() => {
+        this.#connecting = null;
       });
-      clearTimeout(timer);
-      for (const name of ['ready', 'close', 'end']) events.off(name, settle);
+      await this.#connecting;
     }
     // Read again: the status changes while we wait, which the compiler cannot see.
     if ((client.status as string) !== 'ready') throw this.#unavailable(this.#lastProblem);
     if (this.#wrongDatabase !== null) throw this.#unavailable(this.#wrongDatabase);
+  }
+
+  /** Resolves when an attempt has ended, whatever its end. */
+  async #connectionAttempt(): Promise<void> {
+    const events = this.#client as EventEmitter;
+    let settle = (): void => {};
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      settle = resolve;
+      timer = setTimeout(resolve, this.#connectTimeoutMs);
+      for (const name of attemptEnds) events.once(name, settle);
+    });
+    clearTimeout(timer);
+    for (const name of attemptEnds) events.off(name, settle);
   }
 
   #unavailable(problem: unknown): Unavailable {
@@ -454,6 +462,8 @@ class RedisStore implements SharedStore {
     return this.#password === null ? readable : readable.replaceAll(this.#password, '***');
   }
 }
+
+const attemptEnds = ['ready', 'close', 'end'] as const;
 
 function rangeOf(key: string, limitBytes: number): Step {
   // The end is inclusive: one byte more than the limit, which tells a value of the limit from a longer one.
