@@ -228,7 +228,7 @@ describe.skipIf(redisMissing !== null)('Redis', () => {
       server = await startRedisServer();
       const store = open(server.url, impatient);
       await expect(store.writeState('s', 'x')).resolves.toBeUndefined();
-      server.command('CONFIG', 'SET', 'maxmemory', '1mb');
+      server.command('CONFIG', 'SET', 'maxmemory', '100kb');
       await expect(store.writeState('t', 'x')).rejects.toMatchObject({
         code: 'redis_unreachable',
         message: expect.stringContaining('OOM'),
