@@ -1,5 +1,7 @@
 import { z } from 'zod';
-import { profileGridSchema } from './profile.js';
+import { InputError } from './input-error.js';
+import { check, parseJson } from './parse.js';
+import { largestRps, largestTokens, largestUsd, profileGridSchema } from './profile.js';
 
 /**
  * The whole input of a planning decision, as one plain JSON document.
@@ -13,12 +15,14 @@ import { profileGridSchema } from './profile.js';
 
 const name = z.string().min(1).max(4096);
 const nonNegative = z.number().min(0);
+const tokens = nonNegative.max(largestTokens);
+const usd = nonNegative.max(largestUsd);
 const wholeReplicas = z.int().min(0).max(1_000_000);
 
 export const bucketDemandSchema = z.strictObject({
-  inputTokens: nonNegative.describe('prompt tokens'),
-  outputTokens: nonNegative.describe('generated tokens'),
-  rps: nonNegative.describe('arrivals [requests/s]'),
+  inputTokens: tokens.describe('prompt tokens'),
+  outputTokens: tokens.describe('generated tokens'),
+  rps: nonNegative.max(largestRps).describe('arrivals [requests/s]'),
 });
 
 export const problemDeploymentSchema = z
@@ -26,7 +30,7 @@ export const problemDeploymentSchema = z
     id: name.describe('namespace/name'),
     gpuType: name,
     gpusPerReplica: nonNegative.default(1).describe('GPUs that one replica takes'),
-    usdPerReplicaHour: nonNegative.describe('price of one replica [USD/hour]'),
+    usdPerReplicaHour: usd.describe('price of one replica [USD/hour]'),
     minReplicas: wholeReplicas.default(0).describe('always at least this many'),
     idleMinReplicas: wholeReplicas.default(0).describe('at least this many while the model is idle (every rps is 0)'),
     maxReplicas: wholeReplicas.default(1000),
@@ -49,8 +53,8 @@ export const problemDeploymentSchema = z
   });
 
 export const previousShareSchema = z.strictObject({
-  inputTokens: nonNegative,
-  outputTokens: nonNegative,
+  inputTokens: tokens,
+  outputTokens: tokens,
   to: z.array(
     z.strictObject({
       deployment: name,
@@ -66,7 +70,7 @@ export const problemModelSchema = z
   .strictObject({
     name,
     priority: z.int().default(0).describe('higher is served first'),
-    unservedUsdPerRequest: nonNegative.default(1000).describe('weighs models of equal priority [USD/request]'),
+    unservedUsdPerRequest: usd.default(1000).describe('weighs models of equal priority [USD/request]'),
     minServedShare: z.number().min(0).max(1).default(0),
     demand: z.array(bucketDemandSchema),
     deployments: z.array(problemDeploymentSchema),
@@ -84,8 +88,8 @@ export type RoutingMode = (typeof routingModes)[number];
 
 export const planOptionsSchema = z.strictObject({
   routing: z.enum(routingModes).default('free'),
-  startUsdPerReplica: nonNegative.default(0),
-  stopUsdPerReplica: nonNegative.default(0),
+  startUsdPerReplica: usd.default(0),
+  stopUsdPerReplica: usd.default(0),
   horizonHours: z.number().gt(0).default(1),
   maxBuckets: z.int().min(1).max(100_000).default(256).describe('raw buckets are merged to at most this many'),
   timeLimitMs: z.number().gt(0).default(1000),
@@ -153,3 +157,24 @@ export type ProblemModel = DeepReadonly<z.output<typeof problemModelSchema>>;
 export type ProblemDeployment = DeepReadonly<z.output<typeof problemDeploymentSchema>>;
 export type BucketDemand = DeepReadonly<z.output<typeof bucketDemandSchema>>;
 export type PlanOptions = DeepReadonly<z.output<typeof planOptionsSchema>>;
+
+/**
+ * Longest problem text that is parsed, in characters: 1,000 models with full windows have about 10 million. A larger one
+ * would hold the process for seconds before its first fault is found.
+ */
+export const largestProblemText = 64 * 1024 * 1024;
+
+/**
+ * Parses the JSON text of a PlanningProblem and applies its defaults.
+ *
+ * @param source names the document in errors: a file, `stdin`, a route
+ * @throws InputError that names path, found and expected
+ */
+export function parsePlanningProblem(text: string, source: string): PlanningProblem {
+  if (text.length > largestProblemText) {
+    throw new InputError(source, [
+      { place: '', found: `${text.length} characters`, expected: `at most ${largestProblemText} characters` },
+    ]);
+  }
+  return check(planningProblemSchema, parseJson(text, source), source);
+}

@@ -1,6 +1,24 @@
 import { z } from 'zod';
-import { InputError, quoteInput } from './input-error.js';
+import { InputError } from './input-error.js';
 import { check, parseJson } from './parse.js';
+
+/** Largest token count and rate of any input: far beyond real ones, so that no sum or product of them overflows. */
+export const largestTokens = 1e12;
+export const largestRps = 1e9;
+
+/** Largest price of any input [USD]. */
+export const largestUsd = 1e9;
+
+/** A throughput below this is no measurement (one request in 30 years), and its inverse would swallow all else. */
+const smallestThroughput = 1e-9;
+
+const throughput = z
+  .number()
+  .min(0)
+  .max(largestRps)
+  .refine((rps) => rps === 0 || rps >= smallestThroughput, `0 or a number >= ${smallestThroughput}`);
+
+const tokenAxis = z.array(z.number().min(0).max(largestTokens));
 
 /**
  * A GPU profile: the requests/s that one replica serves within the SLO, per cell of (output tokens, input tokens).
@@ -10,8 +28,8 @@ import { check, parseJson } from './parse.js';
  */
 export const profileGridSchema = z
   .strictObject({
-    indexes: z.tuple([z.array(z.number().min(0)).min(1), z.array(z.number().min(0)).min(1)]),
-    tputs: z.array(z.array(z.number().min(0).nullable())).min(1),
+    indexes: z.tuple([tokenAxis.min(1), tokenAxis.min(1)], 'two axes: [output tokens …] and [input tokens …]'),
+    tputs: z.array(z.array(throughput.nullable())).min(1),
   })
   .superRefine(checkGrid);
 
@@ -42,7 +60,7 @@ function checkGrid(
     context.addIssue({
       code: 'custom',
       path: ['tputs'],
-      message: `${outputs.length} rows, one for each output token count in indexes[0]`,
+      message: `${counted(outputs.length, 'row')}, one for each output token count in indexes[0]`,
     });
   }
   grid.tputs.forEach((row, r) => {
@@ -50,13 +68,17 @@ function checkGrid(
       context.addIssue({
         code: 'custom',
         path: ['tputs', r],
-        message: `${inputs.length} columns, one for each input token count in indexes[1]`,
+        message: `${counted(inputs.length, 'column')}, one for each input token count in indexes[1]`,
       });
     }
   });
   if (grid.tputs.every((row) => row.every((cell) => cell === null))) {
     context.addIssue({ code: 'custom', path: ['tputs'], message: 'at least one cell that is not null' });
   }
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
 /** A profile document as benchmark tools write it and the gateway reads it. */
@@ -72,17 +94,17 @@ export type GpuProfile = {
   readonly slos: Readonly<Record<string, number>>;
 };
 
-const matrix = z.array(z.array(z.number().min(0).nullable()));
-
 /** Unknown keys are ignored here, as both of AIBrix's readers do, so that profiles may carry more. */
-const profileSchema = z.looseObject({
-  gpu: z.string().default(''),
-  cost: z.number().min(0).nullish(),
-  tputs: matrix,
-  indexes: z.array(z.array(z.number().min(0))),
-  created: z.number().nullish(),
-  slos: z.record(z.string(), z.unknown()).nullish(),
-});
+const profileSchema = z
+  .object({
+    gpu: z.string().default(''),
+    cost: z.number().min(0).max(largestUsd).nullish(),
+    created: z.number().nullish(),
+    slos: z.record(z.string(), z.number().nullable()).nullish(),
+    indexes: profileGridSchema.shape.indexes,
+    tputs: profileGridSchema.shape.tputs,
+  })
+  .superRefine(checkGrid);
 
 /** Longest profile text that is parsed, in characters: the largest real ones have about 10 kB. */
 export const largestProfileText = 1_048_576;
@@ -99,15 +121,15 @@ export function parseProfile(text: string, source: string): GpuProfile {
       { place: '', found: `${text.length} characters`, expected: `at most ${largestProfileText} characters` },
     ]);
   }
-  const document = check(profileSchema, parseJson(text, source), source);
-  const grid = check(profileGridSchema, { indexes: document.indexes, tputs: document.tputs }, source);
-  const slos: Record<string, number> = {};
-  for (const [key, value] of Object.entries(document.slos ?? {})) {
-    if (value === null || value === undefined) continue;
-    if (typeof value !== 'number') {
-      throw new InputError(source, [{ place: `slos.${key}`, found: quoteInput(value), expected: 'a number' }]);
-    }
-    slos[key] = value;
-  }
-  return { gpu: document.gpu, cost: document.cost ?? null, grid, created: document.created ?? null, slos };
+  const { gpu, cost, created, slos, indexes, tputs } = check(profileSchema, parseJson(text, source), source);
+  const stated = Object.entries(slos ?? {}).flatMap(([name, value]) =>
+    value === null ? [] : [[name, value] as const],
+  );
+  return {
+    gpu,
+    cost: cost ?? null,
+    grid: { indexes, tputs },
+    created: created ?? null,
+    slos: Object.fromEntries(stated),
+  };
 }

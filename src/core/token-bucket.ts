@@ -9,8 +9,8 @@
 
 const step = 0.1;
 
-/** Largest index that is read: 2^(400/10) tokens is far beyond any context length. */
-export const largestBucketIndex = 10_000;
+/** Largest length that is read, as log2 of tokens: 2^40 is far beyond any context length, and far below overflow. */
+export const largestTokensLog2 = 40;
 
 /**
  * The index that a v4 gateway writes for a token count. 0 and 1 token share index 0.

@@ -1,0 +1,182 @@
+import { gatewayBucketIndex, tokensOfBucketIndex } from '../core/token-bucket.js';
+import { gatewayIntervalSeconds, gatewayPrecision, newestTraceVersion, type TraceRecord } from './trace-record.js';
+
+/**
+ * The write side of request traces: what a gateway would have written, from requests and when they end.
+ *
+ * A request is an arrival in the window of `atMs` and a count of its bucket in the window of `completesAtMs`; at each
+ * tick T the record of [T − interval, T) is finished with the requests that are then outstanding. A window with neither
+ * arrivals nor completions leaves no record, even while requests are outstanding.
+ */
+
+/** One request of one model. Times are Unix milliseconds. */
+export type GatewayRequest = {
+  readonly atMs: number;
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  /** When its answer is complete, >= atMs; Infinity = never seen to end: it stays outstanding. */
+  readonly completesAtMs: number;
+};
+
+/** A finished record and the tick that names it. */
+export type FinishedInterval = { readonly endSeconds: number; readonly record: TraceRecord };
+
+/**
+ * Collects one model's requests into interval records.
+ *
+ * Requests come in time order (within one window the order is free); time moves on with `add` and `advanceTo`, never
+ * back. Memory holds the outstanding requests and the buckets of one window.
+ */
+export class GatewayTrace {
+  readonly #intervalMs: number;
+  readonly #intervalSeconds: number;
+  /** End of the window that is being filled; null before the first event. [ms] */
+  #endMs: number | null = null;
+  #arrivals = 0;
+  readonly #open = new CompletionQueue();
+
+  constructor(options: { readonly intervalSeconds?: number } = {}) {
+    this.#intervalSeconds = options.intervalSeconds ?? gatewayIntervalSeconds;
+    if (!Number.isInteger(this.#intervalSeconds) || this.#intervalSeconds < 1) {
+      throw new RangeError(`intervalSeconds is ${this.#intervalSeconds}, expected a whole number >= 1`);
+    }
+    this.#intervalMs = this.#intervalSeconds * 1000;
+  }
+
+  /** Requests that arrived and have not completed. */
+  get pending(): number {
+    return this.#open.size;
+  }
+
+  /**
+   * Takes one request and returns the records that were finished by its arrival, oldest first.
+   *
+   * @throws RangeError where the request lies before a window that is already finished, or ends before it arrives
+   */
+  add(request: GatewayRequest): readonly FinishedInterval[] {
+    const { atMs, completesAtMs } = request;
+    if (!Number.isFinite(atMs) || !(completesAtMs >= atMs)) {
+      throw new RangeError(`a request arrives at ${atMs} and completes at ${completesAtMs}: expected times in order`);
+    }
+    if (this.#endMs !== null && atMs < this.#endMs - this.#intervalMs) {
+      throw new RangeError(
+        `a request arrives at ${atMs} ms, before the window that begins at ${this.#endMs - this.#intervalMs} ms`,
+      );
+    }
+    const finished = this.advanceTo(atMs);
+    this.#arrivals += 1;
+    this.#open.push(completesAtMs, gatewayBucketIndex(request.inputTokens), gatewayBucketIndex(request.outputTokens));
+    return finished;
+  }
+
+  /** Moves time on and returns the records of every window that ends at or before `nowMs`, oldest first. */
+  advanceTo(nowMs: number): readonly FinishedInterval[] {
+    this.#endMs ??= this.#endOfWindow(nowMs);
+    const finished: FinishedInterval[] = [];
+    while (this.#endMs <= nowMs) {
+      const interval = this.#finish(this.#endMs);
+      if (interval !== null) finished.push(interval);
+      // Windows in which nothing happens leave no record: go straight to the next event.
+      this.#endMs = this.#endOfWindow(Math.min(nowMs, this.#open.earliestMs));
+    }
+    return finished;
+  }
+
+  /** The records that are still to come when no further request arrives: until the last one has completed. */
+  finish(): readonly FinishedInterval[] {
+    const finished: FinishedInterval[] = [];
+    while (this.#endMs !== null && (this.#arrivals > 0 || this.#open.size > 0)) {
+      if (this.#arrivals === 0 && this.#open.earliestMs === Infinity) break;
+      const next = this.#arrivals > 0 ? this.#endMs : this.#endOfWindow(this.#open.earliestMs);
+      finished.push(...this.advanceTo(next));
+    }
+    return finished;
+  }
+
+  /** The end of the window that holds a moment: T for a moment in [T − interval, T). */
+  #endOfWindow(ms: number): number {
+    return (Math.floor(ms / this.#intervalMs) + 1) * this.#intervalMs;
+  }
+
+  #finish(endMs: number): FinishedInterval | null {
+    const arrivals = this.#arrivals;
+    const counts = new Map<string, { input: number; output: number; count: number }>();
+    let completions = 0;
+    while (this.#open.earliestMs < endMs) {
+      const { input, output } = this.#open.pop();
+      completions += 1;
+      const key = `${input}:${output}`;
+      const bucket = counts.get(key);
+      if (bucket === undefined) counts.set(key, { input, output, count: 1 });
+      else bucket.count += 1;
+    }
+    this.#arrivals = 0;
+    if (arrivals === 0 && completions === 0) return null;
+    const unknownLength = counts.get('0:0')?.count ?? 0;
+    counts.delete('0:0');
+    return {
+      endSeconds: endMs / 1000,
+      record: {
+        version: newestTraceVersion,
+        intervalSeconds: this.#intervalSeconds,
+        arrivals,
+        pending: this.#open.size,
+        queueing: 0,
+        unknownLength,
+        buckets: [...counts.values()].map(({ input, output, count }) => ({
+          inputTokens: tokensOfBucketIndex(input, gatewayPrecision),
+          outputTokens: tokensOfBucketIndex(output, gatewayPrecision),
+          count,
+        })),
+      },
+    };
+  }
+}
+
+type Completion = { readonly atMs: number; readonly input: number; readonly output: number };
+
+/** Outstanding requests, earliest completion first: a binary heap. */
+class CompletionQueue {
+  readonly #heap: Completion[] = [];
+
+  get size(): number {
+    return this.#heap.length;
+  }
+
+  get earliestMs(): number {
+    return this.#heap[0]?.atMs ?? Infinity;
+  }
+
+  push(atMs: number, input: number, output: number): void {
+    const heap = this.#heap;
+    const item = { atMs, input, output };
+    let at = heap.length;
+    heap.push(item);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (heap[parent]!.atMs <= atMs) break;
+      heap[at] = heap[parent]!;
+      at = parent;
+    }
+    heap[at] = item;
+  }
+
+  /** The earliest; there must be one. */
+  pop(): Completion {
+    const heap = this.#heap;
+    const earliest = heap[0]!;
+    const item = heap.pop()!;
+    if (heap.length === 0) return earliest;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && heap[child + 1]!.atMs < heap[child]!.atMs) child += 1;
+      if (heap[child]!.atMs >= item.atMs) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = item;
+    return earliest;
+  }
+}
