@@ -1,0 +1,96 @@
+import type { Readable } from 'node:stream';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { openSolver, type SolverName, solverNames } from '../adapters/solvers/engines.js';
+import type { Plan } from '../core/plan.js';
+import { type PlanningProblem, parsePlanningProblem } from '../core/planning-problem.js';
+import { parseMelangeConfig } from '../optimizer/melange.js';
+import { plan, planWith } from '../optimizer/plan.js';
+import { renderPlan } from './plan-table.js';
+import { defaultLimitMib, readDocument } from './read-document.js';
+
+/** Formats that `--from` reads. */
+const problemFormats = {
+  gpumix: parsePlanningProblem,
+  melange: parseMelangeConfig,
+} satisfies Record<string, (text: string, source: string) => PlanningProblem>;
+
+type ProblemFormat = keyof typeof problemFormats;
+
+export type PlanFlags = {
+  readonly json: boolean;
+  readonly solver: SolverName;
+  readonly from: ProblemFormat;
+  readonly maxMib: number;
+};
+
+/** What a command sees of the process around it. */
+export type PlanSurroundings = {
+  readonly stdin: Readable;
+  readonly write: (text: string) => void;
+  readonly color: boolean;
+  readonly width: number;
+};
+
+/** `gpumix plan FILE`: PlanningProblem in, Plan out, as a table or as JSON. Exit code 1 where the plan is infeasible. */
+export function planCommand(): Command {
+  return new Command('plan')
+    .summary('plan a PlanningProblem: which replicas to run, at what cost, with its proof')
+    .description(
+      'Reads a PlanningProblem (JSON) and prints its Plan: the cheapest replicas that serve the demand within the SLO.\n' +
+        'Exit code: 0 planned, 1 infeasible, 2 bad input.',
+    )
+    .argument('<file>', 'the document, or - for standard input')
+    .option('--json', 'print the whole Plan as JSON', false)
+    .addOption(new Option('--solver <name>', 'who solves it').choices([...solverNames]).default('builtin'))
+    .addOption(
+      new Option('--from <format>', 'gpumix: PlanningProblem; melange: the configuration JSON of Mélange')
+        .choices(Object.keys(problemFormats))
+        .default('gpumix'),
+    )
+    .option('--max-mib <n>', 'largest document that is read [MiB]', positiveNumber, defaultLimitMib)
+    .action(async (file: string, flags: PlanFlags) => {
+      const { stdin, stdout, env } = process;
+      process.exitCode = await runPlan(file, flags, {
+        stdin,
+        write: (text) => stdout.write(text),
+        color: stdout.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb',
+        width: stdout.columns ?? 100,
+      });
+    });
+}
+
+/**
+ * The command itself.
+ *
+ * @returns the exit code: 0 planned, 1 infeasible
+ * @throws InputError for a document that cannot be used
+ */
+export async function runPlan(file: string, flags: PlanFlags, around: PlanSurroundings): Promise<number> {
+  const { text, source } = await readDocument({ file, limitMib: flags.maxMib, stdin: around.stdin });
+  const problem = problemFormats[flags.from](text, source);
+  const answer = await solve(problem, flags.solver);
+  around.write(
+    flags.json
+      ? `${JSON.stringify(answer, null, 2)}\n`
+      : renderPlan(answer, problem, { title: source, color: around.color, width: around.width }),
+  );
+  return answer.status === 'infeasible' ? 1 : 0;
+}
+
+async function solve(problem: PlanningProblem, name: SolverName): Promise<Plan> {
+  const startedAt = performance.now();
+  const shouldStop = (): boolean => performance.now() - startedAt > problem.options.timeLimitMs;
+  if (name === 'builtin') return plan(problem, { shouldStop });
+  const engine = openSolver(name);
+  try {
+    return await planWith(problem, engine, { shouldStop });
+  } finally {
+    await engine.close();
+  }
+}
+
+function positiveNumber(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && Number.isFinite(value))) throw new InvalidArgumentError('expected a number > 0.');
+  return value;
+}

@@ -1,0 +1,67 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { InputError } from '../core/input-error.js';
+
+/** Largest document that a command reads unless told otherwise [MiB]: some 500,000 token buckets. */
+export const defaultLimitMib = 64;
+
+const bytesPerMib = 1024 * 1024;
+
+export type DocumentText = {
+  readonly text: string;
+  /** What errors call it: the file as it was given, or `standard input`. */
+  readonly source: string;
+};
+
+/**
+ * Reads a whole JSON document for a command; `-` is standard input.
+ *
+ * @param options.file path, or `-`
+ * @param options.limitMib a larger document is refused without being read to its end
+ * @throws InputError that names the file, what was found and what was expected
+ */
+export async function readDocument(options: {
+  readonly file: string;
+  readonly limitMib: number;
+  readonly stdin: Readable;
+}): Promise<DocumentText> {
+  const { file, limitMib, stdin } = options;
+  if (file === '-') {
+    return { text: await readBounded(stdin, 'standard input', limitMib), source: 'standard input' };
+  }
+  if (/\.ya?ml$/i.test(file)) {
+    throw new InputError(file, [{ place: '', found: 'a YAML file by its name', expected: 'a JSON document' }]);
+  }
+  try {
+    const { size } = await stat(file);
+    if (size > limitMib * bytesPerMib) throw tooLarge(file, `${(size / bytesPerMib).toFixed(1)} MiB`, limitMib);
+    return { text: await readBounded(createReadStream(file), file, limitMib), source: file };
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    const found =
+      { ENOENT: 'no such file', EACCES: 'a file that may not be read', EISDIR: 'a folder' }[code] ??
+      `a file that cannot be read (${error instanceof Error ? error.message : String(error)})`;
+    throw new InputError(file, [{ place: '', found, expected: 'a JSON document, or - for standard input' }]);
+  }
+}
+
+/** Pipes and devices have no size beforehand, so that the limit counts what arrives. */
+async function readBounded(stream: Readable, source: string, limitMib: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of stream) {
+    const buffer = Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk));
+    bytes += buffer.length;
+    if (bytes > limitMib * bytesPerMib) throw tooLarge(source, `more than ${limitMib} MiB`, limitMib);
+    chunks.push(buffer);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function tooLarge(source: string, found: string, limitMib: number): InputError {
+  return new InputError(source, [
+    { place: '', found, expected: `a document of at most ${limitMib} MiB (--max-mib N raises the limit)` },
+  ]);
+}
