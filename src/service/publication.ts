@@ -1,0 +1,155 @@
+import type { Plan, PlannedDeployment } from '../core/plan.js';
+
+/**
+ * From what is planned to what is published: the number that an autoscaler acts on.
+ *
+ * In this order: a person's override wins; in shadow mode, and for a paused deployment, the current replicas are
+ * published; a held model keeps its numbers; otherwise it is the plan's target, limited in how fast it may fall.
+ */
+
+/**
+ * What AIBrix's PodAutoscaler reads for `replicas` whole replicas: unit × n − unit / 2, and 0 for none.
+ *
+ * It divides by `targetValue` (the unit, 100), rounds up, and ignores a value within 10 % of the target itself: 100 for
+ * one replica would hold whatever runs. Half a unit below is far from that band, survives the averaging over its
+ * window, and every value in (100(n − 1), 100n] rounds up to n.
+ *
+ * @param replicas whole, >= 0
+ * @param unit whole, >= 4
+ * @returns a whole number
+ */
+export function aibrixMetric(replicas: number, unit: number): number {
+  return replicas <= 0 ? 0 : unit * replicas - Math.floor(unit / 2);
+}
+
+/** What is known of a deployment besides its plan. */
+export type PublicationFacts = {
+  readonly currentReplicas: number | null;
+  readonly paused: boolean;
+  /** Null = no price is known: it counts nothing in `publishedUsdPerHour`. */
+  readonly usdPerReplicaHour: number | null;
+  /** Set by a person; `expiresAt` is ISO 8601, null = until cleared. */
+  readonly override: { readonly replicas: number; readonly expiresAt: string | null } | null;
+  /** What was published last; null = nothing yet. */
+  readonly published: number | null;
+  /** `published` comes from an earlier process, which cannot know what was changed since. */
+  readonly restored: boolean;
+  /** Highest number published within the last minute; null = none. */
+  readonly highestWithinMinute: number | null;
+};
+
+export type PublicationSettings = {
+  readonly mode: 'live' | 'shadow';
+  readonly maxStepsDownPerMinute: number | null;
+};
+
+type Published = { readonly replicas: number | null; readonly reason: string };
+
+/**
+ * The plan with what is published for each deployment: `replicas`, `reason` and `publishedUsdPerHour` are set,
+ * everything else stays as planned.
+ *
+ * @param factsOf by deployment id; undefined where nothing is known of it
+ */
+export function publishPlan(
+  plan: Plan,
+  factsOf: (id: string) => PublicationFacts | undefined,
+  settings: PublicationSettings,
+): Plan {
+  const heldReasons = new Map(plan.models.map((model) => [model.name, model.heldReason]));
+  let publishedUsdPerHour = 0;
+  const deployments = plan.deployments.map((deployment) => {
+    const facts = factsOf(deployment.id);
+    if (facts === undefined) return deployment;
+    const heldReason = heldReasons.get(deployment.model) ?? null;
+    const published = publishDeployment({ deployment, heldReason, facts, settings });
+    publishedUsdPerHour += (published.replicas ?? 0) * (facts.usdPerReplicaHour ?? 0);
+    return { ...deployment, ...published };
+  });
+  return { ...plan, deployments, publishedUsdPerHour };
+}
+
+/** What is published for one deployment, and why in one sentence. */
+export function publishDeployment(input: {
+  readonly deployment: PlannedDeployment;
+  readonly heldReason: string | null;
+  readonly facts: PublicationFacts;
+  readonly settings: PublicationSettings;
+}): Published {
+  const { deployment, heldReason, facts, settings } = input;
+  const { currentReplicas: current, override } = facts;
+  if (override !== null) {
+    const until = override.expiresAt === null ? 'until it is cleared' : `until ${override.expiresAt}`;
+    return { replicas: override.replicas, reason: `A person fixed it at ${override.replicas} ${until}.` };
+  }
+  if (settings.mode === 'shadow' || facts.paused) {
+    const cause = facts.paused ? 'It is paused' : 'In shadow mode';
+    if (current === null) {
+      return { replicas: null, reason: `${cause}, and its current replicas are not known: nothing is published.` };
+    }
+    return {
+      replicas: current,
+      reason: `${cause}: its current ${current} are published; the plan asks for ${deployment.targetReplicas ?? '?'}.`,
+    };
+  }
+  if (heldReason !== null) return heldNumber(heldReason, facts, deployment);
+  const target = deployment.targetReplicas;
+  if (target === null) {
+    return { replicas: null, reason: 'Its current replicas are not known, and no profile says more.' };
+  }
+  return limitFall(target, deployment.reason, facts, settings);
+}
+
+/** A held model keeps what was published; without a profile anywhere, what runs. Never a guess, never 0 for unknown. */
+function heldNumber(heldReason: string, facts: PublicationFacts, deployment: PlannedDeployment): Published {
+  const { currentReplicas: current, published } = facts;
+  if (published !== null) {
+    // A number of an earlier process must not undo what people or autoscalers did while nobody planned.
+    const replicas = facts.restored && current !== null ? Math.max(published, current) : published;
+    const origin = facts.restored ? ' published before the restart' : '';
+    return { replicas, reason: `Held (${heldReason}): it keeps the ${replicas}${origin}.` };
+  }
+  if (heldReason === 'no_profile' && current !== null) {
+    return { replicas: current, reason: `No deployment of the model has a usable profile: it keeps its ${current}.` };
+  }
+  return {
+    replicas: null,
+    reason: `No number is known yet for ${deployment.id}: its model is held (${heldReason}) before its first plan.`,
+  };
+}
+
+function limitFall(target: number, reason: string, facts: PublicationFacts, settings: PublicationSettings): Published {
+  const limit = settings.maxStepsDownPerMinute;
+  if (limit === null) return { replicas: target, reason };
+  // What runs counts as published before the first number, so that a start does not fall faster than later cycles.
+  const highest = facts.highestWithinMinute ?? facts.published ?? facts.currentReplicas;
+  if (highest === null || target >= highest - limit) return { replicas: target, reason };
+  const replicas = highest - limit;
+  return {
+    replicas,
+    reason: `On its way from ${highest} down to ${target}, by at most ${limit} a minute.`,
+  };
+}
+
+/** Highest numbers published within the last minute, per deployment. Times are Unix milliseconds. */
+export class RecentlyPublished {
+  readonly #byId = new Map<string, { readonly atMs: number; readonly replicas: number }[]>();
+
+  add(id: string, replicas: number, atMs: number): void {
+    const entries = this.#byId.get(id) ?? [];
+    this.#byId.set(id, [...entries.filter((entry) => atMs - entry.atMs < 60_000), { atMs, replicas }]);
+  }
+
+  highest(id: string, nowMs: number): number | null {
+    let highest: number | null = null;
+    for (const entry of this.#byId.get(id) ?? []) {
+      if (nowMs - entry.atMs < 60_000 && (highest === null || entry.replicas > highest)) highest = entry.replicas;
+    }
+    return highest;
+  }
+
+  /** Forgets deployments that are gone. */
+  keepOnly(known: ReadonlySet<string> | ReadonlyMap<string, unknown>): void {
+    for (const id of this.#byId.keys()) if (!known.has(id)) this.#byId.delete(id);
+  }
+}
