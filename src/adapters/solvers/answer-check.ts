@@ -8,8 +8,11 @@ import type { Program, ProgramSolution } from '../../optimizer/program.js';
  * is kept is decided here, on the program as it was asked, with plain sums.
  */
 
-/** How much more than its capacity a deployment may be filled: the 1e-9 of DESIGN, plus the rounding of the sums. */
-export const fitTolerance = 1.1e-9;
+/**
+ * How much more than the program's capacity a deployment may be filled, relative. A program's capacity already holds
+ * half of the 1e-9 to which work fits; this is the other half, which is left for rounding.
+ */
+export const fitTolerance = 5e-10;
 
 /** What an engine says, before it is checked. `shares` is bucketCount × deploymentCount; `unserved` per bucket. */
 export type Proposal = {

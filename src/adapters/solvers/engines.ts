@@ -1,3 +1,4 @@
+import { branchAndBound } from '../../optimizer/branch-and-bound.js';
 import type { Program, SolveLimits, Solver } from '../../optimizer/program.js';
 import type { EngineAnswer } from './answer-check.js';
 import { sharedThread } from './solver-pool.js';
@@ -6,8 +7,11 @@ import type { WorkerEngine } from './solver-worker.js';
 /**
  * Every engine that `--solver` can name, in one table.
  *
- * `builtin` is the default and the fastest; the others are independent second opinions. All of them prove optimality
- * and are held to the same answers by the conformance tests.
+ * - `builtin`: the branch and bound of src/optimizer, made for this program; the default and the fastest.
+ * - `highs`: a full branch-and-cut solver, compiled to WebAssembly (MIT).
+ * - `javascript-lp-solver`: branch and cut in JavaScript (Unlicense); may not end on hard programs, hence its deadline.
+ *
+ * The last two are independent second opinions; the conformance tests hold all three to the same answers.
  */
 export const solverNames = ['builtin', 'highs', 'javascript-lp-solver'] as const;
 export type SolverName = (typeof solverNames)[number];
@@ -15,13 +19,29 @@ export type SolverName = (typeof solverNames)[number];
 /** A solver with a lifetime: `close` ends its thread where it has one. Idempotent. */
 export type SolverEngine = Solver & { close(): Promise<void> };
 
-/** A solver in a thread of its own; says also why an answer is what it is. */
+/** An engine in a thread of its own; its answers also say why they are what they are. */
 export type ThreadedEngine = {
   readonly name: WorkerEngine;
   solve(program: Program, limits: SolveLimits): Promise<EngineAnswer>;
   close(): Promise<void>;
 };
 
+const engines = {
+  builtin: () => ({
+    name: 'builtin',
+    solve: (program, limits) => branchAndBound(program, limits),
+    close: () => Promise.resolve(),
+  }),
+  highs: () => threadedEngine('highs'),
+  'javascript-lp-solver': () => threadedEngine('javascript-lp-solver'),
+} satisfies Record<SolverName, () => SolverEngine>;
+
+/** Opens an engine by name; its thread, where it has one, starts at the first problem. */
+export function openSolver<Name extends SolverName>(name: Name): ReturnType<(typeof engines)[Name]> {
+  return engines[name]() as ReturnType<(typeof engines)[Name]>;
+}
+
+/** All openings of an engine in a process share one thread, which ends when the last of them is closed. */
 function threadedEngine(name: WorkerEngine): ThreadedEngine {
   const { thread, release } = sharedThread(name);
   return {
@@ -31,9 +51,3 @@ function threadedEngine(name: WorkerEngine): ThreadedEngine {
     close: release,
   };
 }
-
-/** HiGHS: a full branch-and-cut solver, compiled to WebAssembly. MIT. */
-export const highsSolver = (): ThreadedEngine => threadedEngine('highs');
-
-/** javascript-lp-solver: branch and cut in JavaScript; may not end on hard programs, hence its deadline. Unlicense. */
-export const javascriptLpSolver = (): ThreadedEngine => threadedEngine('javascript-lp-solver');

@@ -1,6 +1,13 @@
 import loader, { type Highs, type InitOptions, type ModelData } from 'highs';
 import type { Program } from '../../optimizer/program.js';
-import { checkProposal, type EngineAnswer, type FindShares, noAnswer, wholeReplicas } from './answer-check.js';
+import {
+  checkProposal,
+  type EngineAnswer,
+  type FindShares,
+  fitTolerance,
+  noAnswer,
+  wholeReplicas,
+} from './answer-check.js';
 
 /**
  * HiGHS (WebAssembly) as an engine: the whole integer program in one go, by its persistent model API.
@@ -19,12 +26,6 @@ import { checkProposal, type EngineAnswer, type FindShares, noAnswer, wholeRepli
 const smallWork = 1e-5;
 /** Works below this leave the work row: a hundred times the integrality tolerance given to HiGHS [replicas]. */
 const negligibleWork = 1e-7;
-/**
- * Half of the 1e-9 by which work may exceed capacity is given away in the rows, so that a deployment that is exactly
- * full stays feasible whatever the order of the sums.
- */
-const rowSlack = 5e-10;
-
 /** The package's types describe its CommonJS form, in which the loader is a property of what is imported. */
 const load = loader as unknown as (options?: InitOptions) => Promise<Highs>;
 
@@ -161,7 +162,7 @@ function buildModel(program: Program, costScale: number): { readonly model: Mode
     colLower[column] = lower[d]!;
     colUpper[column] = upper[d]!;
     integrality[column] = 1;
-    entry(workRow + d, -(1 + rowSlack));
+    entry(workRow + d, -1);
     if (linkRow[d]! >= 0) entry(linkRow[d]!, -smallCount[d]!);
     starts[++column] = indices.length;
   }
@@ -181,7 +182,7 @@ function buildModel(program: Program, costScale: number): { readonly model: Mode
     for (let b = 0; b < bucketCount; b++) {
       const relative = rate[b]! / unservedLimit;
       // A bucket whose rate is above the limit can be left out only in part; the bound keeps its coefficient tame.
-      if (relative > 1) colUpper[column] = Math.min(1, (1 + rowSlack) / relative);
+      if (relative > 1) colUpper[column] = Math.min(1, (1 + fitTolerance) / relative);
       entry(b, 1);
       entry(unservedRow, relative);
       starts[++column] = indices.length;
@@ -192,7 +193,7 @@ function buildModel(program: Program, costScale: number): { readonly model: Mode
   const rowUpper = new Float64Array(rowCount);
   rowLower.fill(1, 0, bucketCount);
   rowUpper.fill(1, 0, bucketCount);
-  if (withUnserved) rowUpper[unservedRow] = 1 + rowSlack;
+  if (withUnserved) rowUpper[unservedRow] = 1;
   return {
     model: {
       numCols: columnCount,

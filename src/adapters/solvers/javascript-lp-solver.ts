@@ -22,8 +22,6 @@ import type { EngineLimits } from './highs.js';
 const smallWork = 1e-5;
 /** As in highs.ts: works below this leave the work row; ten times the engine's own precision [replicas]. */
 const negligibleWork = 1e-7;
-/** As in highs.ts: half of the tolerance on capacity. */
-const rowSlack = 5e-10;
 
 type JsonModel = {
   readonly optimize: string;
@@ -132,10 +130,10 @@ function buildModel(program: Program, limits: EngineLimits): JsonModel | null {
     constraints[`b${b}`] = { min: 1 };
     if (withUnserved) variables[`z${b}`] = { [`b${b}`]: 1, unserved: rate[b]! / unservedLimit };
   }
-  if (withUnserved) constraints.unserved = { max: 1 + rowSlack };
+  if (withUnserved) constraints.unserved = { max: 1 };
   for (let d = 0; d < deploymentCount; d++) {
     const name = `y${d}`;
-    const column: Record<string, number> = { cost: cost[d]! / costScale, [`w${d}`]: -(1 + rowSlack), [name]: 1 };
+    const column: Record<string, number> = { cost: cost[d]! / costScale, [`w${d}`]: -1, [name]: 1 };
     constraints[`w${d}`] = { max: 0 };
     if (smallCount[d]! > 0) {
       constraints[`s${d}`] = { max: 0 };
