@@ -1,0 +1,172 @@
+import { z } from 'zod';
+import { InputError, quoteInput } from './input-error.js';
+import { check } from './parse.js';
+import type { GpuCatalogueEntry } from './ports.js';
+
+/**
+ * One name for each GPU type. Node labels, accelerator names of clouds, configuration and profiles spell the same part
+ * in many ways (`NVIDIA-L20`, `l20`, `nvidia_l20`); prices and pools only meet when all of them become one canonical name.
+ *
+ * Names are compared without regard to case, `-`, `_` and spaces. A name that the catalogue does not know stays itself.
+ */
+
+export const gpuVendors = ['nvidia', 'amd', 'intel', 'huawei'] as const;
+export type GpuVendor = (typeof gpuVendors)[number];
+
+/** A catalogue entry with where its facts come from. `aliases` holds the instance types too. */
+export type CataloguedGpu = GpuCatalogueEntry & {
+  readonly vendor: GpuVendor;
+  /** Whose list price `usdPerGpuHour` is and of which instance; null where there is no price. */
+  readonly priceSource: string | null;
+  /** Date of that price, `2026-07-20`; null where there is no price. */
+  readonly priceAsOf: string | null;
+};
+
+/** The catalogue, indexed for lookups. Built by `parseGpuCatalogue`, never by hand. */
+export type GpuCatalogue = {
+  readonly entries: readonly CataloguedGpu[];
+  /** By `gpuNameKey` of every canonical name, alias and instance type. */
+  readonly byKey: ReadonlyMap<string, CataloguedGpu>;
+  /** By the words of every name, `a100 80gb`: how a type is found inside a longer name. */
+  readonly byWords: ReadonlyMap<string, CataloguedGpu>;
+  /** Most words that one name has. */
+  readonly longestWords: number;
+};
+
+const gpuName = z.string().min(1).max(100);
+
+const entrySchema = z
+  .strictObject({
+    name: gpuName,
+    vendor: z.enum(gpuVendors),
+    memoryGib: z.number().gt(0),
+    usdPerGpuHour: z.number().gt(0).nullable(),
+    priceSource: z.string().min(1).optional(),
+    priceAsOf: z.iso.date().optional(),
+    note: z.string().optional(),
+    aliases: z.array(gpuName),
+    instanceTypes: z.array(gpuName).default([]),
+  })
+  .refine((entry) => entry.usdPerGpuHour === null || (entry.priceSource !== undefined && entry.priceAsOf), {
+    path: ['priceSource'],
+    message: 'the source and the date (priceAsOf) of the price',
+  });
+
+const catalogueSchema = z.strictObject({
+  apiVersion: z.literal('gpumix/v1'),
+  kind: z.literal('GpuCatalogue'),
+  note: z.string().optional(),
+  gpus: z.array(entrySchema),
+});
+
+/** What two spellings of one name have in common: `NVIDIA-L20`, `nvidia_l20` and `NVIDIA L20` → `nvidial20`. */
+export function gpuNameKey(name: string): string {
+  return name.toLowerCase().replace(/[-_\s]/g, '');
+}
+
+function wordsOf(name: string): readonly string[] {
+  return name
+    .toLowerCase()
+    .split(/[^a-z0-9]+/)
+    .filter((word) => word !== '');
+}
+
+/**
+ * Checks a GPU catalogue (`profiles/gpus.json`, as plain JSON) and indexes it.
+ *
+ * @throws InputError for a wrong shape, and for a name that two entries claim
+ */
+export function parseGpuCatalogue(document: unknown, source: string): GpuCatalogue {
+  const { gpus } = check(catalogueSchema, document, source);
+  const byKey = new Map<string, CataloguedGpu>();
+  const byWords = new Map<string, CataloguedGpu>();
+  let longestWords = 0;
+  const entries = gpus.map((gpu, index): CataloguedGpu => {
+    const entry: CataloguedGpu = {
+      name: gpu.name,
+      vendor: gpu.vendor,
+      memoryGib: gpu.memoryGib,
+      usdPerGpuHour: gpu.usdPerGpuHour,
+      priceSource: gpu.priceSource ?? null,
+      priceAsOf: gpu.priceAsOf ?? null,
+      aliases: [...gpu.aliases, ...gpu.instanceTypes],
+    };
+    for (const name of [entry.name, ...entry.aliases]) {
+      const key = gpuNameKey(name);
+      const other = byKey.get(key);
+      if (other !== undefined && other !== entry) {
+        throw new InputError(source, [
+          {
+            place: `gpus[${index}]`,
+            found: `${quoteInput(name)}, which ${quoteInput(other.name)} has too`,
+            expected: 'a name or alias that no other entry has',
+          },
+        ]);
+      }
+      byKey.set(key, entry);
+    }
+    // Instance types are left out: inside a deployment's name they would be found by accident.
+    for (const name of [gpu.name, ...gpu.aliases]) {
+      const words = wordsOf(name);
+      longestWords = Math.max(longestWords, words.length);
+      for (const text of [words.join(' '), words.join('')]) if (!byWords.has(text)) byWords.set(text, entry);
+    }
+    return entry;
+  });
+  return { entries, byKey, byWords, longestWords };
+}
+
+/** The entry of a name or alias; undefined where the catalogue does not know it. */
+export function gpuByName(catalogue: GpuCatalogue, name: string): CataloguedGpu | undefined {
+  return catalogue.byKey.get(gpuNameKey(name));
+}
+
+/** How node labels mark a part of a GPU: a MIG profile, or a GPU that several pods share in turns. */
+const partialGpu = /^(.+?)-(SHARED|MIG-\d+g\.\d+gb(?:\+me|\.me)?(?:-SHARED)?)$/i;
+
+/**
+ * The canonical name of a GPU type: `NVIDIA-A100-SXM4-80GB` → `A100-80GB`. Unknown names stay themselves.
+ *
+ * A part of a GPU is a type of its own, named after its whole: `NVIDIA-A100-SXM4-80GB-MIG-1g.10gb` →
+ * `A100-80GB-MIG-1g.10gb`. The catalogue has no price for parts.
+ */
+export function canonicalGpuType(catalogue: GpuCatalogue, name: string): string {
+  const trimmed = name.trim();
+  const known = gpuByName(catalogue, trimmed);
+  if (known !== undefined) return known.name;
+  const part = partialGpu.exec(trimmed);
+  if (part === null) return trimmed;
+  return `${gpuByName(catalogue, part[1]!)?.name ?? part[1]}-${canonicalPart(part[2]!)}`;
+}
+
+function canonicalPart(part: string): string {
+  return part.toLowerCase().replace('mig', 'MIG').replace('shared', 'SHARED');
+}
+
+/** True where the catalogue knows the name, or the whole GPU of which it names a part. */
+export function isKnownGpuType(catalogue: GpuCatalogue, name: string): boolean {
+  const trimmed = name.trim();
+  if (gpuByName(catalogue, trimmed) !== undefined) return true;
+  const whole = partialGpu.exec(trimmed)?.[1];
+  return whole !== undefined && gpuByName(catalogue, whole) !== undefined;
+}
+
+/**
+ * The GPU type that a longer name mentions: `llama2-7b-a100-80gb` → `A100-80GB`.
+ *
+ * The longest run of whole words that names a type wins, then the one nearest to the end. Words are not cut: `a10` is
+ * not found in `a100`, nor `l4` in `gpt-xl40`.
+ */
+export function gpuTypeInName(catalogue: GpuCatalogue, name: string): string | null {
+  const words = wordsOf(name);
+  let best: { readonly entry: CataloguedGpu; readonly length: number } | null = null;
+  for (let start = 0; start < words.length; start++) {
+    for (let count = 1; count <= catalogue.longestWords && start + count <= words.length; count++) {
+      const run = words.slice(start, start + count);
+      const entry = catalogue.byWords.get(run.join(' '));
+      const length = run.join('').length;
+      if (entry !== undefined && (best === null || length >= best.length)) best = { entry, length };
+    }
+  }
+  return best === null ? null : best.entry.name;
+}
