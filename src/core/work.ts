@@ -1,0 +1,303 @@
+import type { ProfileGrid } from './profile.js';
+
+/**
+ * How much of a replica a request of given lengths takes: work = 1 / throughput [replica·seconds per request],
+ * read from a profile between, below and beyond its grid points.
+ *
+ * - Inside the grid: bilinear in (log2 input, log2 output). A bucket is servable if its nearest corner is (ties: not);
+ *   unservable corners of a servable bucket count as the largest work among the cell's servable corners.
+ * - Below the grid: the edge. Above: the input axis first, on each row, then the output axis; on an axis the larger of
+ *   the line through the last two points *in tokens* and growth in proportion to tokens.
+ * - Cells that were not profiled (null) are filled between their neighbours before any of this.
+ * - Beyond `maxTokens` (input + output): not servable.
+ *
+ * Worked line: input grid 128, 256 with throughputs 4, 2 has works 0.25, 0.5; 512 tokens take the larger of the line
+ * 0.5 + (0.5 − 0.25)/(256 − 128)·(512 − 256) = 1 and the proportion 0.5·512/256 = 1: one replica-second.
+ */
+export type WorkTable = {
+  /** Token counts of the rows (output) and columns (input), at least 1. */
+  readonly outputs: Float64Array;
+  readonly inputs: Float64Array;
+  readonly logOutputs: Float64Array;
+  readonly logInputs: Float64Array;
+  /** Row by output; Infinity = cannot meet the SLO. */
+  readonly work: Float64Array;
+  readonly maxTokens: number;
+};
+
+export type BucketWork = {
+  /** Replica-seconds per request; Infinity where not servable. */
+  readonly work: number;
+  readonly servable: boolean;
+  /** The lengths lie above the grid on an axis. */
+  readonly extrapolated: boolean;
+};
+
+const notServable: BucketWork = { work: Number.POSITIVE_INFINITY, servable: false, extrapolated: false };
+
+/** Prepares a profile for `bucketWork`. `maxTokens` null = no context limit. */
+export function compileWork(grid: ProfileGrid, maxTokens: number | null): WorkTable {
+  const outputs = Float64Array.from(grid.indexes[0]!, (tokens) => Math.max(1, tokens));
+  const inputs = Float64Array.from(grid.indexes[1]!, (tokens) => Math.max(1, tokens));
+  const logOutputs = outputs.map(Math.log2);
+  const logInputs = inputs.map(Math.log2);
+  const work = new Float64Array(outputs.length * inputs.length);
+  grid.tputs.forEach((row, r) => {
+    row.forEach((tput, c) => {
+      work[r * inputs.length + c] = tput === null ? Number.NaN : 1 / tput;
+    });
+  });
+  const table = { outputs, inputs, logOutputs, logInputs, work, maxTokens: maxTokens ?? Number.POSITIVE_INFINITY };
+  fillAbsentCells(table);
+  return table;
+}
+
+/** Where a token count lies on an axis. */
+type AxisPosition = { low: number; high: number; fraction: number; beyond: boolean };
+
+/** A token count on an axis: between two grid points (fraction in log2), at an edge, or beyond the last. */
+function locate(axis: Float64Array, logs: Float64Array, tokens: number): AxisPosition {
+  const last = axis.length - 1;
+  if (tokens <= axis[0]!) return { low: 0, high: 0, fraction: 0, beyond: false };
+  if (tokens >= axis[last]!) return { low: last, high: last, fraction: 0, beyond: tokens > axis[last]! };
+  let low = 0;
+  let high = last;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (axis[middle]! <= tokens) low = middle;
+    else high = middle;
+  }
+  if (tokens === axis[low]) return { low, high: low, fraction: 0, beyond: false };
+  const width = logs[high]! - logs[low]!;
+  return { low, high, fraction: width > 0 ? (Math.log2(tokens) - logs[low]!) / width : 1, beyond: false };
+}
+
+/** Two positions this close to the middle are a tie. */
+const tie = 1e-9;
+
+/** Is the grid point nearest to a position servable, given the verdicts of the two around it? Ties count as not. */
+function nearestServable(position: AxisPosition, low: number, high: number): boolean {
+  if (position.fraction < 0.5 - tie) return low < Number.POSITIVE_INFINITY;
+  if (position.fraction > 0.5 + tie) return high < Number.POSITIVE_INFINITY;
+  return low < Number.POSITIVE_INFINITY && high < Number.POSITIVE_INFINITY;
+}
+
+/** Interpolates two works; an unservable one counts as the other, Infinity where both are. */
+function between(position: AxisPosition, low: number, high: number): number {
+  if (low === Number.POSITIVE_INFINITY) return high;
+  if (high === Number.POSITIVE_INFINITY) return low;
+  return low + (high - low) * position.fraction;
+}
+
+/** Work beyond the last of two points of an axis; Infinity or NaN as `before` means that there is only one. */
+function beyondAxis(options: {
+  before: number;
+  last: number;
+  tokensBefore: number;
+  tokensLast: number;
+  tokens: number;
+}): number {
+  const { before, last, tokensBefore, tokensLast, tokens } = options;
+  const proportional = (last * tokens) / tokensLast;
+  if (!(before < Number.POSITIVE_INFINITY) || tokensLast <= tokensBefore) return proportional;
+  const line = last + ((last - before) / (tokensLast - tokensBefore)) * (tokens - tokensLast);
+  return Math.max(line, proportional);
+}
+
+/**
+ * Work of one request of a bucket on a replica with this profile.
+ *
+ * @param inputTokens prompt tokens, >= 0 (0 counts as 1)
+ * @param outputTokens generated tokens, >= 0 (0 counts as 1)
+ */
+export function bucketWork(table: WorkTable, inputTokens: number, outputTokens: number): BucketWork {
+  if (inputTokens + outputTokens > table.maxTokens) return notServable;
+  const { inputs, outputs, work } = table;
+  const columns = inputs.length;
+  const input = locate(inputs, table.logInputs, inputTokens);
+  const output = locate(outputs, table.logOutputs, outputTokens);
+
+  if (!input.beyond && !output.beyond) {
+    const w00 = work[output.low * columns + input.low]!;
+    const w01 = work[output.low * columns + input.high]!;
+    const w10 = work[output.high * columns + input.low]!;
+    const w11 = work[output.high * columns + input.high]!;
+    if (!nearestCornerServable(input, output, w00, w01, w10, w11)) return notServable;
+    const largest = Math.max(finite(w00), finite(w01), finite(w10), finite(w11));
+    const low = mix(w00, w01, largest, input.fraction);
+    const high = mix(w10, w11, largest, input.fraction);
+    return { work: low + (high - low) * output.fraction, servable: true, extrapolated: false };
+  }
+
+  const lastRow = outputs.length - 1;
+  if (!output.beyond) {
+    const low = rowWorkBeyond(table, output.low, inputTokens);
+    const high = rowWorkBeyond(table, output.high, inputTokens);
+    if (!nearestServable(output, low, high)) return notServable;
+    return { work: between(output, low, high), servable: true, extrapolated: true };
+  }
+  const nearest = input.beyond
+    ? work[lastRow * columns + columns - 1]! < Number.POSITIVE_INFINITY
+    : nearestServable(input, work[lastRow * columns + input.low]!, work[lastRow * columns + input.high]!);
+  if (!nearest) return notServable;
+  const rowWork = (row: number): number =>
+    input.beyond
+      ? rowWorkBeyond(table, row, inputTokens)
+      : between(input, work[row * columns + input.low]!, work[row * columns + input.high]!);
+  return {
+    work: beyondAxis({
+      before: lastRow > 0 ? rowWork(lastRow - 1) : Number.POSITIVE_INFINITY,
+      last: rowWork(lastRow),
+      tokensBefore: outputs[lastRow - 1] ?? 0,
+      tokensLast: outputs[lastRow]!,
+      tokens: outputTokens,
+    }),
+    servable: true,
+    extrapolated: true,
+  };
+}
+
+function nearestCornerServable(
+  input: AxisPosition,
+  output: AxisPosition,
+  w00: number,
+  w01: number,
+  w10: number,
+  w11: number,
+): boolean {
+  const lowRow = nearestServable(input, w00, w01);
+  const highRow = nearestServable(input, w10, w11);
+  if (output.fraction < 0.5 - tie) return lowRow;
+  if (output.fraction > 0.5 + tie) return highRow;
+  return lowRow && highRow;
+}
+
+function finite(work: number): number {
+  return work === Number.POSITIVE_INFINITY ? 0 : work;
+}
+
+function mix(low: number, high: number, unservable: number, fraction: number): number {
+  const from = low === Number.POSITIVE_INFINITY ? unservable : low;
+  const to = high === Number.POSITIVE_INFINITY ? unservable : high;
+  return from + (to - from) * fraction;
+}
+
+/** Work on one row for an input above the grid; Infinity where the row's last cell is not servable. */
+function rowWorkBeyond(table: WorkTable, row: number, inputTokens: number): number {
+  const columns = table.inputs.length;
+  const last = table.work[row * columns + columns - 1]!;
+  if (last === Number.POSITIVE_INFINITY) return last;
+  return beyondAxis({
+    before: columns > 1 ? table.work[row * columns + columns - 2]! : Number.POSITIVE_INFINITY,
+    last,
+    tokensBefore: table.inputs[columns - 2] ?? 0,
+    tokensLast: table.inputs[columns - 1]!,
+    tokens: inputTokens,
+  });
+}
+
+/**
+ * Work of a bucket that no deployment serves within the SLO: that of the nearest servable cell (Euclid in log2 tokens,
+ * ties to the larger work), grown in proportion to tokens per axis. Infinity beyond `maxTokens` or without such a cell.
+ */
+export function bestEffortWork(table: WorkTable, inputTokens: number, outputTokens: number): number {
+  if (inputTokens + outputTokens > table.maxTokens) return Number.POSITIVE_INFINITY;
+  const logInput = Math.log2(Math.max(1, inputTokens));
+  const logOutput = Math.log2(Math.max(1, outputTokens));
+  const columns = table.inputs.length;
+  let best = Number.POSITIVE_INFINITY;
+  let bestCell = -1;
+  for (let cell = 0; cell < table.work.length; cell++) {
+    if (table.work[cell] === Number.POSITIVE_INFINITY) continue;
+    const di = table.logInputs[cell % columns]! - logInput;
+    const dj = table.logOutputs[Math.floor(cell / columns)]! - logOutput;
+    const distance = di * di + dj * dj;
+    const nearer = distance < best - tie;
+    if (nearer || (distance <= best + tie && table.work[cell]! > table.work[bestCell]!)) {
+      best = Math.min(best, distance);
+      bestCell = cell;
+    }
+  }
+  if (bestCell < 0) return Number.POSITIVE_INFINITY;
+  const growInput = Math.max(1, inputTokens / table.inputs[bestCell % columns]!);
+  const growOutput = Math.max(1, outputTokens / table.outputs[Math.floor(bestCell / columns)]!);
+  return table.work[bestCell]! * growInput * growOutput;
+}
+
+/**
+ * Replaces NaN (not profiled) cells: between their nearest profiled neighbours on the row and on the column, linear in
+ * log2 tokens with the verdict of the nearer one; where both axes know an answer, the larger work. A cell with
+ * neighbours on one side only takes the edge (below) or grows as beyond the grid (above). Cells without any profiled
+ * neighbour on their row and column are filled from the cells filled before.
+ */
+function fillAbsentCells(table: WorkTable): void {
+  const { work } = table;
+  const rows = table.outputs.length;
+  const columns = table.inputs.length;
+  while (work.some(Number.isNaN)) {
+    const known = work.slice();
+    for (let cell = 0; cell < work.length; cell++) {
+      if (!Number.isNaN(known[cell]!)) continue;
+      const row = Math.floor(cell / columns);
+      const column = cell % columns;
+      const alongRow = fillAlong(known, {
+        start: row * columns,
+        stride: 1,
+        at: column,
+        axis: table.inputs,
+        logs: table.logInputs,
+      });
+      const alongColumn = fillAlong(known, {
+        start: column,
+        stride: columns,
+        at: row,
+        axis: table.outputs,
+        logs: table.logOutputs,
+      });
+      const answers = [alongRow, alongColumn].filter((answer) => answer !== undefined);
+      const inner = answers.filter((answer) => answer.inside);
+      const chosen = inner.length > 0 ? inner : answers;
+      if (chosen.length > 0) work[cell] = Math.max(...chosen.map((answer) => answer.work));
+    }
+    if (rows === 0 || columns === 0) return;
+  }
+}
+
+type Line = { start: number; stride: number; at: number; axis: Float64Array; logs: Float64Array };
+
+function fillAlong(known: Float64Array, line: Line): { work: number; inside: boolean } | undefined {
+  const value = (index: number): number => known[line.start + index * line.stride]!;
+  const neighbour = (from: number, step: number): number => {
+    let index = from + step;
+    while (index >= 0 && index < line.axis.length && Number.isNaN(value(index))) index += step;
+    return index >= 0 && index < line.axis.length ? index : -1;
+  };
+  const below = neighbour(line.at, -1);
+  const above = neighbour(line.at, 1);
+  if (below >= 0 && above >= 0) {
+    const width = line.logs[above]! - line.logs[below]!;
+    const position = {
+      low: below,
+      high: above,
+      fraction: (line.logs[line.at]! - line.logs[below]!) / width,
+      beyond: false,
+    };
+    const servable = nearestServable(position, value(below), value(above));
+    return { work: servable ? between(position, value(below), value(above)) : Number.POSITIVE_INFINITY, inside: true };
+  }
+  if (above >= 0) return { work: value(above), inside: false };
+  if (below < 0) return undefined;
+  const last = value(below);
+  if (last === Number.POSITIVE_INFINITY) return { work: last, inside: false };
+  const before = neighbour(below, -1);
+  return {
+    work: beyondAxis({
+      before: before < 0 ? Number.POSITIVE_INFINITY : value(before),
+      last,
+      tokensBefore: before < 0 ? 0 : line.axis[before]!,
+      tokensLast: line.axis[below]!,
+      tokens: line.axis[line.at]!,
+    }),
+    inside: false,
+  };
+}

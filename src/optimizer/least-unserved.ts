@@ -1,0 +1,60 @@
+import type { Formulation } from './formulate.js';
+import { ShareLp } from './share-lp.js';
+
+/** Unserved demand below this share of the total is rounding. */
+const negligible = 1e-12;
+
+/**
+ * The least demand that must stay unserved when every deployment runs as many replicas as it may [requests/s].
+ *
+ * 0 at once where every bucket has a deployment that could take all the work there is for it.
+ */
+export function leastUnserved(
+  formulation: Formulation,
+  buckets: { readonly count: number; readonly work: Float64Array; readonly rate: Float64Array },
+): number {
+  const { deployments, bounds } = formulation;
+  const count = deployments.length;
+  if (buckets.count === 0) return 0;
+  const needed = new Float64Array(count);
+  for (let at = 0; at < buckets.count * count; at++) {
+    const work = buckets.work[at]!;
+    if (work < Number.POSITIVE_INFINITY) needed[at % count] = needed[at % count]! + work;
+  }
+  const capacity = bounds.map((bound, d) => bound.upper * deployments[d]!.targetUtilization);
+  const ample = capacity.map((room, d) => room >= needed[d]!);
+  let everyBucketHasRoom = true;
+  for (let b = 0; b < buckets.count && everyBucketHasRoom; b++) {
+    everyBucketHasRoom = ample.some((isAmple, d) => isAmple && buckets.work[b * count + d]! < Number.POSITIVE_INFINITY);
+  }
+  if (everyBucketHasRoom) return 0;
+
+  const rowCount = count + 1;
+  const arcWork = new Float64Array(buckets.count * rowCount);
+  let total = 0;
+  for (let b = 0; b < buckets.count; b++) {
+    for (let d = 0; d < count; d++) arcWork[b * rowCount + d] = buckets.work[b * count + d]!;
+    arcWork[b * rowCount + count] = buckets.rate[b]!;
+    total += buckets.rate[b]!;
+  }
+  const rhs = new Float64Array(rowCount);
+  for (let d = 0; d < count; d++) rhs[d] = capacity[d]!;
+  const vector = new Float64Array(rowCount);
+  vector[count] = -1;
+  const lp = new ShareLp({
+    bucketCount: buckets.count,
+    rowCount,
+    arcWork,
+    columns: [{ vector, cost: 1, lower: 0, upper: total }],
+    rhs,
+  });
+  const prices = new Float64Array(rowCount);
+  prices[count] = 1;
+  const basics = new Int32Array(rowCount).fill(-1);
+  basics[count] = 0;
+  lp.startFrom(prices, basics);
+  const outcome = lp.solve();
+  // All of it unserved is always possible, so anything but `optimal` is a numerical accident: take what is safe.
+  const unserved = outcome === 'optimal' ? lp.columnValue(0) : total;
+  return unserved <= negligible * total ? 0 : Math.min(total, unserved * (1 + 1e-10));
+}
