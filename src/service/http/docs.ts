@@ -1,0 +1,63 @@
+import Fastify, { type FastifyInstance } from 'fastify';
+
+/**
+ * `/docs` and `/openapi.json`. The document is made from the very route definitions of the service, in an app of its
+ * own that is built when somebody first asks: the Swagger packages would otherwise slow every start and every request.
+ */
+
+export type DocsOptions = {
+  readonly version: string;
+  readonly registerRoutes: (app: FastifyInstance) => void;
+};
+
+/** Serves the two routes on an app. */
+export function registerDocsRoutes(app: FastifyInstance, options: DocsOptions): void {
+  let building: Promise<FastifyInstance> | undefined;
+  const docs = (): Promise<FastifyInstance> => {
+    building ??= buildDocsApp(options);
+    return building;
+  };
+  app.get('/openapi.json', { schema: { hide: true } }, async () => (await docs()).swagger());
+  for (const url of ['/docs', '/docs/*']) {
+    app.get(url, { schema: { hide: true } }, async (request, reply) => {
+      const docsApp = await docs();
+      reply.hijack();
+      docsApp.routing(request.raw, reply.raw);
+    });
+  }
+  app.addHook('onClose', async () => {
+    await (await building)?.close();
+  });
+}
+
+async function buildDocsApp({ version, registerRoutes }: DocsOptions): Promise<FastifyInstance> {
+  const [{ default: swagger }, { default: swaggerUi }, { createJsonSchemaTransform, createJsonSchemaTransformObject }] =
+    await Promise.all([import('@fastify/swagger'), import('@fastify/swagger-ui'), import('fastify-type-provider-zod')]);
+  const { componentSchemas } = await import('./openapi-components.js');
+  const app = Fastify({ logger: false });
+  app.setValidatorCompiler(() => (value) => ({ value }));
+  app.setSerializerCompiler(() => JSON.stringify);
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'gpumix',
+        version,
+        description: 'Decides which GPUs should run what, at the lowest cost that still meets the latency objectives.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      servers: [{ url: '/' }],
+      tags: [
+        { name: 'gpumix', description: 'Problems, plans, models, routing, history' },
+        { name: 'AIBrix', description: "The routes of AIBrix's GPU optimizer" },
+        { name: 'Operation', description: 'Health, readiness, metrics' },
+      ],
+    },
+    transform: createJsonSchemaTransform({ schemaRegistry: componentSchemas }),
+    transformObject: createJsonSchemaTransformObject({ schemaRegistry: componentSchemas }),
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list', tryItOutEnabled: true } });
+  await app.register(async (scope) => registerRoutes(scope));
+  await app.ready();
+  return app;
+}

@@ -1,0 +1,159 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { InputError } from '../../core/input-error.js';
+
+/**
+ * Error answers, in the two shapes that clients know: AIBrix's `{"error":"…"}` on its routes, and
+ * `{"error":{"code":"…","message":"…"}}` on ours.
+ */
+
+/**
+ * The name of the metric that AIBrix's autoscaler looks for. Its older parser takes the last word of the first line
+ * that contains this text as the number of replicas, whatever the status of the answer: no error may contain it.
+ */
+export const aibrixMetricName = 'vllm:deployment_replicas';
+
+/** Longest piece of a request that an error repeats, in characters. */
+const repeatedLength = 200;
+
+/** A request that cannot be answered as asked. `code` is stable and for programs, `message` is for people. */
+export class HttpError extends Error {
+  readonly statusCode: number;
+  readonly code: string;
+  readonly retryAfterSeconds: number | null;
+
+  constructor(
+    statusCode: number,
+    code: string,
+    message: string,
+    options: { readonly retryAfterSeconds?: number } = {},
+  ) {
+    super(message);
+    this.name = 'HttpError';
+    this.statusCode = statusCode;
+    this.code = code;
+    this.retryAfterSeconds = options.retryAfterSeconds ?? null;
+  }
+}
+
+/** A name from a request, fit to be repeated in a message. */
+export function shorten(text: string): string {
+  return text.length > repeatedLength ? `${text.slice(0, repeatedLength)}…` : text;
+}
+
+/** The answer that goes out for an error: status, JSON text, headers. */
+export type ErrorAnswer = {
+  readonly statusCode: number;
+  readonly body: string;
+  readonly retryAfterSeconds: number | null;
+  /** True where the fault is ours and belongs into the log. */
+  readonly internal: boolean;
+};
+
+/**
+ * Turns whatever was thrown into an answer in the shape of the route. Internal errors tell the client nothing but
+ * that there was one.
+ *
+ * @param request method and raw URL decide the shape
+ */
+export function errorAnswer(error: unknown, request: { readonly method: string; readonly url: string }): ErrorAnswer {
+  const { statusCode, code, message, retryAfterSeconds } = describe(error);
+  const prefix = aibrixErrorPrefix(request.method, request.url);
+  const document = prefix === null ? { error: { code, message } } : { error: `${prefix}: ${message}` };
+  return {
+    statusCode,
+    body: withoutMetricName(JSON.stringify(document)),
+    retryAfterSeconds,
+    internal: statusCode === 500,
+  };
+}
+
+/** Cuts the metric name out of a text that is not the metric. The ellipsis keeps the halves from joining anew. */
+export function withoutMetricName(text: string): string {
+  return text.replaceAll(aibrixMetricName, 'vllm:…');
+}
+
+/** Sends an answer made by `errorAnswer`. */
+export function sendError(answer: ErrorAnswer, reply: FastifyReply): FastifyReply {
+  if (answer.retryAfterSeconds !== null) reply.header('retry-after', String(answer.retryAfterSeconds));
+  return reply.code(answer.statusCode).header('content-type', 'application/json; charset=utf-8').send(answer.body);
+}
+
+/** Sends one of the few AIBrix errors that carry no prefix. */
+export function sendAibrixError(reply: FastifyReply, statusCode: number, text: string): FastifyReply {
+  const body = withoutMetricName(JSON.stringify({ error: text }));
+  return sendError({ statusCode, body, retryAfterSeconds: null, internal: false }, reply);
+}
+
+/** The 404 of a URL that no route has. */
+export function noSuchRoute(request: FastifyRequest): HttpError {
+  const path = shorten(request.url.split('?', 1)[0] ?? '');
+  return new HttpError(
+    404,
+    'no_such_route',
+    `no route ${request.method} ${path}; GET / lists the routes, and a "/" inside a name is written %2F`,
+  );
+}
+
+type Description = {
+  readonly statusCode: number;
+  readonly code: string;
+  readonly message: string;
+  readonly retryAfterSeconds: number | null;
+};
+
+function describe(error: unknown): Description {
+  if (error instanceof HttpError) return error;
+  if (error instanceof InputError) {
+    return { statusCode: 400, code: 'bad_input', message: error.message, retryAfterSeconds: null };
+  }
+  const framework = frameworkDescription(error);
+  if (framework !== null) return { ...framework, retryAfterSeconds: null };
+  return {
+    statusCode: 500,
+    code: 'internal',
+    message: 'an internal error, written to the log of the service',
+    retryAfterSeconds: null,
+  };
+}
+
+/** What Fastify itself refuses. Its own texts repeat the whole URL, so the common ones are said anew. */
+function frameworkDescription(error: unknown): Omit<Description, 'retryAfterSeconds'> | null {
+  if (!(error instanceof Error)) return null;
+  const { code = '', statusCode } = error as Partial<FastifyError>;
+  if (statusCode === undefined || statusCode < 400 || statusCode >= 500) return null;
+  switch (code) {
+    case 'FST_ERR_BAD_URL':
+      return { statusCode, code: 'bad_url', message: 'the URL is not validly percent-encoded' };
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return { statusCode, code: 'name_too_long', message: 'a name in the URL is longer than any name may be' };
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return { statusCode, code: 'body_too_large', message: 'the body is larger than this route takes' };
+    default:
+      return { statusCode, code: 'bad_request', message: shorten(error.message) };
+  }
+}
+
+/** What AIBrix puts before the error on one of its routes; null on ours. */
+function aibrixErrorPrefix(method: string, url: string): string | null {
+  const [, first = '', second = ''] = /^\/([^/?#]*)\/([^?#]*)/.exec(url) ?? [];
+  switch (first) {
+    case 'metrics':
+      return 'Failed to read metrics';
+    case 'scale':
+      return 'Error starting deployment optimization';
+    case 'monitor':
+      return `Error ${method === 'DELETE' ? 'stopping' : 'starting'} deployment optimization`;
+    case 'update_profile':
+      return `failed to update workload profile of ${shorten(decoded(second))}`;
+    default:
+      return null;
+  }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,9 @@
+import { z } from 'zod';
+import { aibrixErrorSchema, errorSchema, planningProblemSchema, planSchema } from './schemas.js';
+
+/** Schemas that the OpenAPI document names once and refers to. */
+export const componentSchemas = z.registry<{ id: string }>();
+componentSchemas.add(planningProblemSchema, { id: 'PlanningProblem' });
+componentSchemas.add(planSchema, { id: 'Plan' });
+componentSchemas.add(errorSchema, { id: 'Error' });
+componentSchemas.add(aibrixErrorSchema, { id: 'AibrixError' });

@@ -1,0 +1,158 @@
+import { z } from 'zod';
+import { planSchema, planStatuses } from '../../core/plan.js';
+import { planningProblemSchema } from '../../core/planning-problem.js';
+import type { DecisionRecord, DemandView, DeploymentView, InputState } from '../view.js';
+
+/**
+ * The JSON that our routes take and give, as schemas: the OpenAPI document is made from them, and the tests hold every
+ * answer against them. `satisfies` keeps them in step with the types of the view.
+ */
+
+const isoTime = z.string().describe('ISO 8601');
+const nullableReplicas = z.int().nullable();
+
+export const errorSchema = z
+  .strictObject({ error: z.strictObject({ code: z.string(), message: z.string() }) })
+  .describe('Error');
+
+export const aibrixErrorSchema = z.strictObject({ error: z.string() }).describe('Error in the shape of AIBrix');
+
+export const messageSchema = z.strictObject({ message: z.string() });
+
+export const healthSchema = z.strictObject({ status: z.literal('ok') });
+
+const inputStateSchema = z.strictObject({
+  input: z.string().describe('redis | kubernetes | profiles | traces | config'),
+  ok: z.boolean(),
+  ageSeconds: z.number().nullable().describe('since it was last read whole; null = never'),
+  problem: z.string().nullable(),
+}) satisfies z.ZodType<InputState>;
+
+export const readinessSchema = z.strictObject({
+  status: z.enum(['ready', 'starting']),
+  detail: z.string().describe('one sentence'),
+  mode: z.enum(['live', 'shadow']),
+  planStatus: z.enum(planStatuses).nullable(),
+  inputs: z.array(inputStateSchema),
+  held: z.array(z.strictObject({ model: z.string(), reason: z.string().nullable() })),
+});
+
+const demandSchema = z.strictObject({
+  rps: z.number().describe('mean arrivals over the known intervals [requests/s]'),
+  forecastRps: z.number().describe('planned-for arrivals [requests/s]'),
+  knownIntervals: z.int(),
+  windowIntervals: z.int(),
+  idle: z.boolean(),
+  pendingRequests: z.number(),
+  meanInputTokens: z.number().nullable(),
+  meanOutputTokens: z.number().nullable(),
+}) satisfies z.ZodType<DemandView>;
+
+const deploymentSchema = z.strictObject({
+  id: z.string().describe('namespace/name'),
+  namespace: z.string(),
+  name: z.string(),
+  gpuType: z.string(),
+  currentReplicas: nullableReplicas,
+  readyReplicas: nullableReplicas,
+  pendingReplicas: nullableReplicas,
+  replicas: nullableReplicas.describe('published now; null = not known'),
+  targetReplicas: nullableReplicas,
+  usdPerReplicaHour: z.number().nullable(),
+  override: z.strictObject({ replicas: z.int(), expiresAt: isoTime.nullable() }).nullable(),
+  paused: z.boolean(),
+  notices: z.array(z.strictObject({ code: z.string(), message: z.string() })),
+}) satisfies z.ZodType<DeploymentView>;
+
+const modelSummaryShape = {
+  name: z.string(),
+  status: z.enum(planStatuses),
+  heldReason: z.string().nullable(),
+  planAt: isoTime.nullable(),
+  demand: demandSchema.nullable(),
+  usdPerHour: z.number().nullable().describe('of the target replicas; null = no plan yet'),
+  boundUsdPerHour: z.number().nullable().describe('no plan for this demand is cheaper'),
+  gap: z.number().nullable(),
+  singleTypeUsdPerHour: z.number().nullable().describe('cheapest plan on one GPU type; null = none serves it all'),
+  singleTypeGpu: z.string().nullable(),
+  deployments: z.array(deploymentSchema),
+};
+
+export const modelSummarySchema = z.strictObject(modelSummaryShape);
+export type ModelSummary = z.output<typeof modelSummarySchema>;
+
+export const modelsSchema = z.strictObject({ models: z.array(modelSummarySchema) });
+
+export const modelDetailSchema = z.strictObject({
+  ...modelSummaryShape,
+  plan: planSchema.nullable().describe('the current plan of this model; null = none yet'),
+});
+
+export const routingSchema = z.strictObject({
+  model: z.string(),
+  routing: z.enum(['free', 'proportional']),
+  status: z.enum(planStatuses),
+  planAt: isoTime.nullable(),
+  shares: planSchema.shape.shares,
+});
+
+export const replicasSchema = z.strictObject({
+  replicas: z.int().describe('to run now, whole'),
+  targetReplicas: z.int().describe('where the plan is heading'),
+  status: z.enum(planStatuses),
+  heldReason: z.string().nullable(),
+  at: isoTime,
+});
+
+const decisionSchema = z.strictObject({
+  at: isoTime,
+  model: z.string(),
+  status: z.enum(planStatuses),
+  heldReason: z.string().nullable(),
+  usdPerHour: z.number(),
+  rps: z.number(),
+  changes: z.array(
+    z.strictObject({ deployment: z.string(), from: nullableReplicas, to: nullableReplicas, reason: z.string() }),
+  ),
+}) satisfies z.ZodType<DecisionRecord>;
+
+export const historySchema = z.strictObject({ decisions: z.array(decisionSchema) });
+
+export const modelFilterSchema = z.strictObject({
+  model: z.string().min(1).optional().describe('only this model; a "/" is written %2F'),
+});
+
+/** Most decisions that one answer lists. */
+export const largestHistoryLimit = 1000;
+
+export const historyQuerySchema = z.strictObject({
+  model: z.string().min(1).optional(),
+  since: z
+    .string()
+    .optional()
+    .describe('only decisions at or after this time: ISO 8601 (2026-11-20T10:00:00Z) or Unix milliseconds'),
+  limit: z.coerce.number().int().min(1).max(largestHistoryLimit).default(100).describe('newest first to be kept'),
+});
+
+export const modelParamsSchema = z.strictObject({ model: z.string().describe('model name; a "/" is written %2F') });
+export const deploymentParamsSchema = z.strictObject({ namespace: z.string(), deployment: z.string() });
+
+/** Most replicas that `/scale` fixes for one deployment: a number beyond it is a slip, and an expensive one. */
+export const largestFixedReplicas = 10_000;
+
+/** Longest life of fixed replicas [s]: one year. Longer is "until cleared", which is what no life means. */
+export const longestTtlSeconds = 365 * 24 * 3600;
+
+export const expectedReplicas = `a whole number of replicas from 0 to ${largestFixedReplicas}, or -1 to clear`;
+
+export const scaleBodySchema = z
+  .strictObject({
+    replicas: z
+      .union([z.number(), z.string()], expectedReplicas)
+      .default(-1)
+      .describe(`whole replicas, 0 to ${largestFixedReplicas}, as a number or its text; below 0 clears`),
+    ttlSeconds: z.number().gt(0).max(longestTtlSeconds).nullable().default(null).describe('clears itself after this'),
+  })
+  .describe('Replicas to run whatever the plan says');
+
+export { planningProblemSchema, planSchema };
