@@ -6,7 +6,11 @@ import { pathToFileURL } from 'node:url';
 import { checkNode, installMissing, isBuildStale, root } from './toolchain.mjs';
 
 checkNode();
-installMissing();
+const notInstalled = installMissing();
+if (notInstalled !== null) {
+  console.error(`gpumix: ${notInstalled}; nothing was started.`);
+  process.exit(1);
+}
 if (isBuildStale()) {
   console.error('gpumix: building …');
   const built = spawnSync(process.execPath, [join(root, 'scripts', 'build.mjs')], { stdio: 'inherit' });

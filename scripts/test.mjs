@@ -9,11 +9,18 @@ import { join } from 'node:path';
 import { ensureRedisServer } from './redis-server.mjs';
 import { checkNode, installMissing, root } from './toolchain.mjs';
 
-checkNode();
-installMissing();
-
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const failures = [];
+// Logs of a CI are read as plain text.
+const environment = process.stdout.isTTY ? process.env : { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined };
+
+checkNode();
+count('packages', installMissing());
+if (totals.failed === 0) runChecks();
+for (const failure of failures) console.log(`failed: ${failure}`);
+const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
+console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
+process.exit(totals.failed > 0 ? 1 : 0);
 
 function count(name, failure) {
   if (failure === null) totals.passed++;
@@ -29,25 +36,27 @@ function bin(name, script) {
 }
 
 /** Runs one step with its output shown. Returns null, or what went wrong. */
-function step(title, [command, ...args], env = process.env) {
+function step(title, [command, ...args], more = {}) {
   console.log(`\n── ${title}`);
-  const result = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env });
+  const result = spawnSync(command, args, {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...environment, ...more },
+  });
   if (result.error) return result.error.message;
   if (result.signal) return `ended by ${result.signal}`;
   return result.status === 0 ? null : `exit code ${result.status}`;
 }
 
-count('redis-server', ensureRedisServer());
-count('format and lint', step('format and lint', [...bin('@biomejs/biome', 'bin/biome'), 'ci', '.']));
-count('types', step('types', [...bin('typescript', 'bin/tsc'), '--noEmit', '-p', 'tsconfig.json']));
-const built = count('build', step('build', [process.execPath, join(root, 'scripts', 'build.mjs')]));
-if (built) runTests(process.argv.slice(2));
-else count('tests', 'not run, because the build failed');
-
-for (const failure of failures) console.log(`failed: ${failure}`);
-const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
-console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
-process.exit(totals.failed > 0 ? 1 : 0);
+function runChecks() {
+  const biome = [...bin('@biomejs/biome', 'bin/biome'), 'ci', ...(process.stdout.isTTY ? [] : ['--colors=off']), '.'];
+  count('redis-server', ensureRedisServer());
+  count('format and lint', step('format and lint', biome));
+  count('types', step('types', [...bin('typescript', 'bin/tsc'), '--noEmit', '-p', 'tsconfig.json']));
+  if (count('build', step('build', [process.execPath, join(root, 'scripts', 'build.mjs')]))) {
+    runTests(process.argv.slice(2));
+  } else count('tests', 'not run, because the build failed');
+}
 
 function runTests(args) {
   const folder = mkdtempSync(join(tmpdir(), 'gpumix-test-'));
@@ -66,7 +75,7 @@ function runTests(args) {
       `--outputFile.json=${reportFile}`,
       ...args,
     ],
-    { ...process.env, [name]: value },
+    { [name]: value },
   );
   const failedBefore = totals.failed;
   try {

@@ -28,17 +28,18 @@ function isOlder(found, wanted) {
   return false;
 }
 
-/** Installs what package-lock.json asks for, where it is not there; ends the process where that fails. */
+/**
+ * Installs what package-lock.json asks for, where it is not there.
+ *
+ * @returns null, or what went wrong
+ */
 export function installMissing() {
   const missing = whatIsMissing();
-  if (missing === null) return;
+  if (missing === null) return null;
   console.error(`gpumix: installing packages (${missing}) …`);
   // Development packages hold the compiler, so they are asked for even where NODE_ENV=production leaves them out.
   const installed = runNpm(['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error']);
-  if (installed.status !== 0) {
-    console.error('gpumix: `npm ci` failed (see above); nothing was started.');
-    process.exit(1);
-  }
+  return installed.status === 0 ? null : '`npm ci` failed (see above)';
 }
 
 /**
