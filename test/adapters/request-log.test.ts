@@ -157,7 +157,7 @@ describe('a request log', () => {
     ],
     [
       'a damaged gzip file',
-      gzipSync(`${header}0,1,2\n`).map((byte, i, all) => (i === all.length - 6 ? byte ^ 1 : byte)),
+      Buffer.from(gzipSync(`${header}0,1,2\n`).map((byte, i, all) => (i === all.length - 6 ? byte ^ 1 : byte))),
       'found damaged gzip data',
     ],
     ['binary data', Buffer.from([1, 2, 0, 4, 5, 6]), 'FILE: found binary data, expected CSV text, plain or gzip'],
