@@ -176,6 +176,16 @@ describe('silence', () => {
     for (const view of views.slice(0, firstIdle)) expect(view).toMatchObject({ idle: false, hold: null });
   });
 
+  it('in a window that is known only in part is not idleness: it holds', () => {
+    const store = new TraceStore();
+    const window = new DemandWindow();
+    const views = run(store, window, { from: 0, to: 300 }, (end) =>
+      end === start ? record({ buckets: [bucket(64, 64, 1)] }) : null,
+    );
+    expect(views[10]).toMatchObject({ idle: false, hold: 'no_traces', knownIntervals: 10, pending: 0 });
+    expect(views.at(-1)).toMatchObject({ idle: true, hold: null, knownIntervals: 24 });
+  });
+
   it('of a model that was never traced holds with no_traces, for ever', () => {
     for (const view of run(new TraceStore(), new DemandWindow(), { from: 0, to: 900 })) {
       expect(view).toMatchObject({ hold: 'no_traces', idle: false, knownIntervals: 0, newestKnownSeconds: null });
@@ -552,6 +562,16 @@ describe('order, repetition and clocks', () => {
       expect(new Set(knownRates(view))).toEqual(new Set([10]));
       expect(view.hold).toBeNull();
     }
+  });
+
+  it('a record from before all that is kept is a sign of life all the same', () => {
+    const window = new DemandWindow();
+    window.storeIdentity({ runId: 'a', startedAtMs: 0 });
+    window.record(start, { kind: 'absent' }, start * 1000);
+    expect(window.view((start + 10) * 1000).knownIntervals).toBe(0);
+    window.record(start - 3000, { kind: 'present', record: record({ arrivals: 1 }) }, start * 1000);
+    expect(window.view((start + 10) * 1000).knownIntervals).toBe(1);
+    expect(window.memory()).toMatchObject({ firstTraceSeconds: start - 3000 });
   });
 
   it('a record from the near future counts when its time comes; one from the far future never', () => {
