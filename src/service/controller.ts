@@ -1,0 +1,327 @@
+import type { Plan } from '../core/plan.js';
+import type { PlanningProblem } from '../core/planning-problem.js';
+import { Unavailable } from '../core/ports.js';
+import { type ModelState, type Planner, PlanningCycle, type PlanningCycleOptions } from './planning-cycle.js';
+import type {
+  ControllerCommands,
+  ControllerView,
+  CycleReport,
+  DecisionRecord,
+  InputState,
+  ModelView,
+  PublishedReplicas,
+} from './view.js';
+
+/** Starts a timer on the controller's clock; the answer cancels it. */
+export type Timer = (delayMs: number, callback: () => void) => () => void;
+
+export type ControllerOptions = PlanningCycleOptions & {
+  readonly timer: Timer;
+  /** Plans what users ask for (`whatIf`), so that it does not wait for the cycle, nor the cycle for it. */
+  readonly whatIfPlanner: Planner;
+};
+
+/** Records of an interval appear up to half a second after its end; the rest is for clocks that disagree. [ms] */
+const afterIntervalMs = 1500;
+
+/** A what-if plan may take this long, whatever its document says. [ms] */
+const longestWhatIfMs = 10_000;
+
+/** What a hold means for a deployment that has no number yet. */
+const holdSentences: Readonly<Record<string, string>> = {
+  not_synced: 'the deployments have not been listed yet',
+  redis_unreachable: 'the store cannot be reached',
+  kubernetes_unreachable: 'the API server cannot be reached',
+  no_traces: 'no recent request traces of its model were found',
+  requests_pending: 'requests of its model are pending and nothing arrives',
+  no_lengths: 'no request of its model has completed with its lengths yet',
+  no_profile: 'no deployment of its model has a usable profile',
+  planning_failed: 'its model could not be planned',
+  plan_rejected: 'the plan of its model failed its check',
+};
+
+/**
+ * The service's brain over time: runs a cycle shortly after each interval boundary, answers what was decided from
+ * memory, and takes what people decide themselves.
+ *
+ * States: stopped → `start` → waiting ⇄ running → `stop` → stopped. Never two cycles at once; one that takes longer
+ * than an interval, or was asked for while another ran, follows at once.
+ */
+export class Controller implements ControllerView, ControllerCommands {
+  readonly mode: 'live' | 'shadow';
+  readonly #options: ControllerOptions;
+  readonly #cycle: PlanningCycle;
+  readonly #listeners: ((report: CycleReport) => void)[] = [];
+  #views: readonly ModelView[] | null = null;
+  #problem: PlanningProblem | null | undefined;
+  #state: 'stopped' | 'waiting' | 'running' = 'stopped';
+  #isWantedNow = false;
+  #running: Promise<void> = Promise.resolve();
+  #cancelTimer: () => void = () => undefined;
+
+  constructor(options: ControllerOptions) {
+    this.#options = options;
+    this.#cycle = new PlanningCycle(options);
+    this.mode = options.config.publish.mode;
+  }
+
+  /** Begins to follow the deployments and runs the first cycle at once. */
+  async start(): Promise<void> {
+    if (this.#state !== 'stopped') return;
+    this.#state = 'waiting';
+    const { deployments } = this.#options;
+    deployments.onChange(() => {
+      // The first complete view is what everything waits for; later changes are taken up by the next cycle.
+      if (!this.#cycle.ready && deployments.snapshot().synced) this.#runSoon();
+    });
+    try {
+      await deployments.start();
+    } catch (error) {
+      this.#state = 'stopped';
+      throw error;
+    }
+    this.#runSoon();
+  }
+
+  /** Lets the running cycle end, writes what must outlive the process, and stops following the deployments. */
+  async stop(): Promise<void> {
+    if (this.#state === 'stopped') return;
+    this.#state = 'stopped';
+    this.#isWantedNow = false;
+    this.#cancelTimer();
+    await this.#running;
+    await this.#cycle.flush();
+    await this.#options.deployments.stop();
+  }
+
+  #runSoon(): void {
+    if (this.#state === 'running') this.#isWantedNow = true;
+    if (this.#state !== 'waiting') return;
+    this.#cancelTimer();
+    this.#cancelTimer = this.#options.timer(0, () => this.#run());
+  }
+
+  #run(): void {
+    if (this.#state !== 'waiting') return;
+    this.#state = 'running';
+    this.#isWantedNow = false;
+    const dueMs = this.#nextDue(this.#options.clock.now());
+    this.#running = this.#runCycle().then(() => {
+      if (this.#state !== 'running') return;
+      this.#state = 'waiting';
+      const waitMs = this.#isWantedNow ? 0 : Math.max(0, dueMs - this.#options.clock.now());
+      this.#cancelTimer = this.#options.timer(waitMs, () => this.#run());
+    });
+  }
+
+  async #runCycle(): Promise<void> {
+    const report = await this.#cycle.run();
+    this.#forget();
+    for (const listener of this.#listeners) {
+      try {
+        listener(report);
+      } catch (error) {
+        this.#options.logger.error({ err: error }, 'a listener of the cycle failed');
+      }
+    }
+  }
+
+  /** The first moment after `nowMs` that lies shortly behind an interval boundary. */
+  #nextDue(nowMs: number): number {
+    const intervalMs = this.#options.config.demand.intervalSeconds * 1000;
+    const delayMs = Math.min(afterIntervalMs, intervalMs / 2);
+    return (Math.floor((nowMs - delayMs) / intervalMs) + 1) * intervalMs + delayMs;
+  }
+
+  /** Answers that were put together for the last state. */
+  #forget(): void {
+    this.#views = null;
+    this.#problem = undefined;
+  }
+
+  plan(): Plan | null {
+    return this.#cycle.plan;
+  }
+
+  problem(): PlanningProblem | null {
+    if (this.#problem === undefined) this.#problem = this.#cycle.problem();
+    return this.#problem;
+  }
+
+  models(): readonly ModelView[] {
+    this.#views ??= this.#createViews();
+    return this.#views;
+  }
+
+  replicasOf(namespace: string, name: string): PublishedReplicas {
+    const id = `${namespace}/${name}`;
+    const entry = this.#cycle.published.get(id);
+    const deployment = this.#cycle.observed.get(id);
+    if (entry === undefined && deployment === undefined) return { kind: 'no-such-deployment' };
+    if (entry === undefined || entry.replicas === null) {
+      const model = entry?.model ?? deployment!.model;
+      return { kind: 'not-known', model, reason: this.#whyNotKnown(model, entry?.reason) };
+    }
+    const { model, gpuType, replicas, targetReplicas, status, heldReason, at } = entry;
+    return {
+      kind: 'known',
+      model,
+      gpuType,
+      replicas,
+      targetReplicas: targetReplicas ?? replicas,
+      status,
+      heldReason,
+      at,
+    };
+  }
+
+  #whyNotKnown(model: string, reason: string | undefined): string {
+    const hold = this.#cycle.models.get(model)?.hold ?? null;
+    if (hold !== null) return holdSentences[hold] ?? hold;
+    return reason ?? 'the first plan has not been made yet';
+  }
+
+  inputs(): readonly InputState[] {
+    return this.#cycle.inputs.all(this.#options.clock.now());
+  }
+
+  ready(): boolean {
+    return this.#cycle.ready;
+  }
+
+  /** The newest `limit` decisions that match, oldest first. */
+  history(query: {
+    readonly model?: string;
+    readonly sinceMs?: number;
+    readonly limit: number;
+  }): readonly DecisionRecord[] {
+    return this.#cycle.history.query(query);
+  }
+
+  onCycle(listener: (report: CycleReport) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  follow(namespace: string, name: string): 'started' | 'already-started' | 'no-such-deployment' {
+    const id = `${namespace}/${name}`;
+    const exists = this.#options.deployments.snapshot().deployments.some((deployment) => deployment.id === id);
+    if (!exists) return 'no-such-deployment';
+    if (!this.#cycle.isUnfollowed(id)) return 'already-started';
+    this.#cycle.follow(id);
+    this.#runSoon();
+    return 'started';
+  }
+
+  async unfollow(namespace: string, name: string): Promise<'stopped' | 'not-followed'> {
+    const id = `${namespace}/${name}`;
+    if (!this.#cycle.observed.has(id) && !this.#cycle.published.has(id)) return 'not-followed';
+    this.#cycle.unfollow(id);
+    await this.#decided();
+    return 'stopped';
+  }
+
+  async refreshProfiles(model: string): Promise<'updated' | 'no-such-model' | 'failed'> {
+    const deployments = this.#cycle.models.get(model)?.deployments;
+    if (deployments === undefined) return 'no-such-model';
+    try {
+      const bad = await this.#cycle.readProfiles(deployments);
+      this.#runSoon();
+      return bad === 0 ? 'updated' : 'failed';
+    } catch (error) {
+      if (!(error instanceof Unavailable)) throw error;
+      return 'failed';
+    }
+  }
+
+  async fixReplicas(
+    namespace: string,
+    name: string,
+    replicas: number,
+    ttlSeconds: number | null,
+  ): Promise<'fixed' | 'no-such-deployment'> {
+    const id = `${namespace}/${name}`;
+    if (!this.#cycle.observed.has(id)) return 'no-such-deployment';
+    const expiresAtMs = ttlSeconds === null ? null : this.#options.clock.now() + ttlSeconds * 1000;
+    this.#cycle.overrides.fix({ id, replicas, expiresAtMs });
+    this.#cycle.publishOverride(id, replicas);
+    await this.#decided();
+    return 'fixed';
+  }
+
+  async clearFixed(namespace: string, name: string): Promise<'cleared' | 'no-such-deployment'> {
+    const deployment = this.#cycle.observed.get(`${namespace}/${name}`);
+    if (deployment === undefined) return 'no-such-deployment';
+    const siblings = this.#cycle.models.get(deployment.model)?.deployments ?? [deployment];
+    this.#cycle.overrides.clear(new Set(siblings.map((sibling) => sibling.id)));
+    await this.#decided();
+    return 'cleared';
+  }
+
+  /** Writes what a person decided, unless the store is known to be down: it then acts all the same, and is written later. */
+  async #decided(): Promise<void> {
+    this.#forget();
+    const written = this.#cycle.flush();
+    const isDown = this.inputs().some(({ input, ok, ageSeconds }) => input === 'redis' && !ok && ageSeconds !== null);
+    if (!isDown) await written;
+    this.#runSoon();
+  }
+
+  whatIf(problem: PlanningProblem): Promise<Plan> {
+    const timeLimitMs = Math.min(problem.options.timeLimitMs, longestWhatIfMs);
+    return this.#options.whatIfPlanner.plan(problem, { timeLimitMs });
+  }
+
+  #createViews(): readonly ModelView[] {
+    const overrides = this.#cycle.overrides.active(this.#options.clock.now());
+    return [...this.#cycle.models.values()]
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+      .map((state) => this.#viewOf(state, overrides));
+  }
+
+  #viewOf(
+    state: ModelState,
+    overrides: ReadonlyMap<string, { replicas: number; expiresAtMs: number | null }>,
+  ): ModelView {
+    const { published, observed } = this.#cycle;
+    const plan = state.planned?.part.model;
+    return {
+      name: state.name,
+      status: state.hold === null ? (plan?.status ?? 'held') : 'held',
+      heldReason: state.hold,
+      planAt: plan?.planAt ?? null,
+      demand: state.demand,
+      singleTypeUsdPerHour: state.single?.cheapest?.usdPerHour ?? null,
+      singleTypeGpu: state.single?.cheapest?.gpuType ?? null,
+      deployments: state.deployments
+        .filter(({ id }) => observed.has(id))
+        .map((deployment) => {
+          const { id } = deployment;
+          const entry = published.get(id);
+          const override = overrides.get(id);
+          return {
+            id,
+            namespace: deployment.namespace,
+            name: deployment.name,
+            gpuType: deployment.gpuType ?? deployment.name,
+            currentReplicas: deployment.currentReplicas,
+            readyReplicas: deployment.readyReplicas,
+            pendingReplicas: deployment.pendingReplicas,
+            replicas: entry?.replicas ?? null,
+            targetReplicas: entry?.targetReplicas ?? null,
+            usdPerReplicaHour: this.#cycle.price(id),
+            override:
+              override === undefined
+                ? null
+                : {
+                    replicas: override.replicas,
+                    expiresAt: override.expiresAtMs === null ? null : new Date(override.expiresAtMs).toISOString(),
+                  },
+            paused: deployment.paused,
+            notices: state.notices
+              .filter((notice) => notice.deployment === id)
+              .map(({ code, message }) => ({ code, message })),
+          };
+        }),
+    };
+  }
+}

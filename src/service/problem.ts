@@ -1,0 +1,209 @@
+import { type GpuCatalogue, gpuByName } from '../core/gpu-types.js';
+import type { PlanNotice } from '../core/plan.js';
+import type { BucketDemand, PlanOptions, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
+import { planOptionsSchema } from '../core/planning-problem.js';
+import type { ObservedDeployment } from '../core/ports.js';
+import type { GpuProfile } from '../core/profile.js';
+import type { Config, ModelConfig, SloConfig } from './config.js';
+import type { KnownProfile } from './known-profiles.js';
+
+/**
+ * From what was observed to what is planned: one model's deployments, profiles, prices, demand and overrides become
+ * its part of the PlanningProblem. Whatever is not as its owner meant it becomes a notice in the plan.
+ */
+
+export type ModelProblemInput = {
+  readonly name: string;
+  /** Every followed deployment of the model, over all namespaces: a model name is one pool. */
+  readonly deployments: readonly ObservedDeployment[];
+  readonly profileOf: (deployment: ObservedDeployment) => KnownProfile;
+  readonly demand: readonly BucketDemand[];
+  /** Replicas that a person fixed, by deployment id. */
+  readonly fixedReplicas: ReadonlyMap<string, { readonly replicas: number }>;
+  readonly previousShares: ProblemModel['previousShares'];
+  readonly settings: ModelConfig;
+  readonly catalogue: GpuCatalogue;
+};
+
+export type ModelProblem = {
+  readonly model: ProblemModel;
+  readonly notices: readonly PlanNotice[];
+  /** USD per replica-hour by deployment id; null = no price is known. */
+  readonly prices: ReadonlyMap<string, number | null>;
+  /** Deployments with a profile and a price. With none there is nothing to plan: the model is held. */
+  readonly usableDeployments: number;
+};
+
+/** Builds one model's part of the problem. Never throws on what was observed. */
+export function buildModelProblem(input: ModelProblemInput): ModelProblem {
+  const notices: PlanNotice[] = [];
+  const prices = new Map<string, number | null>();
+  const parts = input.deployments.map((deployment) => {
+    const notice = (code: string, message: string) =>
+      notices.push({ code, message: `${deployment.id}: ${message}`, model: input.name, deployment: deployment.id });
+    for (const { code, message } of deployment.notices) notice(code, message);
+    const known = input.profileOf(deployment);
+    const profile = usableProfile(known, notice);
+    const price = priceOf(deployment, known, input.catalogue);
+    prices.set(deployment.id, price);
+    if (profile !== null && price === null) {
+      notice(
+        'no_price',
+        'neither an annotation, the configuration, its profile nor the catalogue says what a replica costs: it keeps its current replicas and serves nothing in the plan',
+      );
+    }
+    if (profile !== null) noteSlo(profile, input.settings.slo, notice);
+    if (deployment.gpuType === null) {
+      notice('no_gpu_type', `nothing names its GPU type: ${JSON.stringify(deployment.name)} is taken as one`);
+    }
+    return toProblem({ deployment, profile: price === null ? null : profile, price, input, notice });
+  });
+  const model: ProblemModel = {
+    name: input.name,
+    priority: 0,
+    unservedUsdPerRequest: 1000,
+    minServedShare: 0,
+    demand: input.demand,
+    deployments: withIdleFloor(parts, input),
+    previousShares: keptShares(input.previousShares, prices),
+  };
+  return { model, notices, prices, usableDeployments: parts.filter((part) => part.profile !== null).length };
+}
+
+/** The options of the problem that the configuration sets; the rest is the document's default. */
+export function planOptions(planning: Config['planning']): PlanOptions {
+  return planOptionsSchema.parse({ ...planning });
+}
+
+type Note = (code: string, message: string) => void;
+
+function usableProfile(known: KnownProfile, notice: Note): GpuProfile | null {
+  switch (known.kind) {
+    case 'known':
+      if (known.concern !== null) notice('profile_kept', known.concern);
+      return known.profile;
+    case 'none':
+      notice(known.code, `${known.message}: it keeps its current replicas and serves nothing in the plan`);
+      return null;
+    case 'unread':
+      notice('profile_unread', 'its profile could not be read yet: it keeps its current replicas');
+      return null;
+  }
+}
+
+/** Annotation or config, then the profile's `cost` (already per replica), then list price × GPUs. */
+function priceOf(deployment: ObservedDeployment, known: KnownProfile, catalogue: GpuCatalogue): number | null {
+  if (deployment.usdPerReplicaHour !== null) return deployment.usdPerReplicaHour;
+  const cost = known.kind === 'known' ? known.profile.cost : null;
+  if (cost !== null) return cost;
+  const usdPerGpuHour = deployment.gpuType === null ? null : gpuByName(catalogue, deployment.gpuType)?.usdPerGpuHour;
+  // A replica that takes no GPU at all is not free: what it costs is just not known.
+  return usdPerGpuHour && deployment.gpusPerReplica > 0 ? usdPerGpuHour * deployment.gpusPerReplica : null;
+}
+
+type Part = {
+  readonly deployment: ObservedDeployment;
+  readonly profile: GpuProfile | null;
+  readonly price: number | null;
+  readonly input: ModelProblemInput;
+  readonly notice: Note;
+};
+
+function toProblem({ deployment, profile, price, input, notice }: Part): ProblemDeployment {
+  const { maxReplicas } = deployment;
+  const floor = (asked: number, what: string): number => {
+    if (asked <= maxReplicas) return asked;
+    notice('floor_above_max', `${what} ${asked} is above its maximum of ${maxReplicas} replicas, which wins`);
+    return maxReplicas;
+  };
+  return {
+    id: deployment.id,
+    gpuType: deployment.gpuType ?? deployment.name,
+    gpusPerReplica: deployment.gpusPerReplica,
+    usdPerReplicaHour: price ?? 0,
+    minReplicas: floor(deployment.minReplicas, 'a minimum of'),
+    idleMinReplicas: floor(deployment.idleMinReplicas ?? 0, 'an idle minimum of'),
+    maxReplicas,
+    currentReplicas: deployment.currentReplicas,
+    readyReplicas: deployment.readyReplicas,
+    pendingReplicas: deployment.pendingReplicas,
+    fixedReplicas: input.fixedReplicas.get(deployment.id)?.replicas ?? null,
+    startupSeconds: deployment.startupSeconds,
+    targetUtilization: 1,
+    maxTokens: deployment.maxTokens,
+    profile: profile?.grid ?? null,
+  };
+}
+
+/**
+ * A model at zero replicas produces no traces that would wake it. So where no deployment of the model says anything
+ * about idleness, its cheapest one keeps one replica, unless the configuration says that something else wakes it, or
+ * a floor keeps the model awake anyway.
+ */
+function withIdleFloor(parts: readonly ProblemDeployment[], input: ModelProblemInput): readonly ProblemDeployment[] {
+  const saysSomething = input.deployments.some((deployment) => deployment.idleMinReplicas !== null);
+  const isKeptAwake = parts.some((part) => (part.fixedReplicas ?? part.minReplicas) > 0 && part.profile !== null);
+  if (input.settings.scaleToZero || saysSomething || isKeptAwake) return parts;
+  const paused = new Set(input.deployments.filter(({ paused }) => paused).map(({ id }) => id));
+  const candidates = parts
+    .filter((part) => part.profile !== null && part.maxReplicas > 0 && part.fixedReplicas === null)
+    .sort(
+      (a, b) =>
+        Number(paused.has(a.id)) - Number(paused.has(b.id)) ||
+        a.usdPerReplicaHour - b.usdPerReplicaHour ||
+        (a.id < b.id ? -1 : 1),
+    );
+  const [cheapest] = candidates;
+  return cheapest === undefined
+    ? parts
+    : parts.map((part) => (part.id === cheapest.id ? { ...part, idleMinReplicas: 1 } : part));
+}
+
+/** Shares of deployments that are gone mean nothing to the next plan. */
+function keptShares(
+  shares: ProblemModel['previousShares'],
+  deployments: ReadonlyMap<string, unknown>,
+): ProblemModel['previousShares'] {
+  if (shares.every((bucket) => bucket.to.every(({ deployment }) => deployments.has(deployment)))) return shares;
+  return shares
+    .map((bucket) => ({ ...bucket, to: bucket.to.filter(({ deployment }) => deployments.has(deployment)) }))
+    .filter((bucket) => bucket.to.length > 0);
+}
+
+/** The profile format's names of what the configuration calls by its unit. */
+const sloNames = [
+  ['ttft', 'ttftSeconds'],
+  ['tpot', 'tpotSeconds'],
+  ['e2e', 'e2eSeconds'],
+] as const;
+
+/** A profile that was made for another SLO than the configured one may promise too much, or too little. */
+function noteSlo(profile: GpuProfile, slo: SloConfig | null, notice: Note): void {
+  if (slo === null) return;
+  const differences: string[] = [];
+  for (const [name, key] of sloNames) {
+    const wanted = slo[key];
+    const made = profile.slos[name];
+    if (wanted === null ? made !== undefined : made === undefined || !nearly(made, wanted)) {
+      differences.push(
+        `${name} ${made === undefined ? 'any' : `${made} s`} instead of ${wanted === null ? 'any' : `${wanted} s`}`,
+      );
+    }
+  }
+  // A profile of the mean (percentile 0, or none stated) promises nothing about a share of requests.
+  const percentile = profile.slos.percentile ?? 0;
+  if (!nearly(percentile, slo.attainment * 100)) {
+    const made = percentile === 0 ? 'the mean' : `the ${percentile}th percentile`;
+    differences.push(`${made} instead of ${(slo.attainment * 100).toPrecision(4).replace(/\.?0+$/, '')} % of requests`);
+  }
+  if (differences.length > 0) {
+    notice(
+      'slo_mismatch',
+      `its profile was made for another objective than the configured one: ${differences.join(', ')}`,
+    );
+  }
+}
+
+function nearly(a: number, b: number): boolean {
+  return Math.abs(a - b) <= 1e-9 * Math.max(1, Math.abs(a), Math.abs(b));
+}
