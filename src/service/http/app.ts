@@ -59,6 +59,8 @@ export function buildApp(options: AppOptions): FastifyInstance {
     requestTimeout: requestTimeoutMs,
     connectionTimeout: connectionTimeoutMs,
     forceCloseConnections: 'idle',
+    // What is still asked while draining is still answered, with `Connection: close`.
+    return503OnClosing: false,
     http: { maxHeaderSize: largestHeaderBytes },
     frameworkErrors: (error, request, reply) => void answer(error, request, reply),
     clientErrorHandler: answerClientError,

@@ -1,0 +1,281 @@
+import type { Plan } from '../core/plan.js';
+import { savingVsSingleType } from './metrics.js';
+import type { ModelView } from './view.js';
+
+/**
+ * The live table of the quickstart: what load there is, what the plan runs for it, what that costs, and what it saves.
+ * Everything here is text in memory; `terminal-screen.ts` puts it on a terminal.
+ */
+
+/** The state after one cycle, over all models. */
+export type QuickstartRow = {
+  /** Unix milliseconds on the clock of the trace. */
+  readonly atMs: number;
+  /** Arrivals [requests/s]; null = not known yet. */
+  readonly rps: number | null;
+  readonly forecastRps: number | null;
+  /** Published replicas by GPU type; null = not known yet. */
+  readonly replicas: ReadonlyMap<string, number | null>;
+  readonly usdPerHour: number | null;
+  /** Cheapest plan on one GPU type; null = none serves it all. */
+  readonly singleTypeUsdPerHour: number | null;
+  readonly singleTypeGpu: string | null;
+  /** Why the numbers are those of an earlier plan; null = they are not. */
+  readonly heldReason: string | null;
+};
+
+/** What stays the same while the quickstart runs. */
+export type QuickstartFacts = {
+  readonly title: string;
+  /** `http://127.0.0.1:8080`, without a slash at the end. */
+  readonly url: string;
+  /** Path of one deployment's metric. */
+  readonly metricPath: string;
+};
+
+export type QuickstartSize = { readonly columns: number; readonly rows: number; readonly color: boolean };
+
+/** Sums up what the view shows after a cycle. */
+export function quickstartRow(atMs: number, models: readonly ModelView[], plan: Plan | null): QuickstartRow {
+  const replicas = new Map<string, number | null>();
+  for (const deployment of models.flatMap((model) => model.deployments)) {
+    const sum = replicas.get(deployment.gpuType);
+    const known = sum !== null && deployment.replicas !== null;
+    replicas.set(deployment.gpuType, known ? (sum ?? 0) + deployment.replicas : null);
+  }
+  const demands = models.map((model) => model.demand);
+  const singleTypes = new Set(models.map((model) => model.singleTypeGpu));
+  return {
+    atMs,
+    rps: sumOrNull(demands.map((demand) => demand?.rps ?? null)),
+    forecastRps: sumOrNull(demands.map((demand) => demand?.forecastRps ?? null)),
+    replicas,
+    usdPerHour: plan?.usdPerHour ?? null,
+    singleTypeUsdPerHour: sumOrNull(models.map((model) => model.singleTypeUsdPerHour)),
+    singleTypeGpu: singleTypes.size === 1 ? ([...singleTypes][0] ?? null) : null,
+    heldReason: models.find((model) => model.status === 'held')?.heldReason ?? null,
+  };
+}
+
+/** True where other replicas run, or why they run changed: such a row begins a new line. */
+export function isPlanChange(before: QuickstartRow | undefined, after: QuickstartRow): boolean {
+  if (before === undefined || before.heldReason !== after.heldReason) return true;
+  if (before.replicas.size !== after.replicas.size) return true;
+  return [...after.replicas].some(([gpuType, replicas]) => before.replicas.get(gpuType) !== replicas);
+}
+
+/** One plan change as one line, for pipes and log files. */
+export function quickstartLine(row: QuickstartRow): string {
+  const replicas = [...row.replicas].map(([gpuType, count]) => `${count ?? '?'} × ${printable(gpuType)}`).join(', ');
+  const saving = savingOf(row);
+  const against = row.singleTypeGpu === null ? 'one GPU type' : `${printable(row.singleTypeGpu)} only`;
+  return [
+    clockText(row.atMs),
+    `${decimal(row.rps, 1)} rps (planned for ${decimal(row.forecastRps, 1)})`,
+    replicas,
+    `${decimal(row.usdPerHour, 2)} USD/h`,
+    saving === null ? null : `${percent(saving)} less than ${against} (${decimal(row.singleTypeUsdPerHour, 2)})`,
+    row.heldReason === null ? null : `held: ${row.heldReason}`,
+  ]
+    .filter((part) => part !== null)
+    .join(' · ');
+}
+
+/** Lines around the rows of the table: title, load, headings, links, and the empty lines between. */
+const linesAroundRows = 10;
+
+/**
+ * Draws the table.
+ *
+ * @param rows oldest first: one for each plan change, the last one being now
+ * @param loads arrivals of the last cycles [requests/s], oldest first
+ * @returns at most `size.rows` lines, none wider than `size.columns`
+ */
+export function renderQuickstart(
+  facts: QuickstartFacts,
+  rows: readonly QuickstartRow[],
+  options: { readonly size: QuickstartSize; readonly loads: readonly number[] },
+): readonly string[] {
+  const { size, loads } = options;
+  const paint = painter(size);
+  const columns = fitColumns(rows, size.columns);
+  const shown = rows.slice(-Math.max(1, size.rows - linesAroundRows));
+  const firstShown = rows.length - shown.length;
+  const held = rows.at(-1)?.heldReason ?? null;
+  const lines = [
+    paint([bold(' gpumix'), plain(`  ${printable(facts.title)}`)]),
+    '',
+    paint([dim(' load  '), plain(sparkline(loads.slice(-Math.max(8, size.columns - 30)))), dim(`  ${range(loads)}`)]),
+    paint(held === null ? [] : [yellow(` held  ${held}: the last good plan is served`)]),
+    paint([dim(headings(columns))]),
+    ...shown.map((row, index) => paint(rowSegments(row, rows[firstShown + index - 1], columns))),
+    '',
+    paint([dim(' read  '), plain(`curl ${facts.url}${facts.metricPath}`)]),
+    paint([dim(' look  '), plain(`${facts.url}/docs`), dim('  every route, to try')]),
+    paint([dim('       '), plain(`${facts.url}/api/v1/plan`), dim('  the plan, with its proof')]),
+    paint([dim(' stop  Ctrl-C')]),
+  ];
+  return lines.slice(0, size.rows);
+}
+
+type Columns = {
+  /** GPU types that have a column of their own. */
+  readonly gpuTypes: readonly string[];
+  /** Their headings, padded alike. */
+  readonly titles: readonly string[];
+  /** GPU types that found no room. */
+  readonly hidden: number;
+};
+
+/** Widths of the columns left and right of the GPU types. */
+const width = { time: 12, rps: 7, planned: 7, usdPerHour: 8, oneType: 9, saving: 8 } as const;
+const widthAround = Object.values(width).reduce((sum, each) => sum + each, 0);
+/** Shortest cut of a GPU type's name. */
+const shortestName = 4;
+
+/** Gives every GPU type a column if the names can be cut to fit; drops the last ones where even that is too much. */
+function fitColumns(rows: readonly QuickstartRow[], columns: number): Columns {
+  const all = [...new Set(rows.flatMap((row) => [...row.replicas.keys()]))];
+  const names = all.map((gpuType) => printable(gpuType).padStart(shortestName));
+  const room = Math.max(0, columns - widthAround);
+  const needed = (longest: number, count: number) =>
+    names.slice(0, count).reduce((sum, name) => sum + columnWidth(Math.min(longest, name.length)), 0);
+  let longest = Math.max(shortestName, ...names.map((name) => name.length));
+  while (longest > shortestName && needed(longest, all.length) > room) longest -= 1;
+  let count = all.length;
+  // Three characters say how many are missing.
+  while (count > 0 && needed(longest, count) > room - (count < all.length ? 3 : 0)) count -= 1;
+  return {
+    gpuTypes: all.slice(0, count),
+    titles: names.slice(0, count).map((name) => {
+      const text = cut(name, longest);
+      return `${text.padStart(columnWidth(text.length) - 1)} `;
+    }),
+    hidden: all.length - count,
+  };
+}
+
+/** A space, the name, and room for the arrow of a change. */
+function columnWidth(name: number): number {
+  return name + 2;
+}
+
+function headings({ titles, hidden }: Columns): string {
+  return [
+    ' trace time'.padEnd(width.time),
+    'rps'.padStart(width.rps),
+    'plan'.padStart(width.planned),
+    ...titles,
+    hidden === 0 ? '' : `+${hidden}`.padEnd(3),
+    'USD/h'.padStart(width.usdPerHour),
+    'one type'.padStart(width.oneType),
+    'saving'.padStart(width.saving),
+  ].join('');
+}
+
+function rowSegments(row: QuickstartRow, before: QuickstartRow | undefined, columns: Columns): readonly Segment[] {
+  const saving = savingOf(row);
+  const cells = columns.gpuTypes.map((gpuType, index): Segment => {
+    const count = row.replicas.get(gpuType) ?? null;
+    const previous = before === undefined ? count : (before.replicas.get(gpuType) ?? null);
+    const arrow = previous === count || count === null ? ' ' : count > (previous ?? 0) ? '↑' : '↓';
+    const text = `${count ?? '?'}${arrow}`.padStart(columns.titles[index]!.length);
+    return arrow !== ' ' ? bold(text) : count === 0 ? dim(text) : plain(text);
+  });
+  return [
+    plain(` ${clockText(row.atMs)}`),
+    plain(decimal(row.rps, 1).padStart(width.rps)),
+    plain(decimal(row.forecastRps, 1).padStart(width.planned)),
+    ...cells,
+    plain(columns.hidden === 0 ? '' : '   '),
+    plain(decimal(row.usdPerHour, 2).padStart(width.usdPerHour)),
+    dim(decimal(row.singleTypeUsdPerHour, 2).padStart(width.oneType)),
+    row.heldReason !== null
+      ? yellow('held'.padStart(width.saving))
+      : saving === null
+        ? dim('–'.padStart(width.saving))
+        : green(percent(saving).padStart(width.saving)),
+  ];
+}
+
+function savingOf(row: QuickstartRow): number | null {
+  return row.usdPerHour === null ? null : savingVsSingleType(row.singleTypeUsdPerHour, row.usdPerHour);
+}
+
+const bars = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'] as const;
+
+/** Heights from zero to the largest, so that twice the load is twice as high. */
+function sparkline(values: readonly number[]): string {
+  const largest = Math.max(0, ...values);
+  return values
+    .map((value) => bars[largest > 0 ? Math.min(bars.length - 1, Math.floor((value / largest) * bars.length)) : 0])
+    .join('');
+}
+
+function range(values: readonly number[]): string {
+  if (values.length === 0) return 'waiting for the first requests';
+  return `${decimal(Math.min(...values), 1)} – ${decimal(Math.max(...values), 1)} rps`;
+}
+
+/** `11-20 10:00`, UTC. */
+function clockText(ms: number): string {
+  return new Date(ms).toISOString().slice(5, 16).replace('T', ' ');
+}
+
+function decimal(value: number | null, digits: number): string {
+  return value === null ? '?' : value.toFixed(digits);
+}
+
+function percent(ratio: number): string {
+  return `${Math.round(ratio * 100)} %`;
+}
+
+function sumOrNull(values: readonly (number | null)[]): number | null {
+  let sum = 0;
+  for (const value of values) {
+    if (value === null) return null;
+    sum += value;
+  }
+  return values.length === 0 ? null : sum;
+}
+
+/** Names come from a configuration: control characters in them must not drive the terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{C}/gu, '?');
+}
+
+function cut(text: string, width: number): string {
+  return text.length > width ? `${text.slice(0, Math.max(0, width - 1))}…` : text;
+}
+
+type Style = 'plain' | 'bold' | 'dim' | 'green' | 'yellow';
+type Segment = { readonly text: string; readonly style: Style };
+
+const plain = (text: string): Segment => ({ text, style: 'plain' });
+const bold = (text: string): Segment => ({ text, style: 'bold' });
+const dim = (text: string): Segment => ({ text, style: 'dim' });
+const green = (text: string): Segment => ({ text, style: 'green' });
+const yellow = (text: string): Segment => ({ text, style: 'yellow' });
+
+/** SGR codes: on, off. */
+const codes: Record<Exclude<Style, 'plain'>, readonly [number, number]> = {
+  bold: [1, 22],
+  dim: [2, 22],
+  green: [32, 39],
+  yellow: [33, 39],
+};
+
+/** Joins segments to a line that is no wider than the terminal, in colour where that is wanted. */
+function painter({ columns, color }: QuickstartSize): (segments: readonly Segment[]) => string {
+  return (segments) => {
+    let room = columns;
+    let line = '';
+    for (const { text, style } of segments) {
+      const fitting = text.slice(0, Math.max(0, room));
+      room -= fitting.length;
+      if (fitting === '') continue;
+      line += color && style !== 'plain' ? `\x1b[${codes[style][0]}m${fitting}\x1b[${codes[style][1]}m` : fitting;
+    }
+    return line.trimEnd();
+  };
+}

@@ -1,0 +1,143 @@
+import { isIPv6 } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { InputError, quoteInput } from '../core/input-error.js';
+import type { Logger } from './log.js';
+
+/**
+ * The life of the service: listen, work, drain, stop.
+ *
+ * It listens before it works, so that a port in use stops it before it has touched anything, and probes are answered
+ * while inputs are still being read.
+ */
+
+/** What runs behind the HTTP face: the controller with its sources and store. */
+export type Background = {
+  start(): Promise<void>;
+  /** Lets a running cycle end, then closes sources and store. */
+  stop(): Promise<void>;
+};
+
+export type ServerOptions = {
+  readonly app: FastifyInstance;
+  readonly background: Background;
+  readonly host: string;
+  /** 0 = a free one. */
+  readonly port: number;
+  readonly logger: Logger;
+  /** How long running requests and a running cycle may take to end [ms]. */
+  readonly drainMs?: number;
+};
+
+export type RunningServer = {
+  /** `http://127.0.0.1:8080`, as a person would type it. */
+  readonly url: string;
+  /** Drains: no new connections, running requests and the running cycle end, everything is closed. Safe to repeat. */
+  stop(): Promise<void>;
+};
+
+/** Kubernetes kills 30 s after SIGTERM: what has not ended by then is cut off here, in order. */
+const defaultDrainMs = 25_000;
+
+/** How often a draining server looks for connections that have fallen idle [ms]. */
+const idleCheckMs = 50;
+
+/**
+ * Listens and starts the background.
+ *
+ * @throws InputError where the address cannot be listened on
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { app, background, host, port, logger } = options;
+  try {
+    await app.listen({ host, port });
+  } catch (error) {
+    await app.close();
+    throw listenError(error, host, port);
+  }
+  const address = app.server.address();
+  const actualPort = address !== null && typeof address === 'object' ? address.port : port;
+  try {
+    await background.start();
+  } catch (error) {
+    await app.close();
+    throw error;
+  }
+  let stopping: Promise<void> | undefined;
+  return {
+    url: `http://${shownHost(host)}:${actualPort}`,
+    stop: () => {
+      stopping ??= drain(app, background, { logger, drainMs: options.drainMs ?? defaultDrainMs });
+      return stopping;
+    },
+  };
+}
+
+async function drain(
+  app: FastifyInstance,
+  background: Background,
+  { logger, drainMs }: { readonly logger: Logger; readonly drainMs: number },
+): Promise<void> {
+  const cutOff = setTimeout(() => {
+    logger.warn({}, `still busy after ${drainMs / 1000} s: the remaining connections are cut`);
+    app.server.closeAllConnections();
+  }, drainMs);
+  // A kept-alive connection whose last answer left after the port had closed falls idle unseen.
+  const reaper = setInterval(() => app.server.closeIdleConnections(), idleCheckMs);
+  const [closed, stopped] = await Promise.allSettled([app.close(), background.stop()]);
+  clearTimeout(cutOff);
+  clearInterval(reaper);
+  for (const outcome of [closed, stopped]) {
+    if (outcome.status === 'rejected') logger.error({ err: outcome.reason }, 'could not stop cleanly');
+  }
+}
+
+/** What a refusal to listen means to the person who configured it. */
+function listenError(error: unknown, host: string, port: number): unknown {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+  const refuse = (key: string, found: string, expected: string) =>
+    new InputError(key, [{ place: '', found, expected }]);
+  switch (code) {
+    case 'EADDRINUSE':
+      return refuse(
+        'server.port',
+        `${port}, on which another process listens already`,
+        'a free port (--port, GPUMIX_PORT or the configuration file; 0 takes any)',
+      );
+    case 'EACCES':
+      return refuse('server.port', `${port}, which needs privileges`, 'a port of 1024 or above, or 0 for any');
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+    case 'EINVAL':
+      return refuse('server.host', quoteInput(host), 'an address of this machine, such as 127.0.0.1 or 0.0.0.0');
+    default:
+      return error;
+  }
+}
+
+function shownHost(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1';
+  return isIPv6(host) ? `[${host}]` : host;
+}
+
+/** The signals that ask a service to stop. */
+const stopSignals = ['SIGTERM', 'SIGINT'] as const;
+
+/** Exit code of a process that a signal ended: 128 + its number. */
+const signalExitCodes = { SIGTERM: 143, SIGINT: 130 } as const;
+
+/**
+ * Resolves with the first SIGTERM or SIGINT. A second one ends the process at once.
+ */
+export function untilStopSignal(): Promise<(typeof stopSignals)[number]> {
+  return new Promise((resolve) => {
+    let asked = false;
+    for (const signal of stopSignals) {
+      process.on(signal, () => {
+        if (asked) process.exit(signalExitCodes[signal]);
+        asked = true;
+        resolve(signal);
+      });
+    }
+  });
+}

@@ -1,0 +1,218 @@
+import { describe, expect, it } from 'vitest';
+import {
+  isPlanChange,
+  type QuickstartRow,
+  quickstartLine,
+  quickstartRow,
+  renderQuickstart,
+} from '../../src/service/quickstart-table.js';
+import { deploymentView, modelView, planOf } from '../support/scripted-view.js';
+
+const facts = {
+  title: 'chat-14b on 3 GPU types',
+  url: 'http://127.0.0.1:8080',
+  metricPath: '/metrics/default/chat-14b-l4',
+};
+
+function row(overrides: Partial<QuickstartRow> = {}): QuickstartRow {
+  return {
+    atMs: Date.parse('2026-11-20T10:00:10Z'),
+    rps: 3.2,
+    forecastRps: 4.14,
+    replicas: new Map([
+      ['L4', 2],
+      ['A100-80GB', 1],
+      ['H100-80GB', 0],
+    ]),
+    usdPerHour: 6.6,
+    singleTypeUsdPerHour: 9.8,
+    singleTypeGpu: 'H100-80GB',
+    heldReason: null,
+    ...overrides,
+  };
+}
+
+const plainSize = { columns: 80, rows: 24, color: false };
+const draw = (rows: readonly QuickstartRow[], size = plainSize, loads: readonly number[] = [1, 2, 4]) =>
+  renderQuickstart(facts, rows, { size, loads });
+// biome-ignore lint/suspicious/noControlCharactersInRegex: SGR codes are what is removed
+const uncoloured = (line: string) => line.replace(/\x1b\[\d+m/g, '');
+
+describe('the quickstart table', () => {
+  it('draws time, load, replicas per GPU type, money and saving in columns that line up, and where to look', () => {
+    const later = row({
+      atMs: Date.parse('2026-11-20T10:05:00Z'),
+      rps: 12.4,
+      forecastRps: 14,
+      replicas: new Map([
+        ['L4', 1],
+        ['A100-80GB', 3],
+        ['H100-80GB', 0],
+      ]),
+      usdPerHour: 11.8,
+      singleTypeUsdPerHour: 19.6,
+    });
+    expect(draw([row(), later]).join('\n')).toBe(
+      [
+        ' gpumix  chat-14b on 3 GPU types',
+        '',
+        ' load  ▃▅█  1.0 – 4.0 rps',
+        '',
+        ' trace time     rps   plan   L4  A100-80GB  H100-80GB    USD/h one type  saving',
+        ' 11-20 10:00    3.2    4.1    2          1          0     6.60     9.80    33 %',
+        ' 11-20 10:05   12.4   14.0    1↓         3↑         0    11.80    19.60    40 %',
+        '',
+        ' read  curl http://127.0.0.1:8080/metrics/default/chat-14b-l4',
+        ' look  http://127.0.0.1:8080/docs  every route, to try',
+        '       http://127.0.0.1:8080/api/v1/plan  the plan, with its proof',
+        ' stop  Ctrl-C',
+      ].join('\n'),
+    );
+  });
+
+  it.each([40, 60, 80, 120])(
+    'never writes a line wider than a terminal of %i columns, nor more lines than it has',
+    (columns) => {
+      const rows = Array.from({ length: 50 }, (_, i) => row({ atMs: i * 60_000, rps: i, usdPerHour: i * 1000 }));
+      for (const height of [3, 12, 24]) {
+        const lines = draw(
+          rows,
+          { columns, rows: height, color: true },
+          Array.from({ length: 500 }, (_, i) => i),
+        );
+        expect(lines.length).toBeLessThanOrEqual(height);
+        for (const line of lines) expect(uncoloured(line).length).toBeLessThanOrEqual(columns);
+      }
+    },
+  );
+
+  it('cuts names, then counts the GPU types that find no room', () => {
+    const types = Array.from({ length: 12 }, (_, i) => `GPU-TYPE-${String.fromCharCode(65 + i)}`);
+    const many = row({ replicas: new Map(types.map((type, i) => [type, i])) });
+    const lines = draw([many]);
+    const heading = lines.find((line) => line.includes('trace time'))!;
+    const [, hidden] = /\+(\d+)/.exec(heading)!;
+    const shown = [...heading.matchAll(/GPU…/g)].length;
+    expect(shown + Number(hidden)).toBe(types.length);
+    expect(heading).toMatch(/USD\/h one type {2}saving$/);
+    const wide = draw([many], { ...plainSize, columns: 220 });
+    expect(wide.find((line) => line.includes('trace time'))).toContain('GPU-TYPE-L');
+  });
+
+  it('shows the newest rows where not all fit', () => {
+    const rows = Array.from({ length: 50 }, (_, i) => row({ usdPerHour: 100 + i }));
+    const text = draw(rows).join('\n');
+    expect(text).toContain('149.00');
+    expect(text).not.toContain('130.00');
+  });
+
+  it('says that a plan is held, and why', () => {
+    const lines = draw([row({ heldReason: 'no_traces' })]);
+    expect(lines).toContain(' held  no_traces: the last good plan is served');
+    expect(lines.find((line) => line.includes('11-20'))).toMatch(/held$/);
+  });
+
+  it('shows what is not known as a question mark, never as zero', () => {
+    const unknown = row({
+      rps: null,
+      forecastRps: null,
+      usdPerHour: null,
+      singleTypeUsdPerHour: null,
+      replicas: new Map([['L4', null]]),
+    });
+    expect(
+      draw([unknown])
+        .find((line) => line.includes('11-20'))!
+        .replace(/ +/g, ' ')
+        .trim(),
+    ).toBe('11-20 10:00 ? ? ? ? ? –');
+  });
+
+  it('has no colour codes where there is no colour, and the same text with them', () => {
+    const rows = [row(), row({ replicas: new Map([['L4', 5]]) })];
+    const [without, coloured] = [draw(rows), draw(rows, { ...plainSize, color: true })];
+    expect(without.join('\n')).not.toContain('\x1b');
+    expect(coloured.join('\n')).toContain('\x1b[1m');
+    expect(coloured.map(uncoloured)).toEqual(without);
+  });
+
+  it('lets no name drive the terminal', () => {
+    const hostile = { ...facts, title: 'a\x1b[2Jb\nc' };
+    const lines = renderQuickstart(hostile, [row({ replicas: new Map([['x\x1b]0;y\x07', 1]]) })], {
+      size: plainSize,
+      loads: [],
+    });
+    expect(lines.join('')).not.toContain('\x1b');
+    expect(lines[0]).toBe(' gpumix  a?[2Jb?c');
+  });
+});
+
+describe('the row of a cycle', () => {
+  it('sums replicas by GPU type and money over the models', () => {
+    const models = [
+      modelView(),
+      modelView({
+        name: 'other',
+        singleTypeUsdPerHour: 10,
+        deployments: [
+          deploymentView({ name: 'other-l4', gpuType: 'L4', replicas: 2, targetReplicas: 2, usdPerReplicaHour: 0.7 }),
+        ],
+      }),
+    ];
+    const plan = planOf(models);
+    expect(quickstartRow(5, models, plan)).toEqual({
+      atMs: 5,
+      rps: 8,
+      forecastRps: 10,
+      replicas: new Map([
+        ['A100', 2],
+        ['L4', 5],
+      ]),
+      usdPerHour: plan.usdPerHour,
+      singleTypeUsdPerHour: 24.68,
+      singleTypeGpu: 'A100',
+      heldReason: null,
+    });
+  });
+
+  it('is unknown where one part is unknown', () => {
+    const models = [
+      modelView({ demand: null, deployments: [deploymentView(), deploymentView({ name: 'b', replicas: null })] }),
+    ];
+    expect(quickstartRow(0, models, null)).toMatchObject({
+      rps: null,
+      usdPerHour: null,
+      replicas: new Map([['A100', null]]),
+    });
+  });
+
+  it('begins a new line where replicas or the reason for holding change, not where only the load does', () => {
+    expect(isPlanChange(undefined, row())).toBe(true);
+    expect(isPlanChange(row(), row({ rps: 99, usdPerHour: 1 }))).toBe(false);
+    expect(isPlanChange(row(), row({ heldReason: 'no_traces' }))).toBe(true);
+    expect(
+      isPlanChange(
+        row(),
+        row({
+          replicas: new Map([
+            ['L4', 3],
+            ['A100-80GB', 1],
+            ['H100-80GB', 0],
+          ]),
+        }),
+      ),
+    ).toBe(true);
+    expect(isPlanChange(row(), row({ replicas: new Map([['L4', 2]]) }))).toBe(true);
+  });
+});
+
+describe('the line of a plan change', () => {
+  it('says the same in words', () => {
+    expect(quickstartLine(row())).toBe(
+      '11-20 10:00 · 3.2 rps (planned for 4.1) · 2 × L4, 1 × A100-80GB, 0 × H100-80GB · 6.60 USD/h · 33 % less than H100-80GB only (9.80)',
+    );
+    expect(quickstartLine(row({ singleTypeUsdPerHour: null, heldReason: 'no_traces' }))).toBe(
+      '11-20 10:00 · 3.2 rps (planned for 4.1) · 2 × L4, 1 × A100-80GB, 0 × H100-80GB · 6.60 USD/h · held: no_traces',
+    );
+  });
+});
