@@ -69,7 +69,8 @@ export function observeDeployment(object: unknown, catalogue: GpuCatalogue): Obs
   const namespace = textOf(metadata, 'namespace') ?? 'default';
   const name = textOf(metadata, 'name') ?? '';
   const model = textOf(labels, modelLabel) ?? '';
-  if (name === '' || model === '' || (metadata.deletionTimestamp ?? null) !== null) return null;
+  if (!isName(name) || !isName(namespace) || !isName(model) || (metadata.deletionTimestamp ?? null) !== null)
+    return null;
 
   const spec = record(record(object).spec);
   const status = record(record(object).status);
@@ -84,14 +85,14 @@ export function observeDeployment(object: unknown, catalogue: GpuCatalogue): Obs
     notices,
   });
   const floors = readReplicaLimits({ read, labels, notices });
-  const currentReplicas = spec.replicas === undefined ? 1 : (countOf(spec, 'replicas') ?? null);
+  const currentReplicas = spec.replicas === undefined ? 1 : replicasOf(spec, 'replicas');
   if (currentReplicas === null) {
     notices.push({
       code: 'bad_replicas',
-      message: `spec.replicas: found ${quoteInput(spec.replicas)}, expected a whole number >= 0; taken as not known`,
+      message: `spec.replicas: found ${quoteInput(spec.replicas)}, expected ${wholeReplicas.expected}; taken as not known`,
     });
   }
-  const readyReplicas = countOf(status, 'readyReplicas') ?? 0;
+  const readyReplicas = replicasOf(status, 'readyReplicas') ?? 0;
   reportMisplacedNames(labels, annotations, notices);
   return {
     id: `${namespace}/${name}`,
@@ -109,6 +110,16 @@ export function observeDeployment(object: unknown, catalogue: GpuCatalogue): Obs
     paused: readPaused(annotations, notices),
     notices,
   };
+}
+
+/** Kubernetes allows 253 characters; what is longer came from no API server. */
+function isName(text: string): boolean {
+  return text !== '' && text.length <= 253;
+}
+
+function replicasOf(object: Readonly<Record<string, unknown>>, key: string): number | null {
+  const count = countOf(object, key);
+  return count === undefined || count > mostReplicas ? null : count;
 }
 
 type AnnotationReader = (name: AnnotationName, rule: NumberRule, instead: string) => number | undefined;
