@@ -65,6 +65,22 @@ export function mergeBuckets(options: {
   };
 }
 
+/** Every bucket by itself. */
+export function unmerged(raw: {
+  readonly count: number;
+  readonly work: Float64Array;
+  readonly rate: Float64Array;
+}): MergedBuckets {
+  return {
+    count: raw.count,
+    groupOf: Int32Array.from({ length: raw.count }, (_, b) => b),
+    work: raw.work,
+    rate: raw.rate,
+    kept: new Float64Array(raw.count).fill(1),
+    exact: true,
+  };
+}
+
 function keptShare(options: {
   readonly members: readonly number[];
   readonly m: number;

@@ -13,7 +13,7 @@ import { branchAndBound, programLp, sharesFit, startAtCost } from './branch-and-
 import { checkPlan } from './check.js';
 import { type Formulation, formulate, mergeFormulation, toProgram } from './formulate.js';
 import { leastUnserved } from './least-unserved.js';
-import type { MergedBuckets } from './merge.js';
+import { type MergedBuckets, unmerged } from './merge.js';
 import type { Program, ProgramSolution, SolveLimits, Solver } from './program.js';
 import { deploymentReason } from './reason.js';
 import { chooseShares } from './shares.js';
@@ -113,8 +113,8 @@ function stageOf(model: ProblemModel, options: PlanOptions): Stage {
   const formulation = formulate(model);
   const raw = { count: formulation.placed.length, work: formulation.rawWork, rate: formulation.rawRate };
   const unserved = leastUnserved(formulation, raw);
-  // Where demand must stay unserved, merging could leave more of it: only buckets in proportion are merged then.
-  const merged = mergeFormulation(formulation, unserved > 0 ? Number.POSITIVE_INFINITY : options.maxBuckets);
+  // Where demand must stay unserved, which of it matters (its rate per work): nothing is merged then.
+  const merged = unserved > 0 ? unmerged(raw) : mergeFormulation(formulation, options.maxBuckets);
   return { formulation, merged, program: toProgram(formulation, merged, unserved), raw };
 }
 
