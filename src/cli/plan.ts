@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { openSolver, type SolverName, solverNames } from '../adapters/solvers/engines.js';
+import { InputError } from '../core/input-error.js';
 import type { Plan } from '../core/plan.js';
 import { type PlanningProblem, parsePlanningProblem } from '../core/planning-problem.js';
 import { parseMelangeConfig } from '../optimizer/melange.js';
@@ -68,7 +69,7 @@ export function planCommand(): Command {
 export async function runPlan(file: string, flags: PlanFlags, around: PlanSurroundings): Promise<number> {
   const { text, source } = await readDocument({ file, limitMib: flags.maxMib, stdin: around.stdin });
   const problem = problemFormats[flags.from](text, source);
-  const answer = await solve(problem, flags.solver);
+  const answer = await solve(problem, flags.solver, source);
   around.write(
     flags.json
       ? `${JSON.stringify(answer, null, 2)}\n`
@@ -77,15 +78,22 @@ export async function runPlan(file: string, flags: PlanFlags, around: PlanSurrou
   return answer.status === 'infeasible' ? 1 : 0;
 }
 
-async function solve(problem: PlanningProblem, name: SolverName): Promise<Plan> {
+async function solve(problem: PlanningProblem, name: SolverName, source: string): Promise<Plan> {
   const startedAt = performance.now();
-  const shouldStop = (): boolean => performance.now() - startedAt > problem.options.timeLimitMs;
-  if (name === 'builtin') return plan(problem, { shouldStop });
-  const engine = openSolver(name);
+  const elapsedMs = (): number => performance.now() - startedAt;
+  const run = { elapsedMs, shouldStop: (): boolean => elapsedMs() > problem.options.timeLimitMs };
   try {
-    return await planWith(problem, engine, { shouldStop });
-  } finally {
-    await engine.close();
+    if (name === 'builtin') return plan(problem, run);
+    const engine = openSolver(name);
+    try {
+      return await planWith(problem, engine, run);
+    } finally {
+      await engine.close();
+    }
+  } catch (error) {
+    // The planner knows the document, but not which file it came from.
+    if (error instanceof InputError) throw new InputError(source, error.issues);
+    throw error;
   }
 }
 

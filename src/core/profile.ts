@@ -12,7 +12,8 @@ export const largestUsd = 1e9;
 /** A throughput below this is no measurement (one request in 30 years), and its inverse would swallow all else. */
 const smallestThroughput = 1e-9;
 
-const throughput = z
+/** Requests/s of one replica; 0 = cannot meet the SLO. */
+export const throughputSchema = z
   .number()
   .min(0)
   .max(largestRps)
@@ -29,7 +30,7 @@ const tokenAxis = z.array(z.number().min(0).max(largestTokens));
 export const profileGridSchema = z
   .strictObject({
     indexes: z.tuple([tokenAxis.min(1), tokenAxis.min(1)], 'two axes: [output tokens …] and [input tokens …]'),
-    tputs: z.array(z.array(throughput.nullable())).min(1),
+    tputs: z.array(z.array(throughputSchema.nullable())).min(1),
   })
   .superRefine(checkGrid);
 

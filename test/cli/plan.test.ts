@@ -1,0 +1,158 @@
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type PlanFlags, runPlan } from '../../src/cli/plan.js';
+import type { Plan } from '../../src/core/plan.js';
+import type { PlanningProblemInput } from '../../src/core/planning-problem.js';
+
+let folder = '';
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'gpumix-plan-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function problem(over: Partial<PlanningProblemInput> = {}): string {
+  return JSON.stringify({
+    apiVersion: 'gpumix/v1',
+    kind: 'PlanningProblem',
+    models: [
+      {
+        name: 'chat',
+        demand: [{ inputTokens: 512, outputTokens: 128, rps: 9 }],
+        deployments: [
+          {
+            id: 'default/chat-l4',
+            gpuType: 'L4',
+            usdPerReplicaHour: 0.8,
+            profile: { indexes: [[128], [512]], tputs: [[4]] },
+          },
+        ],
+      },
+    ],
+    ...over,
+  });
+}
+
+type Outcome = { readonly code: number; readonly text: string };
+
+async function run(
+  file: string,
+  flags: Partial<PlanFlags> = {},
+  stdin: Readable = Readable.from([]),
+): Promise<Outcome> {
+  let text = '';
+  const code = await runPlan(
+    file,
+    { json: false, solver: 'builtin', from: 'gpumix', maxMib: 64, ...flags },
+    {
+      stdin,
+      write: (piece) => {
+        text += piece;
+      },
+      color: false,
+      width: 80,
+    },
+  );
+  return { code, text };
+}
+
+function written(name: string, text: string): string {
+  const file = join(folder, name);
+  writeFileSync(file, text);
+  return file;
+}
+
+describe('gpumix plan', () => {
+  it('reads standard input for -', async () => {
+    const { code, text } = await run('-', {}, Readable.from([problem().slice(0, 40), problem().slice(40)]));
+    expect(code).toBe(0);
+    expect(text).toContain('standard input: 1 model, 9 requests/s in 1 bucket');
+    expect(text).toContain('total    2.40 USD/h, proven optimal');
+  });
+
+  it('prints the whole Plan with --json and nothing else', async () => {
+    const { text } = await run(written('a.json', problem()), { json: true });
+    const plan = JSON.parse(text) as Plan;
+    expect(plan).toMatchObject({ apiVersion: 'gpumix/v1', kind: 'Plan', usdPerHour: 2.4000000000000004 });
+    expect(plan.solver.milliseconds).toBeGreaterThan(0);
+  });
+
+  it('ends with 1 where a promise in the problem cannot be kept', async () => {
+    const models = (JSON.parse(problem()) as PlanningProblemInput).models.map((model) => ({
+      ...model,
+      minServedShare: 1,
+      deployments: model.deployments.map((deployment) => ({ ...deployment, maxReplicas: 1 })),
+    }));
+    const { code, text } = await run(written('infeasible.json', problem({ models })));
+    expect(code).toBe(1);
+    expect(text).toContain('USD/h, infeasible');
+    expect(text).toContain('chat: 5 requests/s in 1 bucket: every deployment that could serve it is at\n');
+  });
+
+  it('plans a problem without models: nothing, at no cost', async () => {
+    const { code, text } = await run(written('empty.json', problem({ models: [] })));
+    expect(code).toBe(0);
+    expect(text).toContain('total    0.00 USD/h, proven optimal');
+  });
+
+  it('refuses what this version cannot plan, and names the file and the key', async () => {
+    const file = written('pools.json', problem({ pools: [{ gpuType: 'L4', gpus: 2 }] }));
+    await expect(run(file)).rejects.toThrow(`${file}: pools: found pools with a number of GPUs, expected`);
+    await expect(run(file, { solver: 'highs' })).rejects.toThrow(`${file}: pools: found`);
+  });
+
+  it('names line and column of a JSON fault', async () => {
+    const file = written('broken.json', '{\n  "apiVersion": "gpumix/v1",\n  "kind": NaN\n}');
+    await expect(run(file)).rejects.toThrow(`${file}: line 3, column 11: found "NaN", expected a number`);
+  });
+
+  it('names the key, what was found and the nearest known key', async () => {
+    const file = written('typo.json', problem().replace('"maxReplicas"', '').replace('"demand"', '"demands"'));
+    await expect(run(file)).rejects.toThrow('models[0].demands: found an unknown key');
+    await expect(run(file)).rejects.toThrow('did you mean "demand"?');
+  });
+
+  it('says so where there is no file, or no file but a folder', async () => {
+    const missing = join(folder, 'nowhere.json');
+    await expect(run(missing)).rejects.toThrow(`${missing}: found no such file, expected a JSON document`);
+    await expect(run(folder)).rejects.toThrow(`${folder}: found a folder, expected a JSON document`);
+  });
+
+  it('says that a YAML file is not JSON', async () => {
+    await expect(run(written('problem.yaml', 'kind: PlanningProblem'))).rejects.toThrow(
+      'problem.yaml: found a YAML file by its name, expected a JSON document',
+    );
+  });
+
+  it('refuses a document of 200 MB at once, naming its size and the limit', async () => {
+    const file = written('huge.json', '');
+    truncateSync(file, 200_000_000);
+    await expect(run(file)).rejects.toThrow(
+      `${file}: found 190.7 MiB, expected a document of at most 64 MiB (--max-mib N raises the limit)`,
+    );
+  });
+
+  it('stops reading standard input at the limit', async () => {
+    let pieces = 0;
+    const endless = Readable.from(
+      (function* () {
+        for (;;) {
+          pieces++;
+          yield Buffer.alloc(65_536, ' ');
+        }
+      })(),
+    );
+    await expect(run('-', { maxMib: 2 }, endless)).rejects.toThrow(
+      'standard input: found more than 2 MiB, expected a document of at most 2 MiB',
+    );
+    expect(pieces).toBeLessThan(100);
+  });
+
+  it('reads a document that is as large as a raised limit allows', async () => {
+    const file = written('padded.json', problem().padEnd(3 * 1024 * 1024));
+    await expect(run(file, { maxMib: 2 })).rejects.toThrow('found 3.0 MiB');
+    expect((await run(file, { maxMib: 3 })).code).toBe(0);
+  });
+});
