@@ -173,16 +173,10 @@ export class ShareLp {
    * @param cutoff stops with `cutoff` once the objective is at least this
    */
   solve(cutoff = Number.POSITIVE_INFINITY): LpOutcome {
-    if (!this.#leaveClosedRows()) return 'infeasible';
+    this.ray.fill(0);
+    if (!this.#prepare()) return 'infeasible';
     const limit = 200 + 20 * this.rowCount + this.bucketCount;
     for (let iteration = 0; iteration < limit; iteration++) {
-      if (!this.#factor()) {
-        this.#restart();
-        if (!this.#factor()) return 'stalled';
-      }
-      this.#computePrices();
-      // The bounds may have moved under the basis: nonbasic columns go to the side that their reduced cost asks for.
-      if (iteration === 0) this.#placeNonbasicColumns();
       this.#computeValues();
       if (cutoff < Number.POSITIVE_INFINITY && this.objective() >= cutoff) return 'cutoff';
       const leaving = this.#chooseLeaving();
@@ -190,6 +184,10 @@ export class ShareLp {
       const { place, below } = this.#leavingPlace(leaving);
       if (!this.#pivot(place, below)) return 'infeasible';
       this.pivots++;
+      if (!this.#factor()) {
+        this.#restart();
+        if (!this.#prepare()) return 'infeasible';
+      } else this.#computePrices();
     }
     return 'stalled';
   }
@@ -332,32 +330,54 @@ export class ShareLp {
     this.startFrom(new Float64Array(this.rowCount), new Int32Array(this.rowCount).fill(-1));
   }
 
-  /** Moves keys off closed rows. False where a bucket has no open row left: nothing serves it. */
-  #leaveClosedRows(): boolean {
-    this.ray.fill(0);
-    let anyClosed = false;
-    for (let d = 0; d < this.rowCount; d++) if (this.#closed[d] === 1) anyClosed = true;
-    if (!anyClosed) return true;
-    const firstArc = this.rowCount + this.columnCount;
+  /**
+   * Makes the current basis a dual feasible start after rows were closed or bounds moved: keys leave closed rows, the
+   * other keys go to their cheapest arc, nonbasic columns to the side that their reduced cost asks for. False where a
+   * bucket has no open row: nothing serves it.
+   */
+  #prepare(): boolean {
+    const { rowCount } = this;
+    const firstArc = rowCount + this.columnCount;
+    // A key on a closed row trades places with a basic arc of its bucket, which changes no price.
+    const hasBasicArc = new Uint8Array(this.bucketCount);
+    for (let i = 0; i < rowCount; i++) {
+      const arc = this.#basics[i]! - firstArc;
+      if (arc < 0) continue;
+      const bucket = Math.floor(arc / rowCount);
+      hasBasicArc[bucket] = 1;
+      const key = this.#keys[bucket]!;
+      if (this.#closed[key] === 0 || this.#closed[arc % rowCount] === 1) continue;
+      this.#isBasicArc[arc] = 0;
+      this.#isBasicArc[bucket * rowCount + key] = 1;
+      this.#basics[i] = firstArc + bucket * rowCount + key;
+      this.#keys[bucket] = arc % rowCount;
+    }
+    if (!this.#factor()) {
+      this.#restart();
+      hasBasicArc.fill(0);
+      this.#factor();
+    }
+    this.#computePrices();
     for (let b = 0; b < this.bucketCount; b++) {
-      const key = this.#keys[b]!;
-      if (this.#closed[key] === 0) continue;
-      let swapped = false;
-      for (let i = 0; i < this.rowCount && !swapped; i++) {
-        const arc = this.#basics[i]! - firstArc;
-        if (arc < 0 || Math.floor(arc / this.rowCount) !== b) continue;
-        const row = arc % this.rowCount;
-        if (this.#closed[row] === 1) continue;
-        this.#isBasicArc[arc] = 0;
-        this.#isBasicArc[b * this.rowCount + key] = 1;
-        this.#basics[i] = firstArc + b * this.rowCount + key;
-        this.#keys[b] = row;
-        swapped = true;
+      if (hasBasicArc[b] === 1) {
+        if (this.#closed[this.#keys[b]!] === 0) continue;
+        if (this.#allClosed(b)) return false;
+        // Every basic arc of this bucket is closed too: start over, which is always possible.
+        this.#restart();
+        this.#factor();
+        return this.#prepare();
       }
-      if (swapped) continue;
       const row = this.#cheapestArc(b);
       if (this.#closed[row] === 1) return false;
       this.#keys[b] = row;
+    }
+    this.#placeNonbasicColumns();
+    return true;
+  }
+
+  #allClosed(bucket: number): boolean {
+    for (let d = 0; d < this.rowCount; d++) {
+      if (this.#closed[d] === 0 && this.#work[bucket * this.rowCount + d]! < Number.POSITIVE_INFINITY) return false;
     }
     return true;
   }
