@@ -7,7 +7,7 @@ import { createRedisStore } from '../adapters/redis-store.js';
 import { readRequestLog } from '../adapters/request-log.js';
 import { InputError } from '../core/input-error.js';
 import { Unavailable } from '../core/ports.js';
-import { type ReplayProgress, type ReplaySummary, replayAsGateway } from './gateway-replay.js';
+import { type ReplayProgress, type ReplaySummary, replayAsGateway } from '../service/gateway-replay.js';
 
 export type ReplayFlags = {
   readonly trace: string;

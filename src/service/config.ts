@@ -57,6 +57,11 @@ const replaySchema = z
       .max(600)
       .default(60)
       .describe('Simulated seconds a second; the rate stays the true rate of the trace.'),
+    startsAt: z.iso
+      .datetime({ offset: true })
+      .nullable()
+      .default(null)
+      .describe('Simulated time at which the first request arrives; null = the time of the start.'),
     ttftSeconds: z.number().min(0).max(600).default(0.5).describe('Time to first token of a replayed request.'),
     tpotSeconds: z.number().min(0).max(10).default(0.03).describe('Time per output token of a replayed request.'),
   })
@@ -86,7 +91,9 @@ const profilesSchema = z.strictObject({
   source: z
     .enum(['redis', 'files'])
     .default('redis')
-    .describe('`redis`: the keys that `gen-profile` writes. `files`: one JSON file per profile.'),
+    .describe(
+      '`redis`: the keys that `gen-profile` writes. `files`: `<model>/<deployment>.json` or `<deployment>.json`.',
+    ),
   directory: z
     .string()
     .min(1)
@@ -277,6 +284,12 @@ function checkTogether(config: z.output<typeof configObject>, context: z.Refinem
       expect(
         ['redis'],
         'no redis with demand.source: replay, which runs on the embedded store (`gpumix replay` plays into Redis)',
+      );
+    }
+    if (demand.intervalSeconds !== 10) {
+      expect(
+        ['demand', 'intervalSeconds'],
+        '10 with demand.source: replay, which writes what an AIBrix gateway writes',
       );
     }
     if (demand.replay === null) expect(['demand', 'replay'], '{ file: … }, because demand.source is replay');

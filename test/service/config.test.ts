@@ -152,7 +152,7 @@ describe('a configuration error', () => {
     [
       'a missing key, at the line of its section',
       'redis: { url: redis://h/0 }\ndeployments:\n  source: config\n  list:\n    - { name: a }\n',
-      'gpumix.yaml: line 5: deployments.list[0].model: found nothing, expected a string',
+      'gpumix.yaml: line 5: deployments.list[0].model: found nothing, expected a text',
     ],
     ['pools', `${working}pools: [ { gpuType: A100, gpus: 4 } ]`, 'planning over finite GPU pools arrives with a later'],
     ['quotas', `${working}quotas: []`, 'arrives with a later version'],

@@ -3,10 +3,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createMemoryStore } from '../../src/adapters/memory-store.js';
 import { type LoggedRequest, readRequestLog } from '../../src/adapters/request-log.js';
-import { type ReplayOptions, type ReplayProgress, replayAsGateway } from '../../src/cli/gateway-replay.js';
 import { InputError } from '../../src/core/input-error.js';
 import { type SharedStore, Unavailable } from '../../src/core/ports.js';
 import { gatewayBucketIndex } from '../../src/core/token-bucket.js';
+import { type ReplayOptions, type ReplayProgress, replayAsGateway } from '../../src/service/gateway-replay.js';
 
 /** Clock, sleep and store of a replay that takes no time. Time begins five seconds into an interval. */
 class Bench {

@@ -1,0 +1,278 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { loadGpuCatalogue } from '../adapters/catalogue-file.js';
+import { KubernetesDeployments } from '../adapters/kubernetes/deployment-source.js';
+import { createMemoryStore } from '../adapters/memory-store.js';
+import { PlanningThread } from '../adapters/planning-thread.js';
+import { createFileProfiles, createStoreProfiles } from '../adapters/profile-source.js';
+import { parseRedisUrl, type RedisSettings } from '../adapters/redis-settings.js';
+import { createRedisStore } from '../adapters/redis-store.js';
+import { readRequestLog } from '../adapters/request-log.js';
+import type { GpuCatalogue } from '../core/gpu-types.js';
+import { InputError, quoteInput } from '../core/input-error.js';
+import type { Clock, DeploymentSource, ProfileSource, SharedStore } from '../core/ports.js';
+import { type Config, replayedModel } from './config.js';
+import { type ConfigFlag, type ConfigLayers, type LoadedConfig, loadConfig } from './config-layers.js';
+import { createConfiguredDeployments } from './configured-deployments.js';
+import { Controller, type Timer } from './controller.js';
+import { replayAsGateway } from './gateway-replay.js';
+import type { Logger } from './log.js';
+import type { Background } from './server.js';
+
+/**
+ * From a configuration to a service: the only file of this room that names implementations.
+ */
+
+/** The configuration of the embedded quickstart; src/service and dist/service are equally deep below the root. */
+export const quickstartFile = fileURLToPath(new URL('../../samples/quickstart/gpumix.yaml', import.meta.url));
+
+/** A configuration and where it came from. */
+export type ChosenConfig = LoadedConfig & {
+  readonly kind: 'file' | 'cluster' | 'quickstart';
+  /** Where relative paths start. */
+  readonly directory: string;
+  /** For the first line that the service says. */
+  readonly description: string;
+};
+
+/**
+ * Decides what to serve: the given file; without one, in a cluster or with REDIS_HOST set, Redis and Kubernetes with
+ * defaults; otherwise (or where it is asked for) the embedded quickstart.
+ *
+ * @throws InputError for a file that cannot be read or used
+ */
+export async function chooseConfig(options: {
+  readonly configFile: string | null;
+  readonly quickstart: boolean;
+  readonly environment: ConfigLayers['environment'];
+  readonly flags?: readonly ConfigFlag[];
+}): Promise<ChosenConfig> {
+  const { configFile, quickstart, environment, flags = [] } = options;
+  if (configFile !== null && quickstart) {
+    throw new InputError('flag --quickstart', [
+      {
+        place: '',
+        found: 'it beside --config',
+        expected: 'one of the two: the quickstart has a configuration of its own',
+      },
+    ]);
+  }
+  if (configFile !== null) {
+    const file = { name: configFile, text: await readText(configFile, 'a configuration in YAML') };
+    return {
+      ...loadConfig({ file, environment, flags }),
+      kind: 'file',
+      directory: dirname(resolve(configFile)),
+      description: `configuration from ${configFile}`,
+    };
+  }
+  if (!quickstart && (isSet(environment.KUBERNETES_SERVICE_HOST) || isSet(environment.REDIS_HOST))) {
+    return {
+      ...loadConfig({ file: null, environment, flags }),
+      kind: 'cluster',
+      directory: process.cwd(),
+      description: `no configuration file: Redis and Kubernetes with defaults, because ${
+        isSet(environment.REDIS_HOST) ? 'REDIS_HOST is set' : 'this is a Kubernetes cluster'
+      }`,
+    };
+  }
+  // The quickstart needs no Redis, so a variable that names one is meant for something else.
+  const { REDIS_HOST: _host, REDIS_PORT: _port, REDIS_PASSWORD: _password, ...others } = environment;
+  const file = { name: quickstartFile, text: await readText(quickstartFile, 'the configuration of the quickstart') };
+  return {
+    ...loadConfig({ file, environment: others, flags }),
+    kind: 'quickstart',
+    directory: dirname(quickstartFile),
+    description: 'embedded quickstart: no Redis, no cluster, a sample trace on a virtual clock',
+  };
+}
+
+export type ComposedService = {
+  readonly controller: Controller;
+  /** Starts and stops everything behind the HTTP face. */
+  readonly background: Background;
+  /** The controller's clock: simulated time in a replay. */
+  readonly clock: Clock;
+};
+
+/**
+ * Builds the service of a configuration. Nothing runs before `background.start()`.
+ *
+ * @throws InputError for files that the configuration names and that cannot be used
+ */
+export async function composeService(options: {
+  readonly config: Config;
+  readonly directory: string;
+  readonly logger: Logger;
+}): Promise<ComposedService> {
+  const { config, directory, logger } = options;
+  const time = createTime(config);
+  const catalogue = await loadGpuCatalogue();
+  const store = await createStore(config, { directory, clock: time.clock, logger });
+  const planner = new PlanningThread();
+  const whatIfPlanner = new PlanningThread();
+  const controller = new Controller({
+    config,
+    clock: time.clock,
+    timer: time.timer,
+    steadyMs: () => performance.now(),
+    store,
+    profiles: createProfiles(config, directory, store),
+    deployments: createDeployments(config, { catalogue, clock: time.clock, logger }),
+    planner,
+    whatIfPlanner,
+    catalogue,
+    logger,
+  });
+  const replay = await createReplay(config, { directory, store, time, logger });
+  return {
+    controller,
+    clock: time.clock,
+    background: {
+      async start() {
+        replay?.start();
+        await controller.start();
+      },
+      async stop() {
+        await controller.stop();
+        await replay?.stop();
+        await Promise.all([planner.close(), whatIfPlanner.close()]);
+        await store.close();
+      },
+    },
+  };
+}
+
+type Time = {
+  readonly clock: Clock;
+  readonly timer: Timer;
+  readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+};
+
+/** Wall-clock time, or in a replay simulated time that runs `clock` times as fast. */
+function createTime(config: Config): Time {
+  const replay = config.demand.source === 'replay' ? config.demand.replay : null;
+  const speed = replay?.clock ?? 1;
+  const startedMs = Date.now();
+  const steadyStartMs = performance.now();
+  const beginMs = replay?.startsAt == null ? startedMs : Date.parse(replay.startsAt);
+  return {
+    // Simulated time is steady: a wall clock that is set must not tear the day of a trace.
+    clock: { now: () => (replay === null ? Date.now() : beginMs + (performance.now() - steadyStartMs) * speed) },
+    timer: (delayMs, callback) => {
+      const timeout = setTimeout(callback, delayMs / speed);
+      return () => clearTimeout(timeout);
+    },
+    sleep: async (ms, signal) => {
+      await sleep(ms / speed, undefined, { signal }).catch((error) => {
+        if (!signal.aborted) throw error;
+      });
+    },
+  };
+}
+
+async function createStore(
+  config: Config,
+  { directory, clock, logger }: { readonly directory: string; readonly clock: Clock; readonly logger: Logger },
+): Promise<SharedStore> {
+  const { redis } = config;
+  if (redis === null) return createMemoryStore(clock);
+  const parsed = parseRedisUrl(redis.url, 'redis.url');
+  const pem = (key: 'caFile' | 'certFile' | 'keyFile') => {
+    const file = redis[key];
+    return file === null ? null : readText(resolve(directory, file), `the PEM file of redis.${key}`);
+  };
+  const settings: RedisSettings = {
+    ...parsed,
+    password: redis.password ?? parsed.password,
+    tls:
+      parsed.tls === null ? null : { ca: await pem('caFile'), cert: await pem('certFile'), key: await pem('keyFile') },
+  };
+  return createRedisStore(settings, clock, {
+    onConnection: ({ connected, message }) => logger[connected ? 'info' : 'warn']({ input: 'redis' }, message),
+  });
+}
+
+function createProfiles(config: Config, directory: string, store: SharedStore): ProfileSource {
+  const { profiles } = config;
+  return profiles.source === 'files'
+    ? createFileProfiles(resolve(directory, profiles.directory ?? '.'))
+    : createStoreProfiles(store);
+}
+
+function createDeployments(
+  config: Config,
+  tools: { readonly catalogue: GpuCatalogue; readonly clock: Clock; readonly logger: Logger },
+): DeploymentSource {
+  const { source, list, namespaces } = config.deployments;
+  if (source === 'config') return createConfiguredDeployments(list, tools.catalogue);
+  return new KubernetesDeployments({ ...tools, namespaces, log: tools.logger });
+}
+
+type RunningReplay = { start(): void; stop(): Promise<void> };
+
+/** Plays the configured request log into the embedded store, in a loop, as a gateway would have written it. */
+async function createReplay(
+  config: Config,
+  tools: { readonly directory: string; readonly store: SharedStore; readonly time: Time; readonly logger: Logger },
+): Promise<RunningReplay | null> {
+  const { replay } = config.demand;
+  const model = replayedModel(config);
+  if (config.demand.source !== 'replay' || replay === null || model === null) return null;
+  const { directory, store, time, logger } = tools;
+  const file = resolve(directory, replay.file);
+  // A log that cannot be read at all stops the start; a bad row later on ends the replay and is logged.
+  for await (const _ of readRequestLog({ file })) break;
+  const calledOff = new AbortController();
+  let played: Promise<void> = Promise.resolve();
+  return {
+    start() {
+      played = replayAsGateway({
+        open: () => readRequestLog({ file, signal: calledOff.signal }),
+        source: file,
+        store,
+        model,
+        speed: 1,
+        ttftSeconds: replay.ttftSeconds,
+        tpotSeconds: replay.tpotSeconds,
+        durationSeconds: null,
+        loop: true,
+        clock: time.clock,
+        sleep: time.sleep,
+        signal: calledOff.signal,
+      }).then(
+        () => undefined,
+        (error) =>
+          logger.error(
+            { err: error },
+            `the replay of ${file} ended: ${error instanceof Error ? error.message : error}`,
+          ),
+      );
+    },
+    async stop() {
+      calledOff.abort();
+      await played;
+    },
+  };
+}
+
+async function readText(file: string, expected: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    const found =
+      code === 'ENOENT'
+        ? 'no such file'
+        : code === 'EISDIR'
+          ? 'a folder'
+          : `a file that cannot be read (${quoteInput(code)})`;
+    throw new InputError(file, [{ place: '', found, expected }]);
+  }
+}
+
+function isSet(variable: string | undefined): boolean {
+  return variable !== undefined && variable !== '';
+}

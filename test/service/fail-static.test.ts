@@ -1,0 +1,226 @@
+import { describe, expect, it } from 'vitest';
+import { createMemoryStore } from '../../src/adapters/memory-store.js';
+import { Unavailable } from '../../src/core/ports.js';
+import { deployment, profileText, unreachable, World, type WorldOptions } from '../support/controller-world.js';
+
+const gpu = deployment({ name: 'gpu', currentReplicas: 6, usdPerReplicaHour: 2 });
+
+/** A world that has planned 6 replicas for 6 requests/s. */
+async function serving(options: WorldOptions = {}): Promise<World> {
+  const world = await new World({ deployments: [gpu], profiles: { gpu: profileText({}) }, ...options }).start();
+  await world.send('llama', { rps: 6 }).cycles(3);
+  expect([world.replicas('gpu'), world.held()]).toEqual([6, null]);
+  return world;
+}
+
+describe('losing the store', () => {
+  it('never scales anything down, says so, and needs no restart to recover', async () => {
+    const world = await serving();
+    const planAt = world.controller.models()[0]?.planAt;
+    world.storeFault = unreachable;
+    world.send('llama', { rps: 1 });
+    await world.cycles(40);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, 'redis_unreachable']);
+    expect(world.controller.replicasOf('default', 'gpu')).toMatchObject({ status: 'held', at: planAt });
+    expect(world.controller.plan()).toMatchObject({ status: 'held', usdPerHour: 12 });
+    expect(
+      world.controller
+        .inputs()
+        .filter(({ ok }) => !ok)
+        .map(({ input }) => input),
+    ).toEqual(['redis', 'profiles', 'traces']);
+    expect(world.reports.at(-1)?.errors).toContainEqual({ input: 'redis', code: 'redis_unreachable' });
+    world.storeFault = null;
+    await world.cycles(24);
+    expect([world.replicas('gpu'), world.held()]).toEqual([1, null]);
+    expect(world.controller.inputs().every(({ ok }) => ok)).toBe(true);
+  });
+
+  it('before the first plan publishes nothing: 503, never 0', async () => {
+    const world = new World({ deployments: [gpu], profiles: { gpu: profileText({}) } });
+    world.storeFault = unreachable;
+    await world.controller.start();
+    await world.cycles(3);
+    expect(world.controller.replicasOf('default', 'gpu')).toEqual({
+      kind: 'not-known',
+      model: 'llama',
+      reason: 'the store cannot be reached',
+    });
+    expect(world.controller.ready()).toBe(false);
+  });
+
+  it('right after a restart holds what was published before it', async () => {
+    const first = await serving();
+    await first.controller.stop();
+    const second = new World({ deployments: [gpu], store: first.store, nowMs: first.nowMs + 5000 });
+    let reads = 0;
+    const { readTraces } = second.store;
+    // The state is read at the start; then the store goes away.
+    Object.assign(second.store, {
+      readTraces: async (...args: Parameters<typeof readTraces>) => {
+        reads += 1;
+        if (reads > 0) throw unreachable;
+        return readTraces(...args);
+      },
+    });
+    await second.controller.start();
+    await second.cycles(3);
+    expect(reads).toBeGreaterThan(0);
+    expect([second.replicas('gpu'), second.held()]).toEqual([6, 'redis_unreachable']);
+    expect(second.controller.plan()?.deployments[0]?.reason).toContain('before the restart');
+  });
+
+  it('that holds a restored number does not undo what was scaled up in the meantime', async () => {
+    const first = await serving();
+    await first.controller.stop();
+    const second = new World({ deployments: [{ ...gpu, currentReplicas: 9 }], store: first.store, nowMs: first.nowMs });
+    await second.controller.start();
+    second.deployments.set({ staleSince: second.nowMs });
+    await second.cycle();
+    expect(second.replicas('gpu')).toBe(9);
+  });
+
+  it('and finding it empty holds until traces come back, then follows them with the profiles it knew', async () => {
+    const empty = createMemoryStore({ now: () => world.nowMs });
+    const world = await serving();
+    world.send('llama', null);
+    Object.assign(world.store, empty);
+    await world.cycles(30);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, 'no_traces']);
+    world.send('llama', { rps: 2 });
+    await world.cycles(26);
+    expect([world.replicas('gpu'), world.held()]).toEqual([2, null]);
+    expect(world.warnings()).toEqual(['profile_kept']);
+  });
+
+  it('and finding it empty writes back what must survive the next restart', async () => {
+    const world = await serving();
+    await world.controller.fixReplicas('default', 'gpu', 4, null);
+    Object.assign(world.store, createMemoryStore({ now: () => world.nowMs }));
+    await world.cycles(2);
+    expect(await world.store.readState('overrides')).toContain('default/gpu');
+    expect(await world.store.readState('published')).toContain('default/gpu');
+    expect((await world.store.readList('decisions', 10)).length).toBeGreaterThan(0);
+  });
+
+  it('for one key is an unknown interval, not an empty one', async () => {
+    const world = await serving();
+    const { readTraces } = world.store;
+    Object.assign(world.store, {
+      readTraces: async (...args: Parameters<typeof readTraces>) =>
+        (await readTraces(...args)).map(() => ({ kind: 'failed', message: 'WRONGTYPE' })),
+    });
+    await world.cycles(12);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, 'no_traces']);
+    expect(world.reports.at(-1)?.errors).toContainEqual({ input: 'traces', code: 'unreadable' });
+  });
+});
+
+describe('losing the traces of a model', () => {
+  it('while requests are pending holds its plan', async () => {
+    const world = await serving();
+    await world.send('llama', { rps: 6, pending: 4 }).cycle();
+    world.send('llama', null);
+    await world.cycles(40);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, 'requests_pending']);
+  });
+
+  it('before any request has completed holds it without a number', async () => {
+    const world = await new World({ deployments: [gpu], profiles: { gpu: profileText({}) } }).start();
+    await world.send('llama', { rps: 6, completions: 0, pending: 60 }).cycles(3);
+    expect([world.replicas('gpu'), world.held()]).toEqual(['not-known', 'no_lengths']);
+    await world.send('llama', { rps: 6 }).cycle();
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, null]);
+  });
+
+  it('that were never seen says what to look at', async () => {
+    const world = await new World({ deployments: [gpu], profiles: { gpu: profileText({}) } }).start();
+    await world.cycles(3);
+    const traces = world.controller.inputs().find(({ input }) => input === 'traces');
+    expect(traces?.problem).toBe('no recent request traces of any model: is tracing switched on at the gateway?');
+  });
+
+  it('through one bad record holds nothing, and is logged once', async () => {
+    const world = await serving();
+    await world.store.writeTraces([
+      { model: 'llama', endSeconds: Math.floor(world.nowMs / 10_000) * 10 + 10, text: '{"1:' },
+    ]);
+    world.send('llama', null);
+    await world.cycles(2);
+    world.send('llama', { rps: 6 });
+    await world.cycles(2);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, null]);
+    expect(world.log.filter(({ message }) => message.includes('traces of llama'))).toHaveLength(1);
+  });
+});
+
+describe('losing Kubernetes', () => {
+  it('holds every plan on the last view, and plans again when it is back', async () => {
+    const world = await serving();
+    world.deployments.set({ staleSince: world.nowMs, problem: 'connection refused' });
+    await world.send('llama', { rps: 1 }).cycles(26);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, 'kubernetes_unreachable']);
+    expect(world.controller.inputs()).toContainEqual(
+      expect.objectContaining({ input: 'kubernetes', ok: false, problem: 'connection refused' }),
+    );
+    world.deployments.set({ staleSince: null, problem: null });
+    await world.cycle();
+    // Demand was read all the while: the window is whole, and the first plan is the right one.
+    expect([world.replicas('gpu'), world.held()]).toEqual([1, null]);
+  });
+
+  it('before its first list knows no deployment, but holds what was published before a restart', async () => {
+    const first = await serving();
+    await first.controller.stop();
+    const second = new World({ store: first.store, nowMs: first.nowMs });
+    second.deployments.set({ synced: false });
+    await second.controller.start();
+    await second.cycle();
+    expect(second.controller.replicasOf('default', 'gpu')).toMatchObject({
+      kind: 'known',
+      replicas: 6,
+      heldReason: 'not_synced',
+    });
+    expect(second.replicas('other')).toBe('no-such-deployment');
+    expect(second.controller.ready()).toBe(false);
+  });
+});
+
+describe('losing the profiles', () => {
+  const fault = new Unavailable('profiles_unreadable', 'the folder cannot be read');
+
+  it('goes on with the last good ones', async () => {
+    const world = await serving();
+    world.profilesFault = fault;
+    await world.send('llama', { rps: 9 }).cycle();
+    expect([world.replicas('gpu'), world.held()]).toEqual([9, null]);
+    expect(world.controller.inputs()).toContainEqual(expect.objectContaining({ input: 'profiles', ok: false }));
+  });
+
+  it('before they were ever read holds the models that need them', async () => {
+    const world = new World({ deployments: [gpu], profiles: { gpu: profileText({}) } });
+    world.profilesFault = fault;
+    await world.start();
+    await world.send('llama', { rps: 9 }).cycle();
+    expect(world.replicas('gpu')).toBe('not-known');
+    world.profilesFault = null;
+    await world.cycle();
+    expect([world.replicas('gpu'), world.held()]).toEqual([9, null]);
+  });
+});
+
+describe('readiness', () => {
+  it('comes once a cycle has read every input, and does not go with a fault', async () => {
+    const world = new World({ deployments: [gpu], profiles: { gpu: profileText({}) } });
+    world.deployments.set({ synced: false });
+    await world.controller.start();
+    await world.cycle();
+    expect(world.controller.ready()).toBe(false);
+    world.deployments.set({ synced: true, deployments: [gpu] });
+    await world.cycle();
+    expect(world.controller.ready()).toBe(true);
+    world.storeFault = unreachable;
+    await world.cycle();
+    expect(world.controller.ready()).toBe(true);
+  });
+});
