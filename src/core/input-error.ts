@@ -32,8 +32,7 @@ const invisible = /[\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\u
  */
 export function quoteInput(value: unknown): string {
   if (value === undefined) return 'nothing';
-  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
-  if (typeof value === 'function' || typeof value === 'symbol') return `a ${typeof value}`;
+  if (typeof value === 'number') return String(value);
   const text = preview(value, quotedLength).replace(
     invisible,
     (character) => `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`,
@@ -44,6 +43,7 @@ export function quoteInput(value: unknown): string {
 /** JSON of a value, given up somewhere after `room` characters, which also bounds the depth. */
 function preview(value: unknown, room: number): string {
   if (typeof value === 'string') return JSON.stringify(value.slice(0, room + 1));
+  if (typeof value === 'function' || typeof value === 'symbol') return `a ${typeof value}`;
   if (value === null || typeof value !== 'object') return String(value ?? null);
   if (Array.isArray(value)) {
     if (value.length > 8) return `an array of ${value.length} items`;

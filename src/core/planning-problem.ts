@@ -137,7 +137,11 @@ function reportRepeats<Item>(
   items.forEach((item, index) => {
     const value = keyOf(item);
     if (seen.has(value)) {
-      context.addIssue({ code: 'custom', path: [...path, index, key], message: `a ${key} that no other entry has` });
+      context.addIssue({
+        code: 'custom',
+        path: [...path, index, key],
+        message: `${key === 'id' ? 'an' : 'a'} ${key} that no other entry has`,
+      });
     }
     seen.add(value);
   });

@@ -17,7 +17,7 @@ export const throughputSchema = z
   .number()
   .min(0)
   .max(largestRps)
-  .refine((rps) => rps === 0 || rps >= smallestThroughput, `0 or a number >= ${smallestThroughput}`);
+  .refine((rps) => rps <= 0 || rps >= smallestThroughput, `0 or a number >= ${smallestThroughput}`);
 
 const tokenAxis = z.array(z.number().min(0).max(largestTokens));
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { GatewayTrace } from '../../src/demand/gateway-trace.js';
 import type { TraceRecord } from '../../src/demand/trace-record.js';
 import {
   type DemandHistory,
@@ -65,6 +66,45 @@ describe('the rate of arrivals', () => {
     const view = run(store, window, { from: 0, to: 200 }, () => steady).at(-1)!;
     expect(view.intervals.map((interval) => interval.endSeconds)).toEqual(
       [150, 160, 170, 180, 190, 200].map((at) => start + at),
+    );
+  });
+});
+
+describe('what the write side writes', () => {
+  it('is what the window reads: every arrival in its interval, every length in the shape', () => {
+    const requests = fc.array(
+      fc.record({ gapMs: fc.nat(4000), durationMs: fc.nat(8000), inputLog2: fc.integer({ min: 1, max: 12 }) }),
+      { minLength: 1, maxLength: 80 },
+    );
+    fc.assert(
+      fc.property(requests, (drawn) => {
+        const store = new TraceStore();
+        const trace = new GatewayTrace();
+        let atMs = start * 1000;
+        const arrivals = drawn.map(({ gapMs, durationMs, inputLog2 }) => {
+          atMs += gapMs;
+          const request = { atMs, completesAtMs: atMs + durationMs, inputTokens: 2 ** inputLog2, outputTokens: 64 };
+          for (const { endSeconds, record: written } of trace.add(request)) store.write(endSeconds, written);
+          return atMs;
+        });
+        for (const { endSeconds, record: written } of trace.finish()) store.write(endSeconds, written);
+        const endSeconds = Math.max(...store.keys.keys());
+        const view = store.cycle(new DemandWindow({ windowSeconds: 580 }), endSeconds);
+        const counted = new Map<number, number>();
+        for (const at of arrivals) {
+          const end = Math.floor(at / 10_000) * 10 + 10;
+          counted.set(end, (counted.get(end) ?? 0) + 1);
+        }
+        for (const interval of view.intervals) {
+          if (interval.state === 'known') expect(interval.arrivals).toBe(counted.get(interval.endSeconds) ?? 0);
+          else expect(counted.has(interval.endSeconds)).toBe(false);
+        }
+        for (const { inputTokens, share } of view.shape) {
+          const same = drawn.filter(({ inputLog2 }) => 2 ** inputLog2 === inputTokens).length;
+          expect(share).toBeCloseTo(same / drawn.length, 12);
+        }
+        expect(view).toMatchObject({ pending: 0, hold: null });
+      }),
     );
   });
 });
