@@ -251,6 +251,8 @@ describe('the parser of problems', () => {
   const replaced = (value: unknown, path: readonly (string | number)[], junk: unknown): unknown => {
     const [head, ...rest] = path;
     if (head === undefined) return junk;
+    // An array is its items: another key of it is not written to JSON.
+    if (Array.isArray(value) && typeof head === 'string' && !/^\d{1,3}$/.test(head)) return value;
     const copy = structuredClone(value) as Record<string, unknown>;
     copy[head] = replaced(copy[head], rest, junk);
     return copy;
