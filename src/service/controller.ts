@@ -98,19 +98,21 @@ export class Controller implements ControllerView, ControllerCommands {
     if (this.#state === 'running') this.#isWantedNow = true;
     if (this.#state !== 'waiting') return;
     this.#cancelTimer();
-    this.#cancelTimer = this.#options.timer(0, () => this.#run());
+    this.#cancelTimer = this.#options.timer(0, () => this.#run(this.#options.clock.now()));
   }
 
-  #run(): void {
+  /** @param dueMs when this cycle was due; the timer may have fired a moment before */
+  #run(dueMs: number): void {
     if (this.#state !== 'waiting') return;
     this.#state = 'running';
     this.#isWantedNow = false;
-    const dueMs = this.#nextDue(this.#options.clock.now());
+    const nextMs = this.#nextDue(Math.max(this.#options.clock.now(), dueMs));
     this.#running = this.#runCycle().then(() => {
       if (this.#state !== 'running') return;
       this.#state = 'waiting';
-      const waitMs = this.#isWantedNow ? 0 : Math.max(0, dueMs - this.#options.clock.now());
-      this.#cancelTimer = this.#options.timer(waitMs, () => this.#run());
+      if (this.#isWantedNow) return this.#runSoon();
+      const waitMs = Math.max(0, nextMs - this.#options.clock.now());
+      this.#cancelTimer = this.#options.timer(waitMs, () => this.#run(nextMs));
     });
   }
 

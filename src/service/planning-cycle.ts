@@ -841,10 +841,11 @@ export class PlanningCycle {
     }
     const heldBefore = new Map(this.#plan?.models.map(({ name, heldReason }) => [name, heldReason]) ?? []);
     const demandOf = new Map(states.map((state) => [state.name, state.demand?.forecastRps ?? 0]));
-    const records = plan.models.flatMap(({ name, status, heldReason, usdPerHour }) => {
+    const records = plan.models.flatMap(({ name, status, heldReason, usdPerHour, planAt }) => {
       const changes = changesOf.get(name) ?? [];
       const before = heldBefore.get(name);
-      if (changes.length === 0 && (before === undefined || before === heldReason)) return [];
+      // Before the first plan there is nothing to hold, so another reason to wait decides nothing.
+      if (changes.length === 0 && (before === undefined || before === heldReason || planAt === null)) return [];
       return [{ at: cycle.at, model: name, status, heldReason, usdPerHour, rps: demandOf.get(name) ?? 0, changes }];
     });
     return { records, changed: changed || records.length > 0 || this.#published.size !== plan.deployments.length };

@@ -81,10 +81,9 @@ describe('losing the store', () => {
   });
 
   it('and finding it empty holds until traces come back, then follows them with the profiles it knew', async () => {
-    const empty = createMemoryStore({ now: () => world.nowMs });
     const world = await serving();
     world.send('llama', null);
-    Object.assign(world.store, empty);
+    Object.assign(world.store, createMemoryStore({ now: () => world.nowMs }));
     await world.cycles(30);
     expect([world.replicas('gpu'), world.held()]).toEqual([6, 'no_traces']);
     world.send('llama', { rps: 2 });

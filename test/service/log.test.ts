@@ -30,7 +30,7 @@ describe('decisions in the log', () => {
 
   it('say of a held plan why it is held', () => {
     expect(decisionLine({ ...decision, status: 'held', heldReason: 'no_traces', changes: [] })).toBe(
-      'llama: no replicas change at 12.4 rps, 7.34 USD/h (held): the last good plan is held: no_traces',
+      'llama: no replicas change at 12.4 rps, 7.34 USD/h (held): no_traces',
     );
   });
 

@@ -108,8 +108,11 @@ describe('the quickstart table', () => {
 
   it('says that a plan is held, and why', () => {
     const lines = draw([row({ heldReason: 'no_traces' })]);
-    expect(lines).toContain(' held  no_traces: the last good plan is served');
+    expect(lines).toContain(' held  the last good plan is served: no_traces');
     expect(lines.find((line) => line.includes('11-20'))).toMatch(/held$/);
+    const none = draw([row({ heldReason: 'no_lengths', usdPerHour: null })]);
+    expect(none).toContain(' wait  no plan yet: no_lengths');
+    expect(none.find((line) => line.includes('11-20'))).toMatch(/wait$/);
   });
 
   it('shows what is not known as a question mark, never as zero', () => {
@@ -179,6 +182,8 @@ describe('the row of a cycle', () => {
     const models = [
       modelView({ demand: null, deployments: [deploymentView(), deploymentView({ name: 'b', replicas: null })] }),
     ];
+    const neverPlanned = [modelView({ status: 'held', heldReason: 'no_lengths', planAt: null })];
+    expect(quickstartRow(0, neverPlanned, planOf(neverPlanned)).usdPerHour).toBeNull();
     expect(quickstartRow(0, models, null)).toMatchObject({
       rps: null,
       usdPerHour: null,

@@ -148,6 +148,8 @@ export class World {
   readonly hiddenProfiles = new Set<string>();
   /** Called before each plan; may throw. */
   planFault: ((problem: PlanningProblem) => void) | null = null;
+  /** How much before its time a timer fires. */
+  timersAreEarlyByMs = 0;
   /** While set, the store says that this server answers. */
   runId: string | null = null;
   readonly #traffic = new Map<string, Traffic>();
@@ -256,7 +258,7 @@ export class World {
     await nextTurn();
     const next = [...this.#timers].sort((a, b) => a.atMs - b.atMs)[0];
     if (next === undefined) throw new Error('no cycle is scheduled');
-    await this.#moveTo(Math.max(next.atMs, this.nowMs));
+    await this.#moveTo(Math.max(next.atMs - this.timersAreEarlyByMs, this.nowMs));
     this.#timers.delete(next);
     const ended = new Promise<void>((resolve) => this.#cycleEnds.push(resolve));
     next.callback();
