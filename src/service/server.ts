@@ -127,15 +127,23 @@ const stopSignals = ['SIGTERM', 'SIGINT'] as const;
 const signalExitCodes = { SIGTERM: 143, SIGINT: 130 } as const;
 
 /**
+ * One Ctrl-C may arrive twice: the terminal sends it to every process, and npm passes its own on. [ms]
+ *
+ * A person who presses again because nothing seems to happen waits longer than this.
+ */
+const echoMs = 300;
+
+/**
  * Resolves with the first SIGTERM or SIGINT. A second one ends the process at once.
  */
 export function untilStopSignal(): Promise<(typeof stopSignals)[number]> {
   return new Promise((resolve) => {
-    let asked = false;
+    let askedAt: number | null = null;
     for (const signal of stopSignals) {
       process.on(signal, () => {
-        if (asked) process.exit(signalExitCodes[signal]);
-        asked = true;
+        const now = performance.now();
+        if (askedAt !== null && now - askedAt > echoMs) process.exit(signalExitCodes[signal]);
+        askedAt ??= now;
         resolve(signal);
       });
     }
