@@ -1,11 +1,11 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { InputError } from '../../src/core/input-error.js';
-import { parseMelangeConfig } from '../../src/optimizer/melange.js';
+import { parseMelangeConfig, readMelangeConfig } from '../../src/optimizer/melange.js';
 import { plan } from '../../src/optimizer/plan.js';
 
-/** The example of Mélange's own documentation. */
-const example = {
+/** Two types, one bucket of each of four sizes; both types are exactly full in the answer. */
+const knifeEdge = {
   gpu_info: {
     A10G: {
       cost: 1.01,
@@ -26,28 +26,46 @@ const example = {
     [0.2, 0.1],
     [0.5, 0.2],
   ],
-  total_request_rate: 30,
+  total_request_rate: 30.0,
   slice_factor: 1,
 };
 
-function parse(config: unknown) {
-  return parseMelangeConfig(JSON.stringify(config), 'config.json');
-}
+const issuesOf = (config: unknown): readonly string[] => {
+  try {
+    readMelangeConfig(JSON.stringify(config), 'config.json');
+  } catch (error) {
+    if (error instanceof InputError) return error.issues.map(({ place, expected }) => `${place}: ${expected}`);
+    throw error;
+  }
+  return [];
+};
 
-describe('a Mélange configuration', () => {
-  it('has a row per input size and a column per output size; each cell is a bucket on a grid point', () => {
-    const model = parse(example).models[0]!;
-    expect(model.demand).toEqual([
-      { inputTokens: 1, outputTokens: 1, rps: 6 },
-      { inputTokens: 1, outputTokens: 2, rps: 3 },
-      { inputTokens: 2, outputTokens: 1, rps: 15 },
-      { inputTokens: 2, outputTokens: 2, rps: 6 },
+describe("Mélange's configuration", () => {
+  test('its own example costs 4.68 USD/hour with continuous shares, proven', () => {
+    const answer = plan(parseMelangeConfig(JSON.stringify(knifeEdge), 'config.json'));
+    expect(answer.status).toBe('optimal');
+    expect(answer.usdPerHour).toBeCloseTo(4.68, 9);
+    expect(answer.boundUsdPerHour).toBeCloseTo(4.68, 9);
+    expect(answer.deployments.map(({ id, targetReplicas }) => [id, targetReplicas])).toEqual([
+      ['melange/A10G', 1],
+      ['melange/A100-80GB', 1],
     ]);
-    // Rows of a profile are output sizes: T(input 2, output 1) = 5 is row 0, column 1.
+  });
+
+  test('rows are input sizes and columns output sizes, each cell a bucket of its own', () => {
+    const { problem } = readMelangeConfig(JSON.stringify(knifeEdge), 'config.json');
+    const model = problem.models[0]!;
+    expect(model.demand).toEqual([
+      { inputTokens: 25, outputTokens: 25, rps: 6 },
+      { inputTokens: 25, outputTokens: 100, rps: 3 },
+      { inputTokens: 100, outputTokens: 25, rps: 15 },
+      { inputTokens: 100, outputTokens: 100, rps: 6 },
+    ]);
+    // A profile has outputs in its rows.
     expect(model.deployments[0]!.profile).toEqual({
       indexes: [
-        [1, 2],
-        [1, 2],
+        [25, 100],
+        [25, 100],
       ],
       tputs: [
         [2, 5],
@@ -56,81 +74,160 @@ describe('a Mélange configuration', () => {
     });
   });
 
-  it('plans the example at 4.68 USD/h, both GPUs exactly full', () => {
-    const answer = plan(parse(example));
-    expect(answer.status).toBe('optimal');
-    expect(answer.usdPerHour).toBeCloseTo(4.68, 9);
-    expect(answer.deployments.map(({ gpuType, replicas }) => [gpuType, replicas])).toEqual([
-      ['A10G', 1],
-      ['A100-80GB', 1],
-    ]);
-    // By hand: on the A100 alone the works are 0.3, 0.15, 0.375, 0.3 = 1.125; the A10G takes 5 of the 15 requests/s of
-    // bucket (2, 1), which are all of its time and 0.125 of the A100's.
-    for (const deployment of answer.deployments) expect(deployment.utilization).toBeCloseTo(1, 9);
-  });
-
-  it('reads a configuration without slice_factor alike', () => {
-    const { slice_factor: _, ...rest } = example;
-    expect(parse(rest)).toEqual(parse(example));
-  });
-
-  it.each([
-    [{ ...example, total_request_rate: -1 }, 'total_request_rate: found -1, expected a number >= 0'],
-    [
-      {
-        ...example,
-        workload_distribution: [
-          [0.2, 0.1],
-          [0.5, 0.3],
-        ],
-      },
-      'workload_distribution: found [[0.2,0.1],[0.5,0.3]], expected shares of total_request_rate, which sum to at most 1',
-    ],
-    [
-      { ...example, gpu_info: { L4: { cost: 1, tputs: [[1e-12]] } } },
-      'gpu_info.L4.tputs[0][0]: found 1e-12, expected 0 or a number >= 1e-9',
-    ],
-    [{ ...example, total_requests: 3 }, 'did you mean "total_request_rate"?'],
-    [{ ...example, slice_factor: 1.5 }, 'slice_factor: found 1.5, expected a whole number'],
-    [{ ...example, gpu_info: {} }, 'gpu_info: found an empty object, expected at least one GPU type'],
-    [
-      { ...example, gpu_info: { L4: { cost: 1, tputs: [[1, 2]] } } },
-      'gpu_info.L4.tputs: found [[1,2]], expected 2 rows, as workload_distribution has',
-    ],
-    [
-      { ...example, workload_distribution: [[0.2, 0.1], [0.5]] },
-      'workload_distribution[1]: found [0.5], expected 2 columns, as the first row of workload_distribution has',
-    ],
-  ])('names what is wrong: %#', (config, message) => {
-    expect(() => parse(config)).toThrow(message);
-  });
-
-  it('refuses any other JSON with an InputError, never another fault', () => {
-    fc.assert(
-      fc.property(fc.json(), (text) => {
-        expect(() => parseMelangeConfig(text, 'x')).toThrow(InputError);
-      }),
+  test('slice_factor is ignored, and says so', () => {
+    const { slice_factor: _, ...withoutSlices } = knifeEdge;
+    const codes = (config: unknown) => readMelangeConfig(JSON.stringify(config), 'c').notices.map(({ code }) => code);
+    expect(codes(knifeEdge)).toEqual(['slice_factor_ignored']);
+    expect(codes(withoutSlices)).toEqual([]);
+    expect(readMelangeConfig(JSON.stringify({ ...knifeEdge, slice_factor: 8 }), 'c').problem).toEqual(
+      readMelangeConfig(JSON.stringify(withoutSlices), 'c').problem,
     );
   });
 
-  it('gives every cell its own throughput, whatever the shape', () => {
-    const rps = fc.double({ min: 1e-9, max: 100, noNaN: true });
-    const cells = fc.tuple(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 5 })).chain(([rows, columns]) => {
-      const row = fc.array(fc.oneof(fc.constant(0), rps), { minLength: columns, maxLength: columns });
-      return fc.array(row, { minLength: rows, maxLength: rows });
-    });
+  test('shares that do not sum to 1 are taken as they stand, and said', () => {
+    const { problem, notices } = readMelangeConfig(
+      JSON.stringify({
+        ...knifeEdge,
+        workload_distribution: [
+          [1, 1],
+          [1, 1],
+        ],
+      }),
+      'c',
+    );
+    expect(problem.models[0]!.demand.map(({ rps }) => rps)).toEqual([30, 30, 30, 30]);
+    expect(notices.map(({ code }) => code)).toContain('shares_do_not_sum_to_one');
+  });
+
+  test('a size that a type cannot serve is a throughput of 0', () => {
+    const answer = plan(
+      parseMelangeConfig(
+        JSON.stringify({
+          ...knifeEdge,
+          gpu_info: {
+            ...knifeEdge.gpu_info,
+            A10G: {
+              cost: 1.01,
+              tputs: [
+                [2, 0],
+                [5, 0],
+              ],
+            },
+          },
+        }),
+        'c',
+      ),
+    );
+    const long = answer.shares.filter(({ outputTokens }) => outputTokens === 100);
+    expect(long.flatMap(({ to }) => to.map(({ deployment }) => deployment))).toEqual([
+      'melange/A100-80GB',
+      'melange/A100-80GB',
+    ]);
+  });
+
+  test('faults are named with their place', () => {
+    const gpus = knifeEdge.gpu_info;
+    expect(issuesOf({ ...knifeEdge, total_rate: 3 })).toEqual([
+      'total_rate: one of gpu_info, workload_distribution, total_request_rate, slice_factor',
+    ]);
+    expect(issuesOf({ ...knifeEdge, workload_distribution: [[0.5, 0.2], [0.3]] })).toEqual([
+      'workload_distribution[1]: 2 columns, as in the first row of workload_distribution (one per output size)',
+    ]);
+    expect(issuesOf({ ...knifeEdge, gpu_info: { ...gpus, L4: { cost: 1, tputs: [[1, 2]] } } })).toEqual([
+      'gpu_info.L4.tputs: 2 rows, as in workload_distribution (one per input size)',
+    ]);
+    expect(
+      issuesOf({
+        ...knifeEdge,
+        gpu_info: {
+          ...gpus,
+          'RTX 4090': {
+            cost: 1,
+            tputs: [
+              [1, 2],
+              [1, -2],
+            ],
+          },
+        },
+      }),
+    ).toEqual(['gpu_info["RTX 4090"].tputs[1][1]: a number >= 0']);
+    expect(
+      issuesOf({
+        ...knifeEdge,
+        workload_distribution: [
+          [0.5, null],
+          [0, 0],
+        ],
+      }),
+    ).toEqual(['workload_distribution[0][1]: a number']);
+    expect(issuesOf({ ...knifeEdge, workload_distribution: [] })).toEqual([
+      'workload_distribution: an array with >= 1 item',
+    ]);
+    expect(issuesOf({ ...knifeEdge, total_request_rate: -1 })).toEqual(['total_request_rate: a number >= 0']);
+    expect(() => readMelangeConfig('{"total_request_rate": NaN}', 'config.json')).toThrow(/strict JSON/);
+  });
+
+  test('any well-formed configuration becomes a problem with one bucket per cell and its rate', () => {
+    const finite = fc.oneof(fc.constant(0), fc.double({ min: 1e-9, max: 1000, noNaN: true }));
+    const config = fc
+      .tuple(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 9 }))
+      .chain(([rows, columns]) => {
+        const grid = fc.array(fc.array(finite, { minLength: columns, maxLength: columns }), {
+          minLength: rows,
+          maxLength: rows,
+        });
+        const name = fc.string({ minLength: 1, maxLength: 12 }).filter((it) => it !== '__proto__');
+        return fc.record({
+          gpu_info: fc.dictionary(name, fc.record({ cost: finite, tputs: grid }), { maxKeys: 4 }),
+          workload_distribution: grid,
+          total_request_rate: finite,
+        });
+      });
     fc.assert(
-      fc.property(cells, (tputs) => {
-        // Demand in proportion to the throughputs, so that each bucket says which cell it came from.
-        const shares = tputs.map((row) => row.map((cell) => cell / 2500));
-        const config = { gpu_info: { g: { cost: 1, tputs } }, workload_distribution: shares, total_request_rate: 2500 };
-        const { demand, deployments } = parse(config).models[0]!;
-        const { indexes, tputs: grid } = deployments[0]!.profile!;
-        for (const { inputTokens, outputTokens, rps } of demand) {
-          const cell = grid[indexes[0]!.indexOf(outputTokens)]![indexes[1]!.indexOf(inputTokens)];
-          expect(cell).toBeCloseTo(rps, 9);
+      fc.property(config, (document) => {
+        const { problem } = readMelangeConfig(JSON.stringify(document), 'c');
+        const { demand, deployments } = problem.models[0]!;
+        const cells = document.workload_distribution.flat();
+        expect(demand.map(({ rps }) => rps)).toEqual(cells.map((share) => share * document.total_request_rate));
+        expect(new Set(demand.map((it) => `${it.inputTokens}:${it.outputTokens}`)).size).toBe(cells.length);
+        expect(deployments.map(({ gpuType }) => gpuType).sort()).toEqual(Object.keys(document.gpu_info).sort());
+        for (const { gpuType, profile } of deployments) {
+          const transposed = profile!.indexes[1]!.map((_, i) => profile!.tputs.map((row) => row[i]!));
+          expect(transposed).toEqual(document.gpu_info[gpuType]!.tputs);
         }
       }),
+      { numRuns: 100 },
+    );
+  });
+
+  test('arbitrary JSON either becomes a problem or is refused as input', () => {
+    const fuzzed = fc.oneof(
+      fc.json(),
+      fc.string(),
+      fc
+        .record({
+          gpu_info: fc.anything(),
+          workload_distribution: fc.anything(),
+          total_request_rate: fc.anything(),
+          slice_factor: fc.anything(),
+        })
+        .map((value) => {
+          try {
+            return JSON.stringify(value);
+          } catch {
+            return 'not JSON';
+          }
+        }),
+    );
+    fc.assert(
+      fc.property(fuzzed, (text) => {
+        try {
+          readMelangeConfig(text, 'config.json');
+        } catch (error) {
+          expect(error).toBeInstanceOf(InputError);
+        }
+      }),
+      { numRuns: 300 },
     );
   });
 });
