@@ -85,7 +85,7 @@ export async function chooseConfig(options: {
     ...loadConfig({ file, environment: others, flags }),
     kind: 'quickstart',
     directory: dirname(quickstartFile),
-    description: 'embedded quickstart: no Redis, no cluster, a sample trace on a virtual clock',
+    description: 'embedded quickstart: no Redis, no cluster',
   };
 }
 

@@ -11,6 +11,8 @@ export type LoggerOptions = {
   readonly to: 1 | 2 | DestinationStream;
   /** For people: pino-pretty instead of JSON. */
   readonly pretty: boolean;
+  /** With `pretty`. */
+  readonly color?: boolean;
 };
 
 /** Keys whose values are never written, wherever they stand. */
@@ -31,7 +33,7 @@ export async function createLogger(options: LoggerOptions): Promise<PinoLogger> 
       redact: { paths: secretKeys.flatMap((key) => [key, `*.${key}`, `*.*.${key}`]), censor: '[redacted]' },
       hooks: { streamWrite: withoutSecrets },
     },
-    options.pretty ? await prettyStream(stream) : stream,
+    options.pretty ? await prettyStream(stream, options.color ?? false) : stream,
   );
 }
 
@@ -40,16 +42,11 @@ export function withoutSecrets(text: string): string {
   return text.replace(urlPassword, '$1[redacted]').replace(bearerToken, '$1[redacted]');
 }
 
-async function prettyStream(stream: DestinationStream): Promise<DestinationStream> {
+async function prettyStream(stream: DestinationStream, color: boolean): Promise<DestinationStream> {
   const { default: pretty } = await import('pino-pretty');
   // The details of a line repeat what its message says; they are for machines, which read the JSON.
-  const format = pretty.prettyFactory({ translateTime: 'SYS:HH:MM:ss', hideObject: true, colorize: !noColor() });
+  const format = pretty.prettyFactory({ translateTime: 'SYS:HH:MM:ss', hideObject: true, colorize: color });
   return { write: (line: string) => stream.write(format(line)) };
-}
-
-/** https://no-color.org */
-function noColor(): boolean {
-  return (process.env.NO_COLOR ?? '') !== '';
 }
 
 /** Most changes that a line names before it counts the rest. */
@@ -67,8 +64,7 @@ export function decisionLine(decision: DecisionRecord): string {
   if (changes.length > namedChanges) named.push(`${changes.length - namedChanges} more`);
   const what = named.length === 0 ? 'no replicas change' : named.join(', ');
   const reasons = [...new Set(changes.map(({ reason }) => reason))];
-  const why =
-    status === 'held' ? `the last good plan is held: ${heldReason ?? 'unknown'}` : reasons.slice(0, 2).join(' ');
+  const why = status === 'held' ? (heldReason ?? 'unknown') : reasons.slice(0, 2).join(' ');
   return `${model}: ${what} at ${round(rps)} rps, ${round(usdPerHour)} USD/h (${status})${why === '' ? '' : `: ${why}`}`;
 }
 

@@ -20,7 +20,7 @@ export type QuickstartRow = {
   /** Cheapest plan on one GPU type; null = none serves it all. */
   readonly singleTypeUsdPerHour: number | null;
   readonly singleTypeGpu: string | null;
-  /** Why the numbers are those of an earlier plan; null = they are not. */
+  /** Why there is no plan for now: an earlier one is served, or (with `usdPerHour` null) none yet. Null = there is. */
   readonly heldReason: string | null;
 };
 
@@ -50,7 +50,7 @@ export function quickstartRow(atMs: number, models: readonly ModelView[], plan: 
     rps: sumOrNull(demands.map((demand) => demand?.rps ?? null)),
     forecastRps: sumOrNull(demands.map((demand) => demand?.forecastRps ?? null)),
     replicas,
-    usdPerHour: plan?.usdPerHour ?? null,
+    usdPerHour: plan === null || models.some((model) => model.planAt === null) ? null : plan.usdPerHour,
     singleTypeUsdPerHour: sumOrNull(models.map((model) => model.singleTypeUsdPerHour)),
     singleTypeGpu: singleTypes.size === 1 ? ([...singleTypes][0] ?? null) : null,
     heldReason: models.find((model) => model.status === 'held')?.heldReason ?? null,
@@ -75,7 +75,7 @@ export function quickstartLine(row: QuickstartRow): string {
     replicas,
     `${decimal(row.usdPerHour, 2)} USD/h`,
     saving === null ? null : `${percent(saving)} less than ${against} (${decimal(row.singleTypeUsdPerHour, 2)})`,
-    row.heldReason === null ? null : `held: ${row.heldReason}`,
+    row.heldReason === null ? null : `${heldWord(row)}: ${row.heldReason}`,
   ]
     .filter((part) => part !== null)
     .join(' · ');
@@ -101,12 +101,12 @@ export function renderQuickstart(
   const columns = fitColumns(rows, size.columns);
   const shown = rows.slice(-Math.max(1, size.rows - linesAroundRows));
   const firstShown = rows.length - shown.length;
-  const held = rows.at(-1)?.heldReason ?? null;
+  const now = rows.at(-1);
   const lines = [
     paint([bold(' gpumix'), plain(`  ${printable(facts.title)}`)]),
     '',
     paint([dim(' load  '), plain(sparkline(loads.slice(-Math.max(8, size.columns - 30)))), dim(`  ${range(loads)}`)]),
-    paint(held === null ? [] : [yellow(` held  ${held}: the last good plan is served`)]),
+    paint(now === undefined || now.heldReason === null ? [] : [yellow(` ${heldWord(now)}  ${heldSentence(now)}`)]),
     paint([dim(headings(columns))]),
     ...shown.map((row, index) => paint(rowSegments(row, rows[firstShown + index - 1], columns))),
     '',
@@ -177,8 +177,8 @@ function rowSegments(row: QuickstartRow, before: QuickstartRow | undefined, colu
   const saving = savingOf(row);
   const cells = columns.gpuTypes.map((gpuType, index): Segment => {
     const count = row.replicas.get(gpuType) ?? null;
-    const previous = before === undefined ? count : (before.replicas.get(gpuType) ?? null);
-    const arrow = previous === count || count === null ? ' ' : count > (previous ?? 0) ? '↑' : '↓';
+    const previous = before?.replicas.get(gpuType) ?? null;
+    const arrow = previous === null || count === null || previous === count ? ' ' : count > previous ? '↑' : '↓';
     const text = `${count ?? '?'}${arrow}`.padStart(columns.titles[index]!.length);
     return arrow !== ' ' ? bold(text) : count === 0 ? dim(text) : plain(text);
   });
@@ -191,11 +191,19 @@ function rowSegments(row: QuickstartRow, before: QuickstartRow | undefined, colu
     plain(decimal(row.usdPerHour, 2).padStart(width.usdPerHour)),
     dim(decimal(row.singleTypeUsdPerHour, 2).padStart(width.oneType)),
     row.heldReason !== null
-      ? yellow('held'.padStart(width.saving))
+      ? yellow(heldWord(row).padStart(width.saving))
       : saving === null
         ? dim('–'.padStart(width.saving))
         : green(percent(saving).padStart(width.saving)),
   ];
+}
+
+function heldWord(row: QuickstartRow): 'held' | 'wait' {
+  return row.usdPerHour === null ? 'wait' : 'held';
+}
+
+function heldSentence({ heldReason, usdPerHour }: QuickstartRow): string {
+  return usdPerHour === null ? `no plan yet: ${heldReason}` : `the last good plan is served: ${heldReason}`;
 }
 
 function savingOf(row: QuickstartRow): number | null {

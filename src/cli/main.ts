@@ -1,0 +1,91 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { InputError } from '../core/input-error.js';
+import { packageVersion } from './version.js';
+
+/**
+ * `gpumix <command>`. Exit codes: 0 done, 1 the answer is no, 2 bad input, 70 a fault of gpumix itself.
+ *
+ * A command's code is loaded when that command is asked for, so that `--help` costs nothing.
+ */
+const exitCodes = { done: 0, badInput: 2, ownFault: 70 } as const;
+
+type LazyCommand = { readonly summary: string; readonly load: () => Promise<Command> };
+
+const commands: Readonly<Record<string, LazyCommand>> = {
+  serve: {
+    summary: 'run the service: traces in, plans out, numbers for autoscalers',
+    load: async () => (await import('./serve.js')).serveCommand(),
+  },
+  plan: {
+    summary: 'plan a PlanningProblem: which replicas to run, at what cost, with its proof',
+    load: async () => (await import('./plan.js')).planCommand(),
+  },
+  replay: {
+    summary: 'write a request log into Redis as the AIBrix gateway does',
+    load: async () => (await import('./replay.js')).replayCommand(),
+  },
+};
+
+const examples = `
+Examples:
+  gpumix serve                          the quickstart: no Redis, no cluster
+  gpumix serve --config gpumix.yaml     the service of a configuration
+  gpumix plan problem.json              a plan as a table
+  gpumix plan --json - < problem.json   a plan as JSON
+`;
+
+/** Where a command line names its command: the first word that is no flag; `help X` names X. */
+function namedCommand(args: readonly string[]): string | undefined {
+  const words = args.filter((arg) => !arg.startsWith('-'));
+  return words[0] === 'help' ? words[1] : words[0];
+}
+
+async function buildProgram(args: readonly string[]): Promise<Command> {
+  const program = new Command('gpumix')
+    .description('Decides which GPUs should run what, at the lowest cost that still meets the latency objectives.')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .showHelpAfterError('(gpumix --help lists commands and flags)')
+    .showSuggestionAfterError()
+    .addHelpText('after', examples)
+    .exitOverride();
+  const asked = namedCommand(args);
+  for (const [name, { summary, load }] of Object.entries(commands)) {
+    const command = name === asked ? await load() : new Command(name).summary(summary).description(summary);
+    program.addCommand(command.copyInheritedSettings(program));
+  }
+  return program;
+}
+
+/** What an error is worth on the command line: its exit code and what stderr is told. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.badInput;
+  if (error instanceof InputError) {
+    process.stderr.write(`gpumix: ${error.message}\n`);
+    return exitCodes.badInput;
+  }
+  const wantsStack = (process.env.DEBUG ?? '') !== '';
+  const message = error instanceof Error ? (wantsStack ? error.stack : error.message) : String(error);
+  const hint = wantsStack ? '' : ' (DEBUG=1 prints where)';
+  process.stderr.write(`gpumix: this should not have happened: ${message}${hint}\n`);
+  return exitCodes.ownFault;
+}
+
+// A reader that closes the pipe early (`gpumix plan … | head`) has read enough: that is no fault.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(exitCodes.done);
+  throw error;
+});
+process.on('uncaughtException', (error) => {
+  process.exit(report(error));
+});
+
+const args = process.argv.slice(2);
+try {
+  const program = await buildProgram(args);
+  if (args.length === 0) program.outputHelp();
+  else await program.parseAsync(args, { from: 'user' });
+} catch (error) {
+  process.exitCode = report(error);
+}

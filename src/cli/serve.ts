@@ -1,0 +1,177 @@
+import { Command, InvalidArgumentError } from 'commander';
+import { type ChosenConfig, chooseConfig, composeService } from '../service/compose.js';
+import type { Config } from '../service/config.js';
+import type { ConfigFlag, ConfigLayers } from '../service/config-layers.js';
+import { buildApp } from '../service/http/app.js';
+import { createLogger, type Logger } from '../service/log.js';
+import { createMetrics } from '../service/metrics.js';
+import { type RunningServer, startServer, untilStopSignal } from '../service/server.js';
+import { QuickstartShow, type ShowOutput } from './quickstart-show.js';
+import { packageVersion } from './version.js';
+
+export type ServeFlags = {
+  readonly config?: string;
+  readonly quickstart: boolean;
+  readonly host?: string;
+  readonly port?: string;
+};
+
+/** What the command sees of the process around it. */
+export type ServeSurroundings = {
+  readonly environment: ConfigLayers['environment'];
+  readonly stdout: ShowOutput;
+  readonly stderr: ShowOutput;
+  /** Resolves with the name of the signal that asks to stop. */
+  readonly untilStopped: () => Promise<string>;
+};
+
+/** `gpumix serve`: the service, until SIGTERM or Ctrl-C. */
+export function serveCommand(): Command {
+  return new Command('serve')
+    .summary('run the service: traces in, plans out, numbers for autoscalers')
+    .description(
+      'Reads what requests arrive, plans the cheapest replicas that serve them within the SLO, and answers autoscalers.\n' +
+        'Without --config: Redis and Kubernetes with defaults where REDIS_HOST is set or this is a cluster, otherwise the\n' +
+        'embedded quickstart (no Redis, no cluster). SIGTERM or Ctrl-C ends it cleanly; a second one at once.\n' +
+        'Exit code: 0 stopped, 2 bad input or a port in use.',
+    )
+    .option('--config <file>', 'the configuration (YAML); docs/configuration.md lists its keys')
+    .option('--quickstart', 'the embedded quickstart, whatever the environment says', false)
+    .option('--host <address>', 'address to listen on (server.host, GPUMIX_HOST)')
+    .option('--port <number>', 'port to listen on, 0 takes a free one (server.port, GPUMIX_PORT)', wholeNumber)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  gpumix serve --port 9090                       the quickstart on another port
+  gpumix serve --config gpumix.yaml              a service as configured
+  REDIS_HOST=redis.example gpumix serve          in place of AIBrix's optimizer: Redis and Kubernetes, with defaults
+`,
+    )
+    .action(async (flags: ServeFlags) => {
+      await runServe(flags, {
+        environment: process.env,
+        stdout: process.stdout,
+        stderr: process.stderr,
+        untilStopped: untilStopSignal,
+      });
+      // Everything is closed. What a library may have left behind must not keep a stopped service alive.
+      setTimeout(() => process.exit(), lingerMs).unref();
+    });
+}
+
+/** How long a stopped service may take to end by itself [ms]. */
+const lingerMs = 1000;
+
+/**
+ * The command itself: serves until it is asked to stop, and has stopped when it resolves.
+ *
+ * @throws InputError for a configuration, address or file that cannot be used
+ */
+export async function runServe(flags: ServeFlags, around: ServeSurroundings): Promise<void> {
+  const { environment, stdout } = around;
+  const version = packageVersion();
+  const chosen = await chooseConfig({
+    configFile: flags.config ?? null,
+    quickstart: flags.quickstart,
+    environment,
+    flags: configFlags(flags),
+  });
+  const { config } = chosen;
+  const isQuickstart = chosen.kind === 'quickstart';
+  // On a terminal, log lines of the quickstart go above its table once there is one.
+  let table: QuickstartShow | null = null;
+  const besideTable = { write: (line: string) => (table === null ? around.stderr.write(line) : table.log(line)) };
+  const logger = await createLogger({
+    level: isQuickstart ? quieter(config.log.level) : config.log.level,
+    to: isQuickstart ? besideTable : { write: (line) => stdout.write(line) },
+    pretty: stdout.isTTY === true,
+    color: wantsColor(environment),
+  });
+  const firstLine = `gpumix ${version}: ${chosen.description}`;
+  if (isQuickstart) stdout.write(`${firstLine}\n`);
+  else logger.info({ version }, firstLine);
+  for (const warning of chosen.warnings) logger.warn({}, warning);
+
+  const service = await composeService({ config, directory: chosen.directory, logger });
+  const { controller, background } = service;
+  const metrics = createMetrics(controller);
+  const show = isQuickstart
+    ? new QuickstartShow({ view: controller, output: stdout, color: stdout.isTTY === true && wantsColor(environment) })
+    : null;
+  try {
+    const server = await startServer({
+      app: buildApp({
+        view: controller,
+        commands: controller,
+        metrics,
+        logger,
+        version,
+        aibrixUnit: config.publish.aibrixUnit,
+      }),
+      background,
+      host: config.server.host,
+      port: config.server.port,
+      logger,
+    });
+    sayWhere(server, config, { logger, show, output: stdout });
+    table = stdout.isTTY === true ? show : null;
+    const signal = await around.untilStopped();
+    show?.stop();
+    table = null;
+    logger.info({ signal }, `${signal}: running requests and the running cycle end, then gpumix stops`);
+    await server.stop();
+    logger.info({}, 'stopped');
+  } catch (error) {
+    show?.stop();
+    // Nothing of what was opened may keep the process alive.
+    await background.stop();
+    throw error;
+  } finally {
+    metrics.close();
+  }
+}
+
+function sayWhere(
+  server: RunningServer,
+  config: Config,
+  to: { readonly logger: Logger; readonly show: QuickstartShow | null; readonly output: ShowOutput },
+): void {
+  to.logger.info({ url: server.url, mode: config.publish.mode }, `listening on ${server.url}`);
+  if (to.show === null) return;
+  const { list } = config.deployments;
+  const models = [...new Set(list.map((deployment) => deployment.model))];
+  const gpuTypes = new Set(list.map((deployment) => deployment.gpuType ?? deployment.name));
+  const clock = config.demand.replay?.clock ?? 1;
+  const [first] = list;
+  const facts = {
+    title: `${models.join(', ')} on ${[...gpuTypes].join(', ')} · a second is ${clock} s of the trace`,
+    url: server.url,
+    metricPath: first === undefined ? '/metrics' : `/metrics/${first.namespace}/${first.name}`,
+  };
+  if (to.output.isTTY !== true) to.output.write(`${facts.title}\ncurl ${facts.url}${facts.metricPath}\n`);
+  else to.output.write('\n');
+  to.show.start(facts);
+}
+
+/** The table says what is decided and held; a line of log for each decision would only push it away. */
+function quieter(level: ChosenConfig['config']['log']['level']): ChosenConfig['config']['log']['level'] {
+  return level === 'info' ? 'error' : level;
+}
+
+function configFlags(flags: ServeFlags): readonly ConfigFlag[] {
+  const given: ConfigFlag[] = [];
+  if (flags.host !== undefined) given.push({ flag: '--host', key: 'server.host', value: flags.host });
+  if (flags.port !== undefined) given.push({ flag: '--port', key: 'server.port', value: flags.port });
+  return given;
+}
+
+/** https://no-color.org, and terminals that cannot. */
+function wantsColor(environment: ServeSurroundings['environment']): boolean {
+  return (environment.NO_COLOR ?? '') === '' && environment.TERM !== 'dumb';
+}
+
+function wholeNumber(text: string): string {
+  if (/^\d+$/.test(text)) return text;
+  throw new InvalidArgumentError('expected a whole number');
+}

@@ -1,0 +1,73 @@
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+
+/** Runs the real program, as it is installed. */
+function gpumix(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  return new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve, reject) => {
+    const child = spawn(process.execPath, ['dist/cli/main.js', ...args], {
+      env: { PATH: process.env.PATH, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, stdout, stderr }));
+  });
+}
+
+describe('gpumix', () => {
+  it('prints its version', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
+    expect(await gpumix(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+  });
+
+  it.each([[[]], [['--help']], [['help']]])('prints commands and examples for %j', async (args) => {
+    const { code, stdout, stderr } = await gpumix(args);
+    expect([code, stderr]).toEqual([0, '']);
+    for (const text of ['serve', 'plan', 'replay', 'Examples:']) expect(stdout).toContain(text);
+  });
+
+  it.each([[['plan', '--help']], [['help', 'plan']]])('prints the flags of a command for %j', async (args) => {
+    const { code, stdout } = await gpumix(args);
+    expect(code).toBe(0);
+    expect(stdout).toContain('--solver');
+  });
+
+  it('suggests the nearest command and exits with 2', async () => {
+    const { code, stdout, stderr } = await gpumix(['serv']);
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toContain("unknown command 'serv'");
+    expect(stderr).toContain('Did you mean serve?');
+  });
+
+  it('suggests the nearest flag and exits with 2', async () => {
+    const { code, stderr } = await gpumix(['serve', '--prot', '8080']);
+    expect(code).toBe(2);
+    expect(stderr).toContain('--port');
+  });
+
+  it('reports bad input with its place, without a stack, and exits with 2', async () => {
+    const { code, stdout, stderr } = await gpumix(['plan', 'no-such-file.json']);
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(/^gpumix: no-such-file\.json: found /);
+    expect(stderr).not.toContain('    at ');
+  });
+
+  it('ends quietly where its reader has read enough', async () => {
+    const child = spawn('sh', ['-c', `${process.execPath} dist/cli/main.js --help | true; echo "$?"`], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let stderr = '';
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    await new Promise((resolve) => child.on('close', resolve));
+    expect(stderr).toBe('');
+  });
+});
