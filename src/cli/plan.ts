@@ -2,18 +2,20 @@ import type { Readable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { openSolver, type SolverName, solverNames } from '../adapters/solvers/engines.js';
 import { InputError } from '../core/input-error.js';
-import type { Plan } from '../core/plan.js';
+import type { Plan, PlanNotice } from '../core/plan.js';
 import { type PlanningProblem, parsePlanningProblem } from '../core/planning-problem.js';
-import { parseMelangeConfig } from '../optimizer/melange.js';
+import { readMelangeConfig } from '../optimizer/melange.js';
 import { plan, planWith } from '../optimizer/plan.js';
 import { renderPlan } from './plan-table.js';
 import { defaultLimitMib, readDocument } from './read-document.js';
 
+type ReadProblem = { readonly problem: PlanningProblem; readonly notices: readonly PlanNotice[] };
+
 /** Formats that `--from` reads. */
 const problemFormats = {
-  gpumix: parsePlanningProblem,
-  melange: parseMelangeConfig,
-} satisfies Record<string, (text: string, source: string) => PlanningProblem>;
+  gpumix: (text, source) => ({ problem: parsePlanningProblem(text, source), notices: [] }),
+  melange: readMelangeConfig,
+} satisfies Record<string, (text: string, source: string) => ReadProblem>;
 
 type ProblemFormat = keyof typeof problemFormats;
 
@@ -28,6 +30,8 @@ export type PlanFlags = {
 export type PlanSurroundings = {
   readonly stdin: Readable;
   readonly write: (text: string) => void;
+  /** What is worth saying beside the result. */
+  readonly writeError: (text: string) => void;
   readonly color: boolean;
   readonly width: number;
 };
@@ -50,10 +54,11 @@ export function planCommand(): Command {
     )
     .option('--max-mib <n>', 'largest document that is read [MiB]', positiveNumber, defaultLimitMib)
     .action(async (file: string, flags: PlanFlags) => {
-      const { stdin, stdout, env } = process;
+      const { stdin, stdout, stderr, env } = process;
       process.exitCode = await runPlan(file, flags, {
         stdin,
         write: (text) => stdout.write(text),
+        writeError: (text) => stderr.write(text),
         color: stdout.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb',
         width: stdout.columns ?? 100,
       });
@@ -68,7 +73,8 @@ export function planCommand(): Command {
  */
 export async function runPlan(file: string, flags: PlanFlags, around: PlanSurroundings): Promise<number> {
   const { text, source } = await readDocument({ file, limitMib: flags.maxMib, stdin: around.stdin });
-  const problem = problemFormats[flags.from](text, source);
+  const { problem, notices } = problemFormats[flags.from](text, source);
+  for (const { message } of notices) around.writeError(`gpumix: ${source}: ${message}\n`);
   const answer = await solve(problem, flags.solver, source);
   around.write(
     flags.json

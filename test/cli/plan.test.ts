@@ -35,7 +35,7 @@ function problem(over: Partial<PlanningProblemInput> = {}): string {
   });
 }
 
-type Outcome = { readonly code: number; readonly text: string };
+type Outcome = { readonly code: number; readonly text: string; readonly notes: string };
 
 async function run(
   file: string,
@@ -43,6 +43,7 @@ async function run(
   stdin: Readable = Readable.from([]),
 ): Promise<Outcome> {
   let text = '';
+  let notes = '';
   const code = await runPlan(
     file,
     { json: false, solver: 'builtin', from: 'gpumix', maxMib: 64, ...flags },
@@ -51,11 +52,14 @@ async function run(
       write: (piece) => {
         text += piece;
       },
+      writeError: (piece) => {
+        notes += piece;
+      },
       color: false,
       width: 80,
     },
   );
-  return { code, text };
+  return { code, text, notes };
 }
 
 function written(name: string, text: string): string {
@@ -89,6 +93,21 @@ describe('gpumix plan', () => {
     expect(code).toBe(1);
     expect(text).toContain('USD/h, infeasible');
     expect(text).toContain('chat: 5 requests/s in 1 bucket: every deployment that could serve it is at\n');
+  });
+
+  it('says beside the result what of a Mélange configuration deserves a look', async () => {
+    const config = {
+      gpu_info: { L4: { cost: 0.8, tputs: [[4]] } },
+      workload_distribution: [[0.5]],
+      total_request_rate: 8,
+      slice_factor: 4,
+    };
+    const file = written('melange.json', JSON.stringify(config));
+    const { code, text, notes } = await run(file, { from: 'melange', json: true });
+    expect(code).toBe(0);
+    expect((JSON.parse(text) as Plan).usdPerHour).toBeCloseTo(0.8, 9);
+    for (const line of notes.trimEnd().split('\n')) expect(line).toContain(`gpumix: ${file}: `);
+    expect(notes).toContain('slice_factor');
   });
 
   it('plans a problem without models: nothing, at no cost', async () => {

@@ -18,6 +18,7 @@ async function planOf(file: string, flags: Partial<PlanFlags> = {}): Promise<Pla
       write: (piece) => {
         text += piece;
       },
+      writeError: () => undefined,
       color: false,
       width: 100,
     },
