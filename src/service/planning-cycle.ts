@@ -897,7 +897,8 @@ export class PlanningCycle {
       if (state.built === null || state.planned === null) continue;
       const rps = state.demand?.forecastRps ?? 0;
       const { single } = state;
-      if (single?.rps === rps && sameChoices(single.problem, state.built.model)) continue;
+      const isCurrent = single !== null && sameDemand(single.problem, state.built.model);
+      if (isCurrent && sameChoices(single.problem, state.built.model)) continue;
       if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) state.single = null;
       if (rps > 0) wanted.push(state);
     }
@@ -916,6 +917,21 @@ export class PlanningCycle {
       state.single = { rps: state.demand?.forecastRps ?? 0, problem, cheapest, atMs: cycle.nowMs };
     }
   }
+}
+
+/** Whether the same requests are planned for: at the same total rate, longer ones can make every type dearer. */
+function sameDemand(a: ProblemModel, b: ProblemModel): boolean {
+  return (
+    a.demand.length === b.demand.length &&
+    a.demand.every((bucket, index) => {
+      const other = b.demand[index]!;
+      return (
+        bucket.rps === other.rps &&
+        bucket.inputTokens === other.inputTokens &&
+        bucket.outputTokens === other.outputTokens
+      );
+    })
+  );
 }
 
 /** Whether the same deployments with the same profiles and prices are there to choose from. */

@@ -413,6 +413,26 @@ describe('the saving against a single GPU type', () => {
     expect(world.controller.plan()!.usdPerHour).toBe(8);
   });
 
+  it('is of the same requests as the plan: computed anew where they grow longer at the same rate', async () => {
+    // One replica serves 2 short or half a long request/s.
+    const world = await new World({
+      deployments: [deployment({ name: 'a100', usdPerReplicaHour: 3 })],
+      profiles: {
+        a100: profileText({
+          tputs: [
+            [2, 0.5],
+            [2, 0.5],
+          ],
+        }),
+      },
+    }).start();
+    await world.send('llama', { rps: 4, lengths: [[128, 128]] }).cycles(24);
+    expect(world.controller.models()[0]?.singleTypeUsdPerHour).toBe(6);
+    await world.send('llama', { rps: 4, lengths: [[4096, 128]] }).cycles(25);
+    expect(world.controller.plan()!.usdPerHour).toBe(24);
+    expect(world.controller.models()[0]?.singleTypeUsdPerHour).toBe(24);
+  });
+
   it('is not computed again while nothing changes', async () => {
     const world = await simple();
     await world.send('llama', { rps: 4 }).cycle();
