@@ -33,6 +33,7 @@ Examples:
   gpumix serve --config gpumix.yaml     the service of a configuration
   gpumix plan problem.json              a plan as a table
   gpumix plan --json - < problem.json   a plan as JSON
+  gpumix replay --help                  try the service on Redis without a gateway
 `;
 
 /** Where a command line names its command: the first word that is no flag; `help X` names X. */

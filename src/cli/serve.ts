@@ -11,7 +11,7 @@ import { packageVersion } from './version.js';
 
 export type ServeFlags = {
   readonly config?: string;
-  readonly quickstart: boolean;
+  readonly quickstart?: boolean;
   readonly host?: string;
   readonly port?: string;
 };
@@ -30,13 +30,14 @@ export function serveCommand(): Command {
   return new Command('serve')
     .summary('run the service: traces in, plans out, numbers for autoscalers')
     .description(
-      'Reads what requests arrive, plans the cheapest replicas that serve them within the SLO, and answers autoscalers.\n' +
-        'Without --config: Redis and Kubernetes with defaults where REDIS_HOST is set or this is a cluster, otherwise the\n' +
-        'embedded quickstart (no Redis, no cluster). SIGTERM or Ctrl-C ends it cleanly; a second one at once.\n' +
-        'Exit code: 0 stopped, 2 bad input or a port in use.',
+      [
+        'Reads what requests arrive, plans the cheapest replicas that serve them within the SLO, and answers autoscalers.',
+        'Without --config: Redis and Kubernetes with defaults where REDIS_HOST is set or this is a cluster, otherwise the embedded quickstart (no Redis, no cluster).',
+        'SIGTERM or Ctrl-C ends it cleanly; a second one at once. Exit code: 0 stopped, 2 bad input or a port in use.',
+      ].join('\n\n'),
     )
     .option('--config <file>', 'the configuration (YAML); docs/configuration.md lists its keys')
-    .option('--quickstart', 'the embedded quickstart, whatever the environment says', false)
+    .option('--quickstart', 'the embedded quickstart, whatever the environment says')
     .option('--host <address>', 'address to listen on (server.host, GPUMIX_HOST)')
     .option('--port <number>', 'port to listen on, 0 takes a free one (server.port, GPUMIX_PORT)', wholeNumber)
     .addHelpText(
@@ -45,7 +46,7 @@ export function serveCommand(): Command {
 Examples:
   gpumix serve --port 9090                       the quickstart on another port
   gpumix serve --config gpumix.yaml              a service as configured
-  REDIS_HOST=redis.example gpumix serve          in place of AIBrix's optimizer: Redis and Kubernetes, with defaults
+  REDIS_HOST=redis.example gpumix serve          in place of AIBrix's optimizer
 `,
     )
     .action(async (flags: ServeFlags) => {
@@ -73,7 +74,7 @@ export async function runServe(flags: ServeFlags, around: ServeSurroundings): Pr
   const version = packageVersion();
   const chosen = await chooseConfig({
     configFile: flags.config ?? null,
-    quickstart: flags.quickstart,
+    quickstart: flags.quickstart === true,
     environment,
     flags: configFlags(flags),
   });

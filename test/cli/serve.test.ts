@@ -99,7 +99,10 @@ describe('gpumix serve, the embedded quickstart', () => {
   it('plans its own problem anew to the same plan', async () => {
     // Both documents are asked for until they are of one cycle.
     const { problem, plan } = await vi.waitFor(async () => {
-      const documents = { plan: planSchema.parse(await json('/api/v1/plan')), problem: await json('/api/v1/problem') };
+      const documents = {
+        plan: planSchema.parse(await json('/api/v1/plan')),
+        problem: planningProblemSchema.parse(await json('/api/v1/problem')),
+      };
       expect(documents.problem.at).toBe(documents.plan.at);
       expect(documents.plan.status).toBe('optimal');
       return documents;
