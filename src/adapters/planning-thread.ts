@@ -3,7 +3,8 @@ import { Worker } from 'node:worker_threads';
 import { InputError } from '../core/input-error.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
-import type { LongList, PlanningReply, PlanningRequest } from './planning-worker.js';
+import { PlanRejected } from '../optimizer/plan.js';
+import type { LongList, PlanningReply, PlanningRequest, TransferredError } from './planning-worker.js';
 
 /**
  * Plans off the event loop, one problem at a time, in a thread of its own.
@@ -13,7 +14,7 @@ import type { LongList, PlanningReply, PlanningRequest } from './planning-worker
  * one. An idle thread does not keep the process alive.
  */
 
-/** Why a call was rejected without a plan. An InputError of the problem itself is passed on as it is. */
+/** Why a call was rejected without a plan. What `plan` itself throws on purpose is passed on as it is. */
 export const planningFailures = ['queue_full', 'deadline', 'crashed', 'failed', 'closed'] as const;
 export type PlanningFailure = (typeof planningFailures)[number];
 
@@ -79,7 +80,7 @@ export class PlanningThread {
    * Plans a problem.
    *
    * @param timeLimitMs when the search stops and the best plan so far is returned, with its gap
-   * @throws InputError where `plan` refuses the problem; PlanningThreadError for everything else
+   * @throws InputError or PlanRejected as `plan` does; PlanningThreadError for everything else
    */
   plan(problem: PlanningProblem, limits: { readonly timeLimitMs: number }): Promise<Plan> {
     if (this.#closed) return Promise.reject(new PlanningThreadError('closed', 'the planning thread is closed'));
@@ -221,7 +222,13 @@ function receivePlan(worker: Worker, askForMore: () => void): Promise<Plan> {
   });
 }
 
-function received(error: Extract<PlanningReply, { kind: 'failed' }>['error']): Error {
-  if (error.source !== undefined && error.issues !== undefined) return new InputError(error.source, error.issues);
-  return new PlanningThreadError('failed', `planning failed: ${error.message}`);
+function received(error: TransferredError): Error {
+  switch (error.kind) {
+    case 'input':
+      return new InputError(error.source, error.issues);
+    case 'rejected':
+      return new PlanRejected(error.violations);
+    case 'other':
+      return new PlanningThreadError('failed', `planning failed: ${error.message}`);
+  }
 }

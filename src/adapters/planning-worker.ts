@@ -2,7 +2,7 @@ import { parentPort } from 'node:worker_threads';
 import { InputError } from '../core/input-error.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
-import { plan } from '../optimizer/plan.js';
+import { PlanRejected, plan } from '../optimizer/plan.js';
 
 /**
  * The thread that plans, so that the event loop that answers requests never waits for a plan.
@@ -28,12 +28,11 @@ export type PlanningReply =
   | { readonly kind: 'end' }
   | { readonly kind: 'failed'; readonly error: TransferredError };
 
-/** An error as data: `issues` is there where it was an InputError. */
-export type TransferredError = {
-  readonly message: string;
-  readonly source?: string;
-  readonly issues?: InputError['issues'];
-};
+/** An error as data, with what makes an error of `plan` the one it was. */
+export type TransferredError =
+  | { readonly kind: 'input'; readonly source: string; readonly issues: InputError['issues'] }
+  | { readonly kind: 'rejected'; readonly violations: readonly string[] }
+  | { readonly kind: 'other'; readonly message: string };
 
 /** The lists of a plan that grow with the number of models, deployments and buckets. */
 export const longLists = ['deployments', 'shares', 'unserved', 'shortfalls', 'warnings', 'models'] as const;
@@ -78,11 +77,12 @@ if (port !== null) {
           break;
         case 'run': {
           const problem: PlanningProblem = { ...head!, models };
-          const endsAt = performance.now() + request.timeLimitMs;
+          const startedAt = performance.now();
+          const elapsedMs = () => performance.now() - startedAt;
           // Nothing of the last problem is kept while the next is waited for.
           head = null;
           models = [];
-          replies = planReplies(plan(problem, { shouldStop: () => performance.now() >= endsAt }));
+          replies = planReplies(plan(problem, { shouldStop: () => elapsedMs() >= request.timeLimitMs, elapsedMs }));
           sendNext();
           break;
         }
@@ -100,6 +100,7 @@ if (port !== null) {
 }
 
 function transferable(error: unknown): TransferredError {
-  if (error instanceof InputError) return { message: error.message, source: error.source, issues: error.issues };
-  return { message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  if (error instanceof InputError) return { kind: 'input', source: error.source, issues: error.issues };
+  if (error instanceof PlanRejected) return { kind: 'rejected', violations: error.violations };
+  return { kind: 'other', message: error instanceof Error ? error.message : String(error) };
 }

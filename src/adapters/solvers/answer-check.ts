@@ -53,7 +53,8 @@ export function wholeReplicas(program: Program, values: ArrayLike<number>): Floa
   const replicas = new Float64Array(program.deploymentCount);
   for (let d = 0; d < program.deploymentCount; d++) {
     const value = values[d]!;
-    const whole = Math.round(value);
+    // Adding 0 turns the -0 of rounding into 0.
+    const whole = Math.round(value) + 0;
     if (!(Math.abs(value - whole) <= wholeTolerance)) return null;
     if (whole < program.lower[d]! || whole > program.upper[d]!) return null;
     replicas[d] = whole;

@@ -2,10 +2,12 @@ import loader, { type Highs, type InitOptions, type ModelData } from 'highs';
 import type { Program } from '../../optimizer/program.js';
 import {
   checkProposal,
+  costOf,
   type EngineAnswer,
   type FindShares,
   fitTolerance,
   noAnswer,
+  type Proposal,
   wholeReplicas,
 } from './answer-check.js';
 
@@ -54,12 +56,56 @@ type Columns = {
 
 /** Solves a program with HiGHS and checks the answer against the original numbers. */
 export function solveWithHighs(highs: Highs, program: Program, limits: EngineLimits): EngineAnswer {
+  const findShares: FindShares = (asked, replicas) => findSharesWithHighs(highs, asked, replicas);
+  const relaxed = propose(highs, program, limits, null);
+  if (typeof relaxed.proposal === 'string') return noAnswer(relaxed.proposal, relaxed.milliseconds);
+  const answer = checkProposal(program, relaxed.proposal, findShares, relaxed.milliseconds);
+  if (answer.detail !== 'rejected' || relaxed.proposal.replicas === null) return answer;
+  const reserve = negligibleWorkOf(program);
+  if (reserve.every((work) => work === 0)) return answer;
+  // A deployment is full to the last digit and has very small works besides. With room kept for those in every replica
+  // the answer fits; the relaxation's bound says what it may cost too much.
+  const roomy = propose(highs, program, limits, reserve);
+  const milliseconds = relaxed.milliseconds + roomy.milliseconds;
+  if (typeof roomy.proposal === 'string' || roomy.proposal.replicas === null) return noAnswer('rejected', milliseconds);
+  const bound = Math.min(relaxed.proposal.bound, roomy.proposal.bound);
+  const proven = costOf(program, roomy.proposal.replicas) <= relaxed.proposal.bound * (1 + provenTolerance);
+  const claim = proven && roomy.proposal.claim === 'optimal' ? 'optimal' : 'feasible';
+  return checkProposal(program, { ...roomy.proposal, claim, bound }, findShares, milliseconds);
+}
+
+/** A cost this close to a bound (relative) is the bound. */
+const provenTolerance = 1e-9;
+
+/** The works that leave the work row, summed by deployment, as parts of its capacity. */
+function negligibleWorkOf({ bucketCount, deploymentCount, work, capacity }: Program): Float64Array {
+  const sums = new Float64Array(deploymentCount);
+  for (let b = 0; b < bucketCount; b++) {
+    for (let d = 0; d < deploymentCount; d++) {
+      const value = work[b * deploymentCount + d]! / capacity[d]!;
+      if (value < negligibleWork) sums[d]! += value;
+    }
+  }
+  return sums;
+}
+
+/**
+ * One run of HiGHS: what it proposes, or why it proposes nothing.
+ *
+ * @param reserve part of each replica that is kept free, by deployment; null = none
+ */
+function propose(
+  highs: Highs,
+  program: Program,
+  limits: EngineLimits,
+  reserve: Float64Array | null,
+): { readonly proposal: Proposal | EngineAnswer['detail']; readonly milliseconds: number } {
   const started = performance.now();
   // Prices are scaled to at most 1, so that HiGHS's absolute gap and dual tolerances mean the same for every currency.
   let costScale = 0;
   for (const cost of program.cost) costScale = Math.max(costScale, cost);
   if (costScale === 0) costScale = 1;
-  const { model: data, columns } = buildModel(program, costScale);
+  const { model: data, columns } = buildModel(program, costScale, reserve);
   return highs.withModel(data, (model) => {
     model.options.set({
       output_flag: false,
@@ -73,40 +119,38 @@ export function solveWithHighs(highs: Highs, program: Program, limits: EngineLim
     if (limits.nodeLimit !== null) model.options.set('mip_max_nodes', limits.nodeLimit);
     const { modelStatus } = model.run();
     const status = highs.constants.modelStatus;
-    const nodes = Number(model.info.get('mip_node_count'));
-    const findShares: FindShares = (asked, replicas) => findSharesWithHighs(highs, asked, replicas);
-    const milliseconds = performance.now() - started;
+    const nodes = Math.max(0, Number(model.info.get('mip_node_count')));
+    const ended = (proposal: Proposal | EngineAnswer['detail']) => ({
+      proposal,
+      milliseconds: performance.now() - started,
+    });
     if (modelStatus === status.infeasible || modelStatus === status.unboundedOrInfeasible) {
-      const claim = { claim: 'infeasible', replicas: null, shares: null, unserved: null, bound: 0, nodes } as const;
-      return checkProposal(program, claim, findShares, milliseconds);
+      return ended({ claim: 'infeasible', replicas: null, shares: null, unserved: null, bound: 0, nodes });
     }
     const limited =
       modelStatus === status.timeLimit ||
       modelStatus === status.solutionLimit ||
       modelStatus === status.iterationLimit ||
       modelStatus === status.interrupted;
-    // 2 = a feasible point is there; a limit can leave none.
-    if ((modelStatus !== status.optimal && !limited) || Number(model.info.get('primal_solution_status')) !== 2) {
-      return noAnswer(limited ? 'time-limit' : 'no-answer', milliseconds);
+    if ((modelStatus !== status.optimal && !limited) || Number(model.info.get('primal_solution_status')) !== feasible) {
+      return ended(limited ? 'time-limit' : 'no-answer');
     }
     const values = model.getSolution().colValue;
     const replicas = wholeReplicas(program, values);
-    if (replicas === null) return noAnswer('rejected', milliseconds);
+    if (replicas === null) return ended('rejected');
     const dualBound = Number(model.info.get('mip_dual_bound'));
-    return checkProposal(
-      program,
-      {
-        claim: modelStatus === status.optimal ? 'optimal' : 'feasible',
-        replicas,
-        ...readShares(program, columns, values),
-        bound: Number.isFinite(dualBound) ? dualBound * costScale : 0,
-        nodes: Math.max(0, nodes),
-      },
-      findShares,
-      milliseconds,
-    );
+    return ended({
+      claim: modelStatus === status.optimal ? 'optimal' : 'feasible',
+      replicas,
+      ...readShares(program, columns, values),
+      bound: Number.isFinite(dualBound) ? dualBound * costScale : 0,
+      nodes,
+    });
   });
 }
+
+/** HiGHS's `primal_solution_status` where the point it holds is feasible; a limit can leave none. */
+const feasible = 2;
 
 function readShares(program: Program, columns: Columns, values: Float64Array) {
   const shares = new Float64Array(columns.share.length);
@@ -123,7 +167,11 @@ function readShares(program: Program, columns: Columns, values: Float64Array) {
  * by the capacity so that y's coefficient is −1), one linking row per deployment with small works, one for the
  * unserved rate (divided by its limit).
  */
-function buildModel(program: Program, costScale: number): { readonly model: ModelData; readonly columns: Columns } {
+function buildModel(
+  program: Program,
+  costScale: number,
+  reserve: Float64Array | null,
+): { readonly model: ModelData; readonly columns: Columns } {
   const { bucketCount, deploymentCount, work, capacity, lower, upper, cost, rate, unservedLimit } = program;
   const smallCount = new Int32Array(deploymentCount);
   let finiteCount = 0;
@@ -162,7 +210,7 @@ function buildModel(program: Program, costScale: number): { readonly model: Mode
     colLower[column] = lower[d]!;
     colUpper[column] = upper[d]!;
     integrality[column] = 1;
-    entry(workRow + d, -1);
+    entry(workRow + d, reserve === null ? -1 : reserve[d]! - 1);
     if (linkRow[d]! >= 0) entry(linkRow[d]!, -smallCount[d]!);
     starts[++column] = indices.length;
   }
