@@ -102,6 +102,15 @@ describe('losing the store', () => {
     expect((await world.store.readList('decisions', 10)).length).toBeGreaterThan(0);
   });
 
+  it('does not make cycles come faster', async () => {
+    const world = await serving();
+    world.storeFault = unreachable;
+    await world.cycles(3);
+    const [a, b] = world.reports.slice(-2).map(({ at }) => at);
+    expect(b! - a!).toBe(10_000);
+    expect(world.waits()).toEqual([10_000]);
+  });
+
   it('for one key is an unknown interval, not an empty one', async () => {
     const world = await serving();
     const { readTraces } = world.store;
@@ -116,6 +125,15 @@ describe('losing the store', () => {
 });
 
 describe('losing the traces of a model', () => {
+  it('for a while without cycles loses nothing: the missed intervals are read later', async () => {
+    const world = await serving();
+    const before = world.controller.models()[0]!.demand!.knownIntervals;
+    await world.skip(95);
+    await world.cycle();
+    expect(world.controller.models()[0]?.demand?.knownIntervals).toBe(before + 9);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, null]);
+  });
+
   it('while requests are pending holds its plan', async () => {
     const world = await serving();
     await world.send('llama', { rps: 6, pending: 4 }).cycle();

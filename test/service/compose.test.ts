@@ -1,0 +1,105 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { chooseConfig, composeService, quickstartFile } from '../../src/service/compose.js';
+import type { CycleReport } from '../../src/service/view.js';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'gpumix-compose-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const nothing = { configFile: null, quickstart: false, environment: {} };
+const messages: string[] = [];
+const write = (_: object, message: string) => messages.push(message);
+const logger = { debug: write, info: write, warn: write, error: write, fatal: write } as never;
+
+describe('without a configuration file', () => {
+  it('the embedded quickstart is served, with what it needs beside it', async () => {
+    const chosen = await chooseConfig(nothing);
+    expect(chosen.kind).toBe('quickstart');
+    expect(chosen.description).toContain('embedded quickstart');
+    expect(quickstartFile.startsWith(chosen.directory)).toBe(true);
+    expect(chosen.config).toMatchObject({ redis: null, demand: { source: 'replay' } });
+  });
+
+  it.each([
+    ['in a cluster', { KUBERNETES_SERVICE_HOST: '10.0.0.1' }, '0.0.0.0'],
+    ['with REDIS_HOST set', { REDIS_HOST: 'redis' }, '127.0.0.1'],
+  ])('Redis and Kubernetes are served %s', async (_, environment, host) => {
+    const chosen = await chooseConfig({ ...nothing, environment });
+    expect(chosen.kind).toBe('cluster');
+    expect(chosen.config.server.host).toBe(host);
+    expect(chosen.config).toMatchObject({ demand: { source: 'redis' }, deployments: { source: 'kubernetes' } });
+  });
+
+  it('the quickstart that was asked for is served wherever it runs', async () => {
+    const environment = { REDIS_HOST: 'redis', REDIS_PASSWORD: 'x', GPUMIX_PORT: '8181' };
+    const chosen = await chooseConfig({ ...nothing, quickstart: true, environment });
+    expect(chosen.kind).toBe('quickstart');
+    expect(chosen.config).toMatchObject({ redis: null, server: { port: 8181 } });
+  });
+});
+
+describe('a configuration file', () => {
+  it('that is not there is named', async () => {
+    await expect(chooseConfig({ ...nothing, configFile: join(folder, 'no.yaml') })).rejects.toThrow(
+      /no\.yaml: found no such file, expected a configuration in YAML/,
+    );
+  });
+
+  it('does not go with the quickstart', async () => {
+    await expect(chooseConfig({ ...nothing, configFile: 'x.yaml', quickstart: true })).rejects.toThrow('--quickstart');
+  });
+
+  it('that names a log or a certificate that is not there stops the start', async () => {
+    const list = 'deployments: { source: config, list: [ { name: a, model: m } ] }';
+    const cases = [
+      [
+        `demand: { source: replay, replay: { file: no.csv } }\nprofiles: { source: files, directory: . }\n${list}`,
+        'no.csv',
+      ],
+      [`redis: { url: rediss://127.0.0.1:1/0, caFile: no.pem }\n${list}`, 'no.pem'],
+    ] as const;
+    for (const [text, name] of cases) {
+      const file = join(folder, 'gpumix.yaml');
+      await writeFile(file, text);
+      const { config, directory } = await chooseConfig({ ...nothing, configFile: file });
+      await expect(composeService({ config, directory, logger })).rejects.toThrow(join(folder, name));
+    }
+  });
+});
+
+describe('the embedded quickstart', () => {
+  it('plans the replayed day in simulated time, with a proof, and stops whole', async () => {
+    const flags = [{ flag: '--set', key: 'demand.replay.clock', value: '600' }];
+    const { config, directory } = await chooseConfig({ ...nothing, quickstart: true, flags });
+    const { controller, background, clock } = await composeService({ config, directory, logger });
+    const planned = new Promise<CycleReport>((resolve) => {
+      controller.onCycle((report) => {
+        if (report.plan?.status === 'optimal' && report.plan.deployments.length > 0) resolve(report);
+      });
+    });
+    await background.start();
+    const report = await planned;
+    expect(new Date(report.at).toISOString()).toMatch(/^2026-06-01T05:/);
+    expect(clock.now()).toBeGreaterThanOrEqual(report.at);
+    await background.stop();
+    const [model] = controller.models();
+    expect(model).toMatchObject({ name: 'chat-14b', status: 'optimal', heldReason: null });
+    expect(model?.demand?.rps).toBeGreaterThan(0);
+    expect(model?.deployments.some(({ replicas }) => (replicas ?? 0) > 0)).toBe(true);
+    expect(controller.plan()?.warnings).toEqual([]);
+    expect(controller.ready()).toBe(true);
+    expect(controller.inputs().map(({ input, ok }) => [input, ok])).toEqual([
+      ['config', true],
+      ['profiles', true],
+      ['traces', true],
+    ]);
+    const at = controller.plan()?.at;
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(controller.plan()?.at).toBe(at);
+  });
+});
