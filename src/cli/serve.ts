@@ -146,7 +146,7 @@ function sayWhere(
   const clock = config.demand.replay?.clock ?? 1;
   const [first] = list;
   const facts = {
-    title: `${models.join(', ')} on ${[...gpuTypes].join(', ')} · a second is ${clock} s of the trace`,
+    title: `${models.join(', ')} on ${gpuTypes.size} GPU types · a second is ${clock} s of the trace`,
     url: server.url,
     metricPath: first === undefined ? '/metrics' : `/metrics/${first.namespace}/${first.name}`,
   };

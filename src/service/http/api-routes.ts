@@ -201,6 +201,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
       schema: {
         tags,
         summary: 'Past decisions with their reasons',
+        description: 'The newest that match, oldest first.',
         querystring: historyQuerySchema,
         response: { 200: historySchema, 400: errorSchema },
       },

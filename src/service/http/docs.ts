@@ -30,6 +30,10 @@ export function registerDocsRoutes(app: FastifyInstance, options: DocsOptions): 
   });
 }
 
+/** In place of the Swagger packages' own. */
+const logo =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 150 40"><text x="0" y="29" font-family="sans-serif" font-size="28" font-weight="bold" fill="#fff">gpumix</text></svg>';
+
 async function buildDocsApp({ version, registerRoutes }: DocsOptions): Promise<FastifyInstance> {
   const [{ default: swagger }, { default: swaggerUi }, { createJsonSchemaTransform, createJsonSchemaTransformObject }] =
     await Promise.all([import('@fastify/swagger'), import('@fastify/swagger-ui'), import('fastify-type-provider-zod')]);
@@ -56,7 +60,12 @@ async function buildDocsApp({ version, registerRoutes }: DocsOptions): Promise<F
     transform: createJsonSchemaTransform({ schemaRegistry: componentSchemas }),
     transformObject: createJsonSchemaTransformObject({ schemaRegistry: componentSchemas }),
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list', tryItOutEnabled: true } });
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    uiConfig: { docExpansion: 'list', tryItOutEnabled: true },
+    theme: { title: 'gpumix' },
+    logo: { type: 'image/svg+xml', content: logo },
+  });
   await app.register(async (scope) => registerRoutes(scope));
   await app.ready();
   return app;

@@ -131,7 +131,13 @@ export const historyQuerySchema = z.strictObject({
     .string()
     .optional()
     .describe('only decisions at or after this time: ISO 8601 (2026-11-20T10:00:00Z) or Unix milliseconds'),
-  limit: z.coerce.number().int().min(1).max(largestHistoryLimit).default(100).describe('newest first to be kept'),
+  limit: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(largestHistoryLimit)
+    .default(100)
+    .describe('at most this many of the newest'),
 });
 
 export const modelParamsSchema = z.strictObject({ model: z.string().describe('model name; a "/" is written %2F') });
