@@ -11,15 +11,23 @@ export type KnownProfile =
   | { readonly kind: 'unread' };
 
 const unread: KnownProfile = { kind: 'unread' };
+const noProfile: KnownProfile = { kind: 'none', code: 'no_profile', message: 'it has no profile' };
 
-type Entry = { readonly model: string; readonly epoch: string; readonly known: KnownProfile };
+type Entry = {
+  readonly model: string;
+  readonly epoch: string;
+  readonly known: KnownProfile;
+  /** It was absent in the last reading already. */
+  readonly isMissing: boolean;
+};
 
 /**
  * The profiles that plans use: the newest good one of each deployment.
  *
- * A bad profile after a good one keeps the good one, with a concern in every plan. A profile that is gone is gone: its
- * deployment is then fixed at its current replicas. But where the whole store is another one than before (another
- * epoch: it was emptied or replaced) nobody deleted anything, and the last good profile stays, with a concern.
+ * A bad profile after a good one keeps the good one, with a concern in every plan. A profile that is gone in two
+ * readings is gone: its deployment is then fixed at its current replicas. But where the whole store is another one than
+ * before (another epoch: it was emptied or replaced) nobody deleted anything, and the last good profile stays, with a
+ * concern. (Two readings, because a store may be replaced between saying who it is and being read.)
  */
 export class KnownProfiles {
   readonly #byId = new Map<string, Entry>();
@@ -38,7 +46,8 @@ export class KnownProfiles {
     const { id, model, reading, epoch } = input;
     const before = this.#entry(id, model);
     const good = before?.known.kind === 'known' ? before.known.profile : null;
-    const keep = (known: KnownProfile, at = epoch) => this.#byId.set(id, { model, epoch: at, known });
+    const keep = (known: KnownProfile, at = epoch) =>
+      this.#byId.set(id, { model, epoch: at, known, isMissing: reading.kind === 'absent' });
     switch (reading.kind) {
       case 'present':
         keep({ kind: 'known', profile: reading.profile, concern: null });
@@ -54,10 +63,12 @@ export class KnownProfiles {
         return;
       }
       case 'absent':
-        if (before !== undefined && good !== null && before.epoch !== epoch) {
+        if (before === undefined || good === null) keep(noProfile);
+        else if (before.epoch !== epoch) {
           const concern = 'its profile is missing since the store was emptied or replaced; the last one read is kept';
           keep({ kind: 'known', profile: good, concern }, before.epoch);
-        } else keep({ kind: 'none', code: 'no_profile', message: 'it has no profile' });
+        } else if (before.isMissing) keep(noProfile);
+        else keep({ kind: 'known', profile: good, concern: 'its profile is missing; it is looked for once more' });
         return;
     }
   }

@@ -175,6 +175,8 @@ describe('a profile', () => {
     expect([world.replicas('a100'), world.replicas('l4')]).toEqual([0, 8]);
     world.hiddenProfiles.add('l4');
     await world.cycle();
+    expect(world.warnings()).toEqual(['profile_kept']);
+    await world.cycle();
     expect([world.replicas('a100'), world.replicas('l4')]).toEqual([4, 4]);
     expect(world.warnings()).toEqual(['no_profile']);
   });

@@ -124,10 +124,12 @@ describe('what is known of a profile', () => {
     return [kind, 'concern' in rest ? (rest.concern?.split(':')[0] ?? null) : 'code' in rest ? rest.code : null];
   };
 
+  const kept = ['known', 'its profile is missing since the store was emptied or replaced; the last one read is kept'];
+  const gone = ['none', 'no_profile'];
   it.each([
     ['nothing before it was read', [], ['unread', null]],
     ['good', [[present, '1']], ['known', null]],
-    ['none', [[absent, '1']], ['none', 'no_profile']],
+    ['none', [[absent, '1']], gone],
     ['bad', [[bad, '1']], ['none', 'bad_profile']],
     [
       'bad after good',
@@ -138,12 +140,31 @@ describe('what is known of a profile', () => {
       ['known', 'its new profile cannot be used, the last good one is kept'],
     ],
     [
-      'deleted',
+      'missing once',
       [
         [present, '1'],
         [absent, '1'],
       ],
-      ['none', 'no_profile'],
+      ['known', 'its profile is missing; it is looked for once more'],
+    ],
+    [
+      'deleted',
+      [
+        [present, '1'],
+        [absent, '1'],
+        [absent, '1'],
+      ],
+      gone,
+    ],
+    [
+      'back after it was missing',
+      [
+        [present, '1'],
+        [absent, '1'],
+        [present, '1'],
+        [absent, '1'],
+      ],
+      ['known', 'its profile is missing; it is looked for once more'],
     ],
     [
       'gone with its store',
@@ -151,8 +172,19 @@ describe('what is known of a profile', () => {
         [present, '1'],
         [absent, '2'],
         [absent, '2'],
+        [absent, '2'],
       ],
-      ['known', 'its profile is missing since the store was emptied or replaced; the last one read is kept'],
+      kept,
+    ],
+    [
+      'gone with its store while it was read',
+      [
+        [present, '1'],
+        [absent, '1'],
+        [absent, '2'],
+        [absent, '2'],
+      ],
+      kept,
     ],
     [
       'deleted after the store was replaced',
@@ -161,8 +193,9 @@ describe('what is known of a profile', () => {
         [absent, '2'],
         [present, '2'],
         [absent, '2'],
+        [absent, '2'],
       ],
-      ['none', 'no_profile'],
+      gone,
     ],
   ] as const)('is: %s', (_, readings, expected) => {
     expect(after(readings)).toEqual(expected);
