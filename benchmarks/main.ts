@@ -1,0 +1,62 @@
+import { availableParallelism, cpus, loadavg } from 'node:os';
+import { parseArgs } from 'node:util';
+import { benchmarkHttp, describeHttp } from './http.js';
+import { benchmarkPlan, describePlanBenchmark } from './plan.js';
+import { benchmarkPlanningThread, describePlanningThread } from './planning-thread.js';
+
+/**
+ * Runs benchmarks by name, all of them by default: `npm run bench -- [name…] [--quick]`.
+ *
+ * A benchmark measures its peers in the same run, on the same inputs, and prints ratios: figures of two runs, or of two
+ * machines, are never compared.
+ */
+type Benchmark = {
+  readonly about: string;
+  run(options: BenchmarkOptions): Promise<string>;
+};
+
+export type BenchmarkOptions = {
+  /** Fewer instances and repetitions: to see that it works, not to quote. */
+  readonly quick: boolean;
+};
+
+const benchmarks: Readonly<Record<string, Benchmark>> = {
+  plan: {
+    about: 'plan() against HiGHS and javascript-lp-solver on the same problems',
+    run: async (options) => describePlanBenchmark(await benchmarkPlan(options)),
+  },
+  'planning-thread': {
+    about: 'a large problem through the planning thread, and how long the event loop waits',
+    run: async (options) => describePlanningThread(await benchmarkPlanningThread(options)),
+  },
+  http: {
+    about: "the metric's route against a bare Fastify route",
+    run: async ({ quick }) => describeHttp(await benchmarkHttp(quick ? { repetitions: 2, secondsEach: 1 } : {})),
+  },
+};
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { quick: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h', default: false } },
+});
+
+if (values.help) {
+  for (const [name, { about }] of Object.entries(benchmarks)) console.log(`${name.padEnd(18)}${about}`);
+} else {
+  const names = positionals.length > 0 ? positionals : Object.keys(benchmarks);
+  const unknown = names.filter((name) => !Object.hasOwn(benchmarks, name));
+  if (unknown.length > 0) {
+    console.error(`unknown benchmark ${unknown.join(', ')}; known: ${Object.keys(benchmarks).join(', ')}`);
+    process.exitCode = 2;
+  } else {
+    const load = loadavg()[0]!.toFixed(2);
+    const cores = availableParallelism();
+    console.log(
+      `Node ${process.version}, ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, ${cores} cores, load ${load} at the start`,
+    );
+    for (const name of names) {
+      console.log(`\n== ${name}: ${benchmarks[name]!.about}${values.quick ? ' (quick: not to quote)' : ''}\n`);
+      console.log(await benchmarks[name]!.run({ quick: values.quick }));
+    }
+  }
+}
