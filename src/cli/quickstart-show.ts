@@ -21,8 +21,8 @@ export type ShowOutput = {
 
 /** Plan changes that are kept; no terminal shows more. */
 const keptRows = 200;
-/** Cycles whose load is kept for the line of bars. */
-const keptLoads = 400;
+/** Cycles whose load is kept for the line of bars: a day of the trace, at one cycle every 10 s. */
+const keptLoads = 8640;
 
 /**
  * Shows the quickstart while it runs: on a terminal a table that is redrawn in place, elsewhere one line for each
@@ -36,7 +36,7 @@ export class QuickstartShow {
   readonly #redraw = () => this.#screen?.redraw(this.#frame());
   #facts: QuickstartFacts | null = null;
   #rows: QuickstartRow[] = [];
-  #loads: number[] = [];
+  readonly #loads: number[] = [];
 
   constructor(options: { readonly view: ControllerView; readonly output: ShowOutput; readonly color: boolean }) {
     this.#view = options.view;
@@ -76,7 +76,8 @@ export class QuickstartShow {
     const row = quickstartRow(atMs, this.#view.models(), this.#view.plan());
     const isChange = isPlanChange(this.#rows.at(-1), row);
     this.#rows = isChange ? [...this.#rows, row].slice(-keptRows) : [...this.#rows.slice(0, -1), row];
-    if (row.rps !== null) this.#loads = [...this.#loads, row.rps].slice(-keptLoads);
+    if (row.rps !== null) this.#loads.push(row.rps);
+    if (this.#loads.length > keptLoads) this.#loads.shift();
     if (this.#facts === null) return;
     if (this.#screen !== null) this.#screen.draw(this.#frame());
     else if (isChange) this.#output.write(`${quickstartLine(row)}\n`);

@@ -88,7 +88,7 @@ const linesAroundRows = 10;
  * Draws the table.
  *
  * @param rows oldest first: one for each plan change, the last one being now
- * @param loads arrivals of the last cycles [requests/s], oldest first
+ * @param loads arrivals of each cycle so far [requests/s], oldest first; several make one bar where they are many
  * @returns at most `size.rows` lines, none wider than `size.columns`
  */
 export function renderQuickstart(
@@ -105,7 +105,11 @@ export function renderQuickstart(
   const lines = [
     paint([bold(' gpumix'), plain(`  ${printable(facts.title)}`)]),
     '',
-    paint([dim(' load  '), plain(sparkline(loads.slice(-Math.max(8, size.columns - 30)))), dim(`  ${range(loads)}`)]),
+    paint([
+      dim(' load  '),
+      plain(sparkline(averages(loads, Math.max(8, size.columns - 30)))),
+      dim(`  ${range(loads)}`),
+    ]),
     paint(now === undefined || now.heldReason === null ? [] : [yellow(` ${heldWord(now)}  ${heldSentence(now)}`)]),
     paint([dim(headings(columns))]),
     ...shown.map((row, index) => paint(rowSegments(row, rows[firstShown + index - 1], columns))),
@@ -208,6 +212,15 @@ function heldSentence({ heldReason, usdPerHour }: QuickstartRow): string {
 
 function savingOf(row: QuickstartRow): number | null {
   return row.usdPerHour === null ? null : savingVsSingleType(row.singleTypeUsdPerHour, row.usdPerHour);
+}
+
+/** At most `count` averages of equally many neighbours each. */
+function averages(values: readonly number[], count: number): readonly number[] {
+  const group = Math.max(1, Math.ceil(values.length / count));
+  return Array.from({ length: Math.ceil(values.length / group) }, (_, index) => {
+    const part = values.slice(index * group, (index + 1) * group);
+    return part.reduce((sum, value) => sum + value, 0) / part.length;
+  });
 }
 
 const bars = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'] as const;

@@ -99,6 +99,15 @@ describe('the quickstart table', () => {
     expect(wide.find((line) => line.includes('trace time'))).toContain('GPU-TYPE-L');
   });
 
+  it('draws a whole day of loads as bars of averages', () => {
+    const day = Array.from({ length: 8640 }, (_, i) => 5 - 5 * Math.cos((i / 8640) * 2 * Math.PI));
+    const [, bars = ''] = /load {2}(\S+)/.exec(draw([row()], plainSize, day).join('\n')) ?? [];
+    expect(bars.length).toBeLessThanOrEqual(50);
+    expect(bars.length).toBeGreaterThan(40);
+    expect([bars[0], bars[bars.length >> 2], bars[bars.length >> 1], bars.at(-1)]).toEqual(['▁', '▅', '█', '▁']);
+    expect(draw([row()], plainSize, day).join('\n')).toContain('0.0 – 10.0 rps');
+  });
+
   it('shows the newest rows where not all fit', () => {
     const rows = Array.from({ length: 50 }, (_, i) => row({ usdPerHour: 100 + i }));
     const text = draw(rows).join('\n');
