@@ -93,6 +93,8 @@ class Search {
   #best: Float64Array | null = null;
   #bestCost = Number.POSITIVE_INFINITY;
   #nodes = 0;
+  /** Two different costs differ by at least this [USD/hour]. */
+  readonly #costStep: number;
   /** y below this is rounding noise [replicas], per deployment. */
   readonly #noise: Float64Array;
 
@@ -107,6 +109,7 @@ class Search {
         : programLp(program, relaxedWork(program, options.kept));
     startAtCost(this.#probe, program);
     startAtCost(this.#tree, program);
+    this.#costStep = costStep(program);
     this.#noise = new Float64Array(program.deploymentCount);
     for (let at = 0; at < program.work.length; at++) {
       const d = at % program.deploymentCount;
@@ -153,10 +156,8 @@ class Search {
   /** A node whose bound reaches this holds nothing better. */
   #cutoff(): number {
     if (this.#bestCost === Number.POSITIVE_INFINITY) return Number.POSITIVE_INFINITY;
-    return (
-      this.#bestCost -
-      Math.max(costTolerance * Math.max(1e-3, this.#bestCost), this.#limits.relativeGap * this.#bestCost)
-    );
+    const step = Math.max(costTolerance * Math.max(1e-3, this.#bestCost), this.#costStep * (1 - 1e-6));
+    return this.#bestCost - Math.max(step, this.#limits.relativeGap * this.#bestCost);
   }
 
   /** Solves a node, pushes its children; returns the bound of a leaf that stays open, Infinity where it is closed. */
@@ -257,6 +258,8 @@ class Search {
 
   /** Do shares exist that fit in y? Deployments at zero replicas serve nothing, however small the work. */
   #fit(y: Float64Array): 'fits' | 'impossible' | 'unknown' {
+    // The tree's last basis is near: candidates are roundings of its answer.
+    if (this.#nodes > 0) this.#probe.loadBasis(this.#tree.saveBasis());
     const fit = sharesFit(this.#probe, y);
     if (fit === 'fits') return fit;
     if (fit === 'impossible') this.#rememberCut(this.#probe, this.#probe.ray);
@@ -364,6 +367,24 @@ class Search {
       else if (reduced < 0) box.lower[d] = Math.max(low, high - Math.floor(room / -reduced + 1e-6));
     }
   }
+}
+
+/**
+ * The greatest common divisor of the prices, in millionths of a USD: costs of whole replicas are multiples of it (plus
+ * what is fixed). Prices of a cent give a cent; equal prices give the price, which proves ties at once.
+ */
+function costStep(program: Program): number {
+  let divisor = 0;
+  for (let d = 0; d < program.deploymentCount; d++) {
+    if (program.lower[d] === program.upper[d] || program.cost[d] === 0) continue;
+    const millionths = Math.round(program.cost[d]! * 1e6);
+    if (Math.abs(program.cost[d]! * 1e6 - millionths) > 1e-4 || millionths > 1e12) return 0;
+    let a = millionths;
+    let b = divisor;
+    while (b > 0) [a, b] = [b, a % b];
+    divisor = a;
+  }
+  return divisor * 1e-6;
 }
 
 type Box = { readonly lower: Float64Array; readonly upper: Float64Array };

@@ -68,6 +68,10 @@ export class ShareLp {
   readonly lower: Float64Array;
   readonly upper: Float64Array;
   pivots = 0;
+  /** Pivots in a row that moved no price. */
+  #standstill = 0;
+  /** While true, ties fall to the lowest index (Bland's rule): slower, but it never cycles. */
+  #bland = false;
 
   readonly #work: Float64Array;
   readonly #arcCost: Float64Array | null;
@@ -88,6 +92,8 @@ export class ShareLp {
   readonly #row: Float64Array;
   readonly #solved: Float64Array;
   readonly #keyShare: Float64Array;
+  #startPrices: ArrayLike<number>;
+  #startBasics: ArrayLike<number>;
 
   constructor(input: ShareLpInput) {
     const { bucketCount, rowCount, columns } = input;
@@ -113,6 +119,8 @@ export class ShareLp {
     this.#row = new Float64Array(rowCount);
     this.#solved = new Float64Array(rowCount);
     this.#keyShare = new Float64Array(bucketCount);
+    this.#startPrices = new Float64Array(rowCount);
+    this.#startBasics = new Int32Array(rowCount).fill(-1);
     this.prices = new Float64Array(rowCount);
     this.ray = new Float64Array(rowCount);
   }
@@ -123,6 +131,8 @@ export class ShareLp {
    * key becomes its cheapest arc, which makes the start dual feasible.
    */
   startFrom(prices: ArrayLike<number>, basics: ArrayLike<number>): void {
+    this.#startPrices = prices;
+    this.#startBasics = basics;
     this.#isBasicArc.fill(0);
     this.#isBasicOther.fill(0);
     for (let d = 0; d < this.rowCount; d++) {
@@ -175,8 +185,11 @@ export class ShareLp {
   solve(cutoff = Number.POSITIVE_INFINITY): LpOutcome {
     this.ray.fill(0);
     if (!this.#prepare()) return 'infeasible';
-    const limit = 200 + 20 * this.rowCount + this.bucketCount;
+    const limit = 500 + 50 * this.rowCount + 4 * this.bucketCount;
+    const patience = 20 + 4 * this.rowCount;
+    this.#standstill = 0;
     for (let iteration = 0; iteration < limit; iteration++) {
+      this.#bland = this.#standstill > patience;
       this.#computeValues();
       if (cutoff < Number.POSITIVE_INFINITY && this.objective() >= cutoff) return 'cutoff';
       const leaving = this.#chooseLeaving();
@@ -324,10 +337,9 @@ export class ShareLp {
     return reduced;
   }
 
-  /** A basis that cannot be factored is replaced by the slack basis at price 0 (dual feasible: columns are boxed). */
+  /** A basis that cannot be used is replaced by the one of `startFrom`. */
   #restart(): void {
-    this.prices.fill(0);
-    this.startFrom(new Float64Array(this.rowCount), new Int32Array(this.rowCount).fill(-1));
+    this.startFrom(this.#startPrices, this.#startBasics);
   }
 
   /**
@@ -529,32 +541,35 @@ export class ShareLp {
     const firstArc = rowCount + this.columnCount;
     let worst = 0;
     let leaving = -1;
+    let lowest = Number.POSITIVE_INFINITY;
+    const consider = (place: number, variable: number, violation: number): void => {
+      if (!(violation > 0)) return;
+      if (this.#bland ? variable < lowest : violation > worst) {
+        worst = violation;
+        lowest = variable;
+        leaving = place;
+      }
+    };
     for (let i = 0; i < rowCount; i++) {
       const variable = this.#basics[i]!;
       const value = this.#values[i]!;
-      let violation = 0;
       if (variable >= firstArc) {
         const arc = variable - firstArc;
-        if (value < -shareTolerance) violation = -value;
-        else if (this.#closed[arc % rowCount] === 1 && value > shareTolerance) violation = value;
+        if (value < -shareTolerance) consider(i, variable, -value);
+        else if (this.#closed[arc % rowCount] === 1 && value > shareTolerance) consider(i, variable, value);
         const bucket = Math.floor(arc / rowCount);
         const keyShare = this.#keyShare[bucket]!;
-        if (keyShare < -shareTolerance && -keyShare > worst) {
-          worst = -keyShare;
-          leaving = rowCount + bucket;
+        if (keyShare < -shareTolerance) {
+          consider(rowCount + bucket, firstArc + bucket * rowCount + this.#keys[bucket]!, -keyShare);
         }
       } else if (variable >= rowCount) {
         const j = variable - rowCount;
         const scale = Math.max(1, Math.abs(value));
-        if (value < this.lower[j]! - relativeTolerance * scale) violation = (this.lower[j]! - value) / scale;
-        else if (value > this.upper[j]! + relativeTolerance * scale) violation = (value - this.upper[j]!) / scale;
+        const outside = Math.max(this.lower[j]! - value, value - this.upper[j]!);
+        if (outside > relativeTolerance * scale) consider(i, variable, outside / scale);
       } else if (value < 0) {
         const scale = this.#rowScale(variable);
-        if (value < -relativeTolerance * scale) violation = -value / scale;
-      }
-      if (violation > worst) {
-        worst = violation;
-        leaving = i;
+        if (value < -relativeTolerance * scale) consider(i, variable, -value / scale);
       }
     }
     return leaving;
@@ -619,13 +634,14 @@ export class ShareLp {
     this.#solveRow(unit, u);
     // z_place = const − Σ alpha_j t_j: to rise, a variable at its lower bound needs alpha < 0.
     const sign = below ? -1 : 1;
+    const bland = this.#bland;
     let entering = -1;
     let bestRatio = Number.POSITIVE_INFINITY;
     let bestAlpha = 0;
     const consider = (variable: number, alpha: number, reduced: number): void => {
       const size = Math.abs(alpha);
       const ratio = Math.max(0, reduced) / size;
-      if (ratio < bestRatio * (1 - 1e-12) || (ratio <= bestRatio * (1 + 1e-12) && size > bestAlpha)) {
+      if (ratio < bestRatio * (1 - 1e-12) || (!bland && ratio <= bestRatio * (1 + 1e-12) && size > bestAlpha)) {
         bestRatio = ratio;
         bestAlpha = size;
         entering = variable;
@@ -675,7 +691,7 @@ export class ShareLp {
         const reduced = prices[d]! * w + (arcCost === null ? 0 : arcCost[at + d]!) - keyPrice;
         const size = sign * alpha;
         const ratio = Math.max(reduced, 0) / size;
-        if (ratio < bestRatio * (1 - 1e-12) || (ratio <= bestRatio * (1 + 1e-12) && size > bestAlpha)) {
+        if (ratio < bestRatio * (1 - 1e-12) || (!bland && ratio <= bestRatio * (1 + 1e-12) && size > bestAlpha)) {
           bestRatio = ratio;
           bestAlpha = size;
           entering = firstArc + at + d;
@@ -687,6 +703,7 @@ export class ShareLp {
       for (let d = 0; d < rowCount; d++) this.ray[d] = -sign * u[d]!;
       return false;
     }
+    this.#standstill = bestRatio > 0 ? 0 : this.#standstill + 1;
     const leavingVariable = this.#basics[place]!;
     if (leavingVariable >= firstArc) this.#isBasicArc[leavingVariable - firstArc] = 0;
     else {

@@ -1,5 +1,5 @@
 import type { Program } from './program.js';
-import { ShareLp } from './share-lp.js';
+import { type LpColumn, ShareLp } from './share-lp.js';
 
 /**
  * The second choice: at whole replicas that are decided, which shares? First those with the smallest maximum
@@ -35,12 +35,32 @@ function rowCountOf(program: Program): number {
   return program.deploymentCount + (program.unservedLimit > 0 ? 1 : 0);
 }
 
-/** minimise t subject to work_d ≤ capacity_d y_d t. */
+/**
+ * minimise t subject to work_d ≤ capacity_d y_d t.
+ *
+ * Each row may also buy room s_d at a price that is too high to pay in the end (above 1 / (capacity_d y_d), the most a
+ * row's price can reach): all rows priced alike is a start near the end, and not a degenerate one.
+ */
 function balance(program: Program, replicas: Float64Array): { shares: Float64Array; utilization: number } | null {
   const { bucketCount, deploymentCount } = program;
   const rowCount = rowCountOf(program);
   const vector = new Float64Array(rowCount);
-  for (let d = 0; d < deploymentCount; d++) vector[d] = -program.capacity[d]! * replicas[d]!;
+  let work = 0;
+  for (const amount of program.work) if (amount < Number.POSITIVE_INFINITY) work += amount;
+  const columns: LpColumn[] = [{ vector, cost: 1, lower: 0, upper: 1 + slack }];
+  const prices = new Float64Array(rowCount);
+  const basics = new Int32Array(rowCount).fill(-1);
+  const openRows = replicas.reduce((count, y) => count + (y > 0 ? 1 : 0), 0);
+  for (let d = 0; d < deploymentCount; d++) {
+    const room = program.capacity[d]! * replicas[d]!;
+    if (!(room > 0)) continue;
+    vector[d] = -room;
+    const buy = new Float64Array(rowCount);
+    buy[d] = -1;
+    prices[d] = (2 + d / openRows / 8) / room;
+    basics[d] = columns.length;
+    columns.push({ vector: buy, cost: prices[d]!, lower: 0, upper: work });
+  }
   const rhs = new Float64Array(rowCount);
   if (rowCount > deploymentCount) rhs[deploymentCount] = program.unservedLimit;
   const lp = new ShareLp({
@@ -52,11 +72,11 @@ function balance(program: Program, replicas: Float64Array): { shares: Float64Arr
       (b) => b,
       (_, work) => work,
     ),
-    columns: [{ vector, cost: 1, lower: 0, upper: 1 + slack }],
+    columns,
     rhs,
   });
   for (let d = 0; d < deploymentCount; d++) lp.setClosed(d, replicas[d] === 0);
-  lp.startFrom(new Float64Array(rowCount), new Int32Array(rowCount).fill(-1));
+  lp.startFrom(prices, basics);
   if (lp.solve() !== 'optimal') return null;
   const all = new Float64Array(bucketCount * rowCount);
   lp.readShares(all);
@@ -100,9 +120,16 @@ function stayClose(
   const arcCost = new Float64Array(pieces * rowCount);
   for (let piece = 0; piece < pieces; piece++) {
     const home = pieceHome[piece]!;
-    if (home < 0) continue;
-    const weight = (program.rate[pieceBucket[piece]!]! * pieceMass[piece]!) / totalRate;
-    for (let d = 0; d < rowCount; d++) arcCost[piece * rowCount + d] = d === home ? 0 : weight;
+    const bucket = pieceBucket[piece]!;
+    const weight = (program.rate[bucket]! * pieceMass[piece]!) / totalRate;
+    for (let d = 0; d < rowCount; d++) {
+      if (home >= 0) arcCost[piece * rowCount + d] = d === home ? 0 : weight;
+      else if (d < deploymentCount && replicas[d]! > 0) {
+        // New demand has no home: a hint towards where it fills least, too small to outweigh any move.
+        const fill = program.work[bucket * deploymentCount + d]! / (program.capacity[d]! * replicas[d]!);
+        arcCost[piece * rowCount + d] = 1e-6 * weight * Math.min(1, fill);
+      }
+    }
   }
   const rhs = new Float64Array(rowCount);
   for (let d = 0; d < deploymentCount; d++) {
