@@ -9,10 +9,14 @@ export function percentile(values: readonly number[], share: number): number {
 
 export const median = (values: readonly number[]): number => percentile(values, 0.5);
 
+/** Slow work is not repeated once it has taken this long in all: its time varies little [ms]. */
+const enoughMs = 1_000;
+
 /** The median time of some repetitions [ms]. */
 export function timeMs(repetitions: number, work: () => void): number {
   const times: number[] = [];
-  for (let i = 0; i < repetitions; i++) {
+  const begun = performance.now();
+  for (let i = 0; i < repetitions && (i === 0 || performance.now() - begun < enoughMs); i++) {
     const startedAt = performance.now();
     work();
     times.push(performance.now() - startedAt);
