@@ -10,10 +10,11 @@ import { type LpBasis, ShareLp } from './share-lp.js';
  * then by a linear program at fixed y, so the tree never trusts a rounding.
  */
 export type BranchAndBoundOptions = {
-  /** kept_M of merged buckets: the tree bounds the program with works kept·work, a relaxation of the raw one. */
-  readonly kept?: Float64Array;
-  /** Says whether y serves the raw buckets, asked where the merged program cannot; `impossible` is proven. */
-  readonly fitsRaw?: (replicas: Float64Array) => 'fits' | 'impossible' | 'unknown';
+  /**
+   * The unmerged program, where merging cost freedom: the simplex runs on the merged buckets, but bounds, cuts and
+   * doubtful candidates are those of the raw ones, so the proof is about the raw program.
+   */
+  readonly raw?: Program;
   /** Replicas that run now: tried first and kept among answers of equal cost. */
   readonly incumbent?: Float64Array;
 };
@@ -24,6 +25,8 @@ type Node = {
   readonly bound: number;
   readonly basis: LpBasis | null;
   readonly depth: number;
+  /** To be settled on the raw buckets: on the merged ones it holds nothing better. */
+  readonly onRaw: boolean;
 };
 
 /** Costs closer than this (relative) are equal. */
@@ -32,6 +35,8 @@ const costTolerance = 1e-9;
 const wholeTolerance = 1e-9;
 /** Cuts kept for testing candidates. */
 const keptCuts = 64;
+/** Leaves of the merged program that may be settled on the raw buckets; the rest of them leave a stated gap. */
+const rawNodeLimit = 128;
 /** Candidates that a node may test by a linear program. */
 const candidatesPerNode = 4;
 
@@ -44,8 +49,8 @@ export function branchAndBound(
 }
 
 /** Columns of the program: y_d for every deployment; with unserved demand one row more, whose arcs are the z. */
-export function programLp(program: Program, work: Float64Array): ShareLp {
-  const { bucketCount, deploymentCount, unservedLimit } = program;
+export function programLp(program: Program): ShareLp {
+  const { bucketCount, deploymentCount, unservedLimit, work } = program;
   const mayLeave = unservedLimit > 0;
   const rowCount = deploymentCount + (mayLeave ? 1 : 0);
   let arcWork = work;
@@ -84,15 +89,18 @@ class Search {
   readonly #program: Program;
   readonly #limits: SolveLimits;
   readonly #options: BranchAndBoundOptions;
-  /** Bounds: the relaxation. */
+  /** Solves the nodes. */
   readonly #tree: ShareLp;
-  /** Candidates: the merged program itself. */
+  /** Tests candidates. */
   readonly #probe: ShareLp;
+  /** Bounds what the tree finds: the tree itself, or the raw program at the tree's prices. */
+  readonly #raw: ShareLp;
   readonly #cuts: { readonly weight: Float64Array; readonly need: number }[] = [];
   #nextCut = 0;
   #best: Float64Array | null = null;
   #bestCost = Number.POSITIVE_INFINITY;
   #nodes = 0;
+  #rawNodes = 0;
   /** Two different costs differ by at least this [USD/hour]. */
   readonly #costStep: number;
   /** y below this is rounding noise [replicas], per deployment. */
@@ -102,13 +110,12 @@ class Search {
     this.#program = program;
     this.#limits = limits;
     this.#options = options;
-    this.#probe = programLp(program, program.work);
-    this.#tree =
-      options.kept === undefined
-        ? programLp(program, program.work)
-        : programLp(program, relaxedWork(program, options.kept));
+    this.#probe = programLp(program);
+    this.#tree = programLp(program);
+    this.#raw = options.raw === undefined ? this.#tree : programLp(options.raw);
     startAtCost(this.#probe, program);
     startAtCost(this.#tree, program);
+    if (options.raw !== undefined) startAtCost(this.#raw, options.raw);
     this.#costStep = costStep(program);
     this.#noise = new Float64Array(program.deploymentCount);
     for (let at = 0; at < program.work.length; at++) {
@@ -121,7 +128,7 @@ class Search {
     const { lower, upper } = this.#program;
     if (this.#options.incumbent !== undefined) this.#tryTrimmed(this.#options.incumbent);
     const open = new NodeHeap();
-    open.push({ lower: lower.slice(), upper: upper.slice(), bound: 0, basis: null, depth: 0 });
+    open.push({ lower: lower.slice(), upper: upper.slice(), bound: 0, basis: null, depth: 0, onRaw: false });
     let openBound = Number.POSITIVE_INFINITY;
     let stopped = false;
     for (let node = open.pop(); node !== undefined; node = open.pop()) {
@@ -165,22 +172,31 @@ class Search {
     const { deploymentCount } = this.#program;
     const lower = node.lower.slice();
     const upper = node.upper.slice();
-    const lp = this.#tree;
-    for (let d = 0; d < deploymentCount; d++) {
-      lp.setBounds(d, lower[d]!, upper[d]!);
-      lp.setClosed(d, upper[d] === 0);
+    const lp = node.onRaw ? this.#raw : this.#tree;
+    for (const each of lp === this.#raw ? [lp] : [lp, this.#raw]) {
+      for (let d = 0; d < deploymentCount; d++) {
+        each.setBounds(d, lower[d]!, upper[d]!);
+        each.setClosed(d, upper[d] === 0);
+      }
     }
     if (node.basis !== null) lp.loadBasis(node.basis);
     const outcome = lp.solve(this.#cutoff());
-    const certified = this.#certified(lp, outcome);
+    const certified = this.#certified(this.#raw, lp, outcome);
     const bound = Math.max(node.bound, certified);
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
+    if (lp !== this.#raw && this.#certified(lp, lp, outcome) >= this.#cutoff()) {
+      if (this.#rawNodes >= rawNodeLimit) return bound;
+      this.#rawNodes++;
+      open.push({ lower, upper, bound, basis: null, depth: node.depth, onRaw: true });
+      return Number.POSITIVE_INFINITY;
+    }
     const y = new Float64Array(deploymentCount);
     for (let d = 0; d < deploymentCount; d++) {
       const value = lp.columnValue(d);
       y[d] = Math.min(upper[d]!, Math.max(lower[d]!, value < this.#noise[d]! ? 0 : value));
     }
-    this.#rememberCut(lp);
+    this.#rememberCut(lp.prices);
+    const basis = lp.saveBasis();
     this.#roundAndTrim(y, { lower, upper });
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
     if (outcome !== 'infeasible') this.#tighten({ lower, upper }, lp, certified);
@@ -190,15 +206,15 @@ class Search {
       if (lower.some((low, d) => low > upper[d]!)) return Number.POSITIVE_INFINITY;
       return this.#boundAtPoint(lower, bound);
     }
-    const basis = lp.saveBasis();
     const whole = Math.floor(y[branch]! * (1 + wholeTolerance));
     const split = Math.min(upper[branch]! - 1, Math.max(lower[branch]!, whole));
     const below = upper.slice();
     below[branch] = split;
     const above = lower.slice();
     above[branch] = split + 1;
-    open.push({ lower, upper: below, bound, basis, depth: node.depth + 1 });
-    open.push({ lower: above, upper, bound, basis, depth: node.depth + 1 });
+    const shared = { bound, basis, depth: node.depth + 1, onRaw: node.onRaw };
+    open.push({ lower, upper: below, ...shared });
+    open.push({ lower: above, upper, ...shared });
     return Number.POSITIVE_INFINITY;
   }
 
@@ -218,24 +234,26 @@ class Search {
     return this.#limits.relativeGap > 0 && bound < this.#bestCost ? bound : Number.POSITIVE_INFINITY;
   }
 
-  #certified(lp: ShareLp, outcome: string): number {
-    const plain = lp.certifiedBound() * (1 - 1e-12);
+  /** The bound that `bounder` certifies at the prices (or along the ray) that `lp` ended with. */
+  #certified(bounder: ShareLp, lp: ShareLp, outcome: string): number {
+    const plain = bounder.boundAt(lp.prices) * (1 - 1e-12);
     if (outcome !== 'infeasible') return plain;
     let best = plain;
     const target = this.#bestCost < Number.POSITIVE_INFINITY ? this.#bestCost : 1e12;
     for (let scale = 1; scale <= 1e15; scale *= 1e3) {
-      const bound = lp.certifiedBound(lp.ray, scale);
+      const bound = bounder.boundAt(lp.pricesAlongRay(scale));
       if (bound > best) best = bound;
       if (best > target) return Number.POSITIVE_INFINITY;
     }
     return best;
   }
 
-  /** Keeps the node's prices as a cut for candidates: Σ weight_d y_d ≥ need. */
-  #rememberCut(lp: ShareLp, ray?: Float64Array): void {
-    const prices = (ray ?? lp.prices).map((price) => Math.max(0, price));
+  /** Keeps prices as a cut for candidates: Σ weight_d y_d ≥ need. */
+  #rememberCut(from: Float64Array): void {
+    const prices = from.map((price) => Math.max(0, price));
     const { deploymentCount, capacity, unservedLimit } = this.#program;
-    const demand = lp.demandAt(prices) - (lp.rowCount > deploymentCount ? prices[deploymentCount]! * unservedLimit : 0);
+    const unserved = prices.length > deploymentCount ? prices[deploymentCount]! * unservedLimit : 0;
+    const demand = this.#raw.demandAt(prices) - unserved;
     if (!(demand > 0) || demand === Number.POSITIVE_INFINITY) return;
     const weight = new Float64Array(deploymentCount);
     for (let d = 0; d < deploymentCount; d++) weight[d] = prices[d]! * capacity[d]!;
@@ -256,14 +274,17 @@ class Search {
     return this.#fit(y) === 'fits';
   }
 
-  /** Do shares exist that fit in y? Deployments at zero replicas serve nothing, however small the work. */
+  /** Do shares exist that fit in y? What the merged buckets cannot settle, the raw ones do. */
   #fit(y: Float64Array): 'fits' | 'impossible' | 'unknown' {
     // The tree's last basis is near: candidates are roundings of its answer.
     if (this.#nodes > 0) this.#probe.loadBasis(this.#tree.saveBasis());
     const fit = sharesFit(this.#probe, y);
     if (fit === 'fits') return fit;
-    if (fit === 'impossible') this.#rememberCut(this.#probe, this.#probe.ray);
-    return this.#options.fitsRaw === undefined || this.#options.kept === undefined ? fit : this.#options.fitsRaw(y);
+    if (fit === 'impossible') this.#rememberCut(this.#probe.ray);
+    if (this.#options.raw === undefined || this.#cutOff(y)) return fit;
+    const rawFit = sharesFit(this.#raw, y);
+    if (rawFit === 'impossible') this.#rememberCut(this.#raw.ray);
+    return rawFit;
   }
 
   #costOf(y: Float64Array): number {
@@ -404,13 +425,9 @@ export function sharesFit(lp: ShareLp, y: Float64Array): 'fits' | 'impossible' |
   if (outcome === 'optimal') return 'fits';
   if (outcome === 'stalled') return 'unknown';
   for (let scale = 1; scale <= 1e15; scale *= 1e3) {
-    if (lp.certifiedBound(lp.ray, scale) > cost * (1 + 1e-9) + 1e-9) return 'impossible';
+    if (lp.boundAt(lp.pricesAlongRay(scale)) > cost * (1 + 1e-9) + 1e-9) return 'impossible';
   }
   return 'unknown';
-}
-
-function relaxedWork(program: Program, kept: Float64Array): Float64Array {
-  return program.work.map((work, at) => work * kept[Math.floor(at / program.deploymentCount)]!);
 }
 
 function roundUp(value: number): number {

@@ -131,6 +131,10 @@ export function mergeFormulation(formulation: Formulation, maxBuckets: number): 
     deploymentCount: formulation.deployments.length,
     work: formulation.rawWork,
     rate: formulation.rawRate,
+    price: Float64Array.from(
+      formulation.deployments,
+      (deployment) => deployment.usdPerReplicaHour / deployment.targetUtilization,
+    ),
     maxBuckets,
   });
 }

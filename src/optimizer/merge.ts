@@ -34,6 +34,8 @@ export function mergeBuckets(options: {
   readonly deploymentCount: number;
   readonly work: Float64Array;
   readonly rate: Float64Array;
+  /** USD/hour per replica of full work on each deployment: says which differences between buckets cost money. */
+  readonly price: Float64Array;
   readonly maxBuckets: number;
 }): MergedBuckets {
   const { bucketCount, deploymentCount, work, rate, maxBuckets } = options;
@@ -176,52 +178,55 @@ function mergeInProportion(
   }
 }
 
-type Cluster = { readonly members: readonly number[]; readonly axis: number; readonly spread: number };
+type Cluster = {
+  /** Indexes into the groups. */
+  readonly members: readonly number[];
+  /** What merging them loses at the sampled prices: the reason to split it. */
+  readonly loss: number;
+};
 
 /**
- * Splits the groups of each servable set along the widest log-ratio, the cluster with the largest weight × spread
- * first, until there are `maxBuckets` clusters.
+ * Splits the groups of each servable set until there are `maxBuckets` clusters, the one with the largest loss first.
+ *
+ * The loss of a cluster at prices p is min_d p_d A_d − Σ_b min_d p_d a_bd: nothing where all members have the same
+ * cheapest deployment. It is measured at the prices that matter: those of the types themselves, the same with one type
+ * closed, and a few on either side of them. A cluster is split where its members' two most contested works cross.
  */
 function clusterShapes(options: {
   readonly deploymentCount: number;
   readonly work: Float64Array;
+  readonly price: Float64Array;
   readonly maxBuckets: number;
   readonly shapes: Shapes;
   readonly groups: readonly (readonly number[])[];
 }): number[][] {
-  const { deploymentCount, work, maxBuckets, shapes, groups } = options;
-  const { logRatio } = shapes;
-  const weightOf = groups.map((members) => {
-    let weight = 0;
+  const { deploymentCount: count, work, price, maxBuckets, shapes, groups } = options;
+  const samples = samplePrices(price);
+  const groupWork = new Float64Array(groups.length * count);
+  groups.forEach((members, g) => {
     for (const b of members) {
-      let least = Number.POSITIVE_INFINITY;
-      for (let d = 0; d < deploymentCount; d++) least = Math.min(least, work[b * deploymentCount + d]!);
-      weight += least;
+      for (let d = 0; d < count; d++) groupWork[g * count + d] = groupWork[g * count + d]! + work[b * count + d]!;
     }
-    return weight;
   });
-  /** A cluster holds indexes into `groups`. */
+  /** Cheapest price of each group at each sample. */
+  const least = new Float64Array(groups.length * samples.length);
+  for (let g = 0; g < groups.length; g++) {
+    samples.forEach((prices, s) => {
+      least[g * samples.length + s] = cheapest(groupWork, g * count, prices);
+    });
+  }
+  const summed = new Float64Array(count);
   const describe = (members: readonly number[]): Cluster => {
-    let axis = 0;
-    let widest = 0;
-    let weight = 0;
-    for (const g of members) weight += weightOf[g]!;
-    if (members.length > 1) {
-      for (let d = 0; d < deploymentCount; d++) {
-        let low = Number.POSITIVE_INFINITY;
-        let high = Number.NEGATIVE_INFINITY;
-        for (const g of members) {
-          const value = logRatio[groups[g]![0]! * deploymentCount + d]!;
-          if (value < low) low = value;
-          if (value > high) high = value;
-        }
-        if (high - low > widest) {
-          widest = high - low;
-          axis = d;
-        }
-      }
-    }
-    return { members, axis, spread: widest * weight };
+    if (members.length < 2) return { members, loss: 0 };
+    summed.fill(0);
+    for (const g of members) for (let d = 0; d < count; d++) summed[d] = summed[d]! + groupWork[g * count + d]!;
+    let loss = 0;
+    samples.forEach((prices, s) => {
+      let apart = 0;
+      for (const g of members) apart += least[g * samples.length + s]!;
+      if (apart < Number.POSITIVE_INFINITY) loss += Math.max(0, cheapest(summed, 0, prices) - apart);
+    });
+    return { members, loss };
   };
   const bySet = new Map<number, number[]>();
   groups.forEach((members, g) => {
@@ -230,26 +235,91 @@ function clusterShapes(options: {
     if (set === undefined) bySet.set(key, [g]);
     else set.push(g);
   });
-  const heap = [...bySet.values()].map(describe);
-  while (heap.length < maxBuckets) {
+  const clusters = [...bySet.values()].map(describe);
+  while (clusters.length < maxBuckets) {
     let at = 0;
-    for (let i = 1; i < heap.length; i++) if (heap[i]!.spread > heap[at]!.spread) at = i;
-    const widest = heap[at]!;
-    if (!(widest.spread > 0)) break;
-    const value = (g: number): number => logRatio[groups[g]![0]! * deploymentCount + widest.axis]!;
-    let low = Number.POSITIVE_INFINITY;
-    let high = Number.NEGATIVE_INFINITY;
-    for (const g of widest.members) {
-      low = Math.min(low, value(g));
-      high = Math.max(high, value(g));
-    }
-    const middle = (low + high) / 2;
-    const left = widest.members.filter((g) => value(g) <= middle);
-    const right = widest.members.filter((g) => value(g) > middle);
-    heap[at] = describe(left);
-    heap.push(describe(right));
+    for (let i = 1; i < clusters.length; i++) if (clusters[i]!.loss > clusters[at]!.loss) at = i;
+    const split = clusters[at]!.loss > 0 ? splitWidest(clusters[at]!.members) : null;
+    if (split === null) break;
+    clusters[at] = describe(split[0]);
+    clusters.push(describe(split[1]));
   }
-  return heap
+  return clusters
     .map((cluster) => cluster.members.flatMap((g) => [...groups[g]!]).sort((a, b) => a - b))
     .sort((a, b) => a[0]! - b[0]!);
+
+  /** Halves a cluster along the widest ratio between two works, weighed by how dear the pair is. */
+  function splitWidest(members: readonly number[]): readonly [number[], number[]] | null {
+    const logRatio = (g: number, d: number, e: number): number =>
+      shapes.logRatio[groups[g]![0]! * count + d]! - shapes.logRatio[groups[g]![0]! * count + e]!;
+    let widest = 0;
+    let pair: readonly [number, number] = [0, 0];
+    let middle = 0;
+    const contested = contestedDeployments(members);
+    for (const d of contested) {
+      for (const e of contested) {
+        if (e >= d) continue;
+        let low = Number.POSITIVE_INFINITY;
+        let high = Number.NEGATIVE_INFINITY;
+        for (const g of members) {
+          const value = logRatio(g, d, e);
+          if (value < low) low = value;
+          if (value > high) high = value;
+        }
+        if (high - low <= widest) continue;
+        widest = high - low;
+        pair = [d, e];
+        middle = (low + high) / 2;
+      }
+    }
+    if (!(widest > 0)) return null;
+    const left: number[] = [];
+    const right: number[] = [];
+    for (const g of members) (logRatio(g, pair[0], pair[1]) <= middle ? left : right).push(g);
+    return left.length === 0 || right.length === 0 ? null : [left, right];
+  }
+
+  /** Deployments that are the cheapest of some member at some sample. */
+  function contestedDeployments(members: readonly number[]): readonly number[] {
+    const seen = new Set<number>();
+    for (const prices of samples) {
+      for (const g of members) {
+        let best = -1;
+        let leastPrice = Number.POSITIVE_INFINITY;
+        for (let d = 0; d < count; d++) {
+          const value = prices[d]! * groupWork[g * count + d]!;
+          if (value < leastPrice) {
+            leastPrice = value;
+            best = d;
+          }
+        }
+        if (best >= 0) seen.add(best);
+      }
+    }
+    return [...seen].sort((a, b) => a - b);
+  }
+}
+
+function cheapest(work: Float64Array, at: number, prices: Float64Array): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let d = 0; d < prices.length; d++) {
+    const value = prices[d]! * work[at + d]!;
+    if (value < least) least = value;
+  }
+  return least;
+}
+
+/** The types' own prices; the same with each type closed; and with each made cheaper and dearer by a tenth. */
+function samplePrices(price: Float64Array): readonly Float64Array[] {
+  const floor = price.reduce((most, value) => Math.max(most, value), 0) * 1e-3;
+  const own = price.map((value) => Math.max(value, floor));
+  const samples = [own];
+  own.forEach((value, d) => {
+    for (const factor of [0.9, 1.1, Number.POSITIVE_INFINITY]) {
+      const sample = own.slice();
+      sample[d] = value * factor;
+      samples.push(sample);
+    }
+  });
+  return samples;
 }

@@ -130,28 +130,32 @@ function limitsOf(options: PlanOptions, run: PlanRun): SolveLimits {
 /** Decided replicas, and the program in which their shares are to be chosen. */
 type Decision = { readonly solution: ProgramSolution; readonly sharesOver: 'merged' | 'raw' };
 
-function rawFit(stage: Stage): (replicas: Float64Array) => 'fits' | 'impossible' | 'unknown' {
-  const rawProgram = toProgram(stage.formulation, stage.raw, stage.program.unservedLimit);
-  const lp = programLp(rawProgram, rawProgram.work);
-  startAtCost(lp, rawProgram);
-  return (replicas) => sharesFit(lp, replicas);
+/** Do whole replicas serve the merged buckets, the raw ones, or neither (or neither for sure)? */
+function whereItFits(stage: Stage, replicas: Float64Array): 'merged' | 'raw' | null {
+  for (const [over, program] of [
+    ['merged', stage.program],
+    ['raw', rawProgram(stage)],
+  ] as const) {
+    const lp = programLp(program);
+    startAtCost(lp, program);
+    if (sharesFit(lp, replicas) === 'fits') return over;
+  }
+  return null;
 }
 
-function fitsMerged(stage: Stage, replicas: Float64Array): boolean {
-  const lp = programLp(stage.program, stage.program.work);
-  startAtCost(lp, stage.program);
-  return sharesFit(lp, replicas) === 'fits';
+function rawProgram(stage: Stage): Program {
+  return toProgram(stage.formulation, stage.raw, stage.program.unservedLimit);
 }
 
 function solveBuiltin(stage: Stage, options: PlanOptions, run: PlanRun): Decision {
   const { program, merged, formulation } = stage;
   const current = formulation.deployments.map((deployment) => deployment.currentReplicas);
   const solution = branchAndBound(program, limitsOf(options, run), {
-    ...(merged.exact ? {} : { kept: merged.kept, fitsRaw: rawFit(stage) }),
+    ...(merged.exact ? {} : { raw: rawProgram(stage) }),
     ...(current.every((replicas) => replicas !== null) ? { incumbent: Float64Array.from(current, Number) } : {}),
   });
-  const onRaw = !merged.exact && solution.replicas !== null && !fitsMerged(stage, solution.replicas);
-  return { solution, sharesOver: onRaw ? 'raw' : 'merged' };
+  const over = merged.exact || solution.replicas === null ? 'merged' : whereItFits(stage, solution.replicas);
+  return { solution, sharesOver: over ?? 'merged' };
 }
 
 /**
@@ -167,10 +171,8 @@ async function solveElsewhere(stage: Stage, options: PlanOptions, solver: Solver
     work: program.work.map((work, at) => work * merged.kept[Math.floor(at / program.deploymentCount)]!),
   };
   const bound = await solver.solve(relaxed, limits);
-  if (bound.replicas !== null) {
-    if (fitsMerged(stage, bound.replicas)) return { solution: bound, sharesOver: 'merged' };
-    if (rawFit(stage)(bound.replicas) === 'fits') return { solution: bound, sharesOver: 'raw' };
-  }
+  const over = bound.replicas === null ? null : whereItFits(stage, bound.replicas);
+  if (over !== null) return { solution: bound, sharesOver: over };
   const own = await solver.solve(program, limits);
   return {
     solution: {
@@ -200,7 +202,7 @@ function finish(stage: Stage, _options: PlanOptions, decision: Decision): ModelR
   const { model, deployments } = formulation;
   const { solution } = decision;
   const overRaw = decision.sharesOver === 'raw';
-  const program = overRaw ? toProgram(formulation, stage.raw, stage.program.unservedLimit) : stage.program;
+  const program = overRaw ? rawProgram(stage) : stage.program;
   const replicas = solution.replicas;
   const shares = replicas === null ? null : chooseShares(program, replicas, previousShares(stage, overRaw));
   if (replicas === null || shares === null) {

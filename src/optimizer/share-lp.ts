@@ -251,28 +251,28 @@ export class ShareLp {
   }
 
   /**
-   * The certified lower bound D at `prices + scale · direction`, from the original data; negative prices count as 0.
-   * Rows that are closed are left out: their arcs do not exist.
+   * The certified lower bound D at any prices (negative ones count as 0), from the original data and the current
+   * bounds. Closed rows are left out: their arcs do not exist.
    */
-  certifiedBound(direction?: Float64Array, scale = 0): number {
+  boundAt(prices: Float64Array): number {
     const { rowCount, bucketCount } = this;
-    const p = this.#solved;
-    for (let d = 0; d < rowCount; d++) {
-      p[d] = Math.max(0, this.prices[d]! + (direction === undefined ? 0 : scale * direction[d]!));
-    }
     let total = 0;
     const work = this.#work;
     const arcCost = this.#arcCost;
+    const p = this.#solved;
+    for (let d = 0; d < rowCount; d++)
+      p[d] = this.#closed[d] === 1 ? Number.POSITIVE_INFINITY : Math.max(0, prices[d]!);
     for (let b = 0, at = 0; b < bucketCount; b++, at += rowCount) {
       let least = Number.POSITIVE_INFINITY;
       for (let d = 0; d < rowCount; d++) {
         const w = work[at + d]!;
-        if (w === Number.POSITIVE_INFINITY || this.#closed[d] === 1) continue;
+        if (w === Number.POSITIVE_INFINITY) continue;
         const price = p[d]! * w + (arcCost === null ? 0 : arcCost[at + d]!);
         if (price < least) least = price;
       }
       total += least;
     }
+    for (let d = 0; d < rowCount; d++) p[d] = Math.max(0, prices[d]!);
     for (let d = 0; d < rowCount; d++) total -= p[d]! * this.#rhs[d]!;
     for (let j = 0; j < this.columnCount; j++) {
       const vector = this.#vectors[j]!;
@@ -281,6 +281,11 @@ export class ShareLp {
       total += reduced * (reduced >= 0 ? this.lower[j]! : this.upper[j]!);
     }
     return total;
+  }
+
+  /** Prices moved along the ray of an infeasible outcome, where the bound rises without end. */
+  pricesAlongRay(scale: number): Float64Array {
+    return this.prices.map((price, d) => price + scale * this.ray[d]!);
   }
 
   /** Σ_b min_d price_d · work_bd, for callers that keep cuts: every feasible column vector must cover it. */
