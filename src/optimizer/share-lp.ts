@@ -352,7 +352,7 @@ export class ShareLp {
    * other keys go to their cheapest arc, nonbasic columns to the side that their reduced cost asks for. False where a
    * bucket has no open row: nothing serves it.
    */
-  #prepare(): boolean {
+  #prepare(restarted = false): boolean {
     const { rowCount } = this;
     const firstArc = rowCount + this.columnCount;
     // A key on a closed row trades places with a basic arc of its bucket, which changes no price.
@@ -375,28 +375,30 @@ export class ShareLp {
       this.#factor();
     }
     this.#computePrices();
+    let usable = true;
+    for (let d = 0; d < rowCount && usable; d++) usable = this.prices[d]! >= -1e-9 * this.#priceScale(this.prices);
     for (let b = 0; b < this.bucketCount; b++) {
-      if (hasBasicArc[b] === 1) {
-        if (this.#closed[this.#keys[b]!] === 0) continue;
-        if (this.#allClosed(b)) return false;
-        // Every basic arc of this bucket is closed too: start over, which is always possible.
-        this.#restart();
-        this.#factor();
-        return this.#prepare();
-      }
       const row = this.#cheapestArc(b);
       if (this.#closed[row] === 1) return false;
-      this.#keys[b] = row;
+      if (hasBasicArc[b] === 0) this.#keys[b] = row;
+      else if (usable) usable = this.#closed[this.#keys[b]!] === 0 && !this.#isCheaper(b, row, this.#keys[b]!);
+    }
+    if (!usable && !restarted) {
+      // Rows that were closed when this basis was made are open now, or the reverse: start over.
+      this.#restart();
+      return this.#prepare(true);
     }
     this.#placeNonbasicColumns();
     return true;
   }
 
-  #allClosed(bucket: number): boolean {
-    for (let d = 0; d < this.rowCount; d++) {
-      if (this.#closed[d] === 0 && this.#work[bucket * this.rowCount + d]! < Number.POSITIVE_INFINITY) return false;
-    }
-    return true;
+  /** Is one arc of a bucket cheaper than another, beyond rounding? */
+  #isCheaper(bucket: number, row: number, than: number): boolean {
+    const at = bucket * this.rowCount;
+    const cost = this.#arcCost;
+    const price = this.prices[row]! * this.#work[at + row]! + (cost === null ? 0 : cost[at + row]!);
+    const other = this.prices[than]! * this.#work[at + than]! + (cost === null ? 0 : cost[at + than]!);
+    return price < other - 1e-9 * Math.abs(other);
   }
 
   /** Column of a basic variable in the working basis, written at place `i` of the matrix (column-major by place). */
