@@ -4,7 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { planningProblemSchema } from '../../src/core/planning-problem.js';
 import { parseProfile } from '../../src/core/profile.js';
+import { gatewayBucketIndex, tokensOfBucketIndex } from '../../src/core/token-bucket.js';
+import { plan } from '../../src/optimizer/plan.js';
 
 const shipped = 'samples/quickstart';
 const profileNames = ['chat-14b-a100', 'chat-14b-h100', 'chat-14b-l4'];
@@ -61,6 +64,25 @@ describe('the quickstart data', () => {
     expect(longPerHour[12]! + longPerHour[21]!).toBe(0);
   });
 
+  it('calls for other GPU types at night, by day and for long documents, each time proven optimal', () => {
+    const rows = trace.trimEnd().split('\n').slice(1);
+    const requests = rows.map((row) => row.split(',').map(Number) as unknown as Request);
+    const atHour = (hour: number): Record<string, number | null> => {
+      const answer = plan(problemOfWindow(requests, (hour - 5) * 3_600_000));
+      expect(answer.status).toBe('optimal');
+      expect(answer.warnings).toEqual([]);
+      return Object.fromEntries(answer.deployments.map(({ gpuType, replicas }) => [gpuType, replicas]));
+    };
+    expect(atHour(27)).toEqual({ L4: 1, 'A100-80GB': 0, 'H100-80GB': 0 });
+    const busy = atHour(11);
+    expect(busy['A100-80GB']).toBeGreaterThan(0);
+    expect(busy['H100-80GB']).toBe(0);
+    // The job of 16:00 runs for 25 minutes; at 11:00 and 27:00 there is none.
+    expect(atHour(16.2)['H100-80GB']).toBeGreaterThan(1);
+    const mixes = Array.from({ length: 47 }, (_, i) => JSON.stringify(atHour(5.5 + i / 2)));
+    expect(new Set(mixes).size).toBeGreaterThan(5);
+  });
+
   it.each(profileNames)('has a profile of %s that says it was computed, not measured', (name) => {
     const text = readFileSync(join(shipped, 'profiles', `${name}.json`), 'utf8');
     const profile = parseProfile(text, name);
@@ -87,3 +109,36 @@ describe('the quickstart data', () => {
     expect(grid.tputs[grid.indexes[0]!.indexOf(128)]![grid.indexes[1]!.indexOf(1024)]).toBeCloseTo(2.97986, 3);
   });
 });
+
+/** Time [ms], input tokens, output tokens. */
+type Request = readonly [number, number, number];
+
+/** The problem of the four minutes before a moment, in the gateway's buckets, at their mean rate. */
+function problemOfWindow(requests: readonly Request[], endMs: number) {
+  const windowMs = 240_000;
+  const counts = new Map<string, number>();
+  for (const [atMs, inputTokens, outputTokens] of requests) {
+    if (atMs < endMs - windowMs || atMs >= endMs) continue;
+    const key = `${gatewayBucketIndex(inputTokens)}:${gatewayBucketIndex(outputTokens)}`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  const deployments = profileNames.map((name) => {
+    const text = readFileSync(join(shipped, 'profiles', `${name}.json`), 'utf8');
+    const { gpu_type: gpuType } = JSON.parse(text) as { gpu_type: string };
+    const { cost, grid } = parseProfile(text, name);
+    return { id: `default/${name}`, gpuType, usdPerReplicaHour: cost, profile: grid };
+  });
+  const demand = [...counts].map(([key, count]) => {
+    const [input, output] = key.split(':').map(Number) as [number, number];
+    return {
+      inputTokens: tokensOfBucketIndex(input, 10),
+      outputTokens: tokensOfBucketIndex(output, 10),
+      rps: count / (windowMs / 1000),
+    };
+  });
+  return planningProblemSchema.parse({
+    apiVersion: 'gpumix/v1',
+    kind: 'PlanningProblem',
+    models: [{ name: 'chat-14b', demand, deployments }],
+  });
+}
