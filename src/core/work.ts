@@ -7,21 +7,27 @@ import type { ProfileGrid } from './profile.js';
  * - Inside the grid: bilinear in (log2 input, log2 output). A bucket is servable if its nearest corner is (ties: not);
  *   unservable corners of a servable bucket count as the largest work among the cell's servable corners.
  * - Below the grid: the edge. Above: the input axis first, on each row, then the output axis; on an axis the larger of
- *   the line through the last two points *in tokens* and growth in proportion to tokens.
- * - Cells that were not profiled (null) are filled between their neighbours before any of this.
- * - Beyond `maxTokens` (input + output): not servable.
+ *   the line through the last two points *in tokens* and growth in proportion to tokens. In proportion only where the
+ *   last point but one is unservable, was not profiled, or does not exist. So more tokens never take less work on the
+ *   axis that is extrapolated, and never less than in proportion.
+ * - Cells that were not profiled (null) are filled between their neighbours before any of this. Those at the end of an
+ *   axis grow as if the grid ended before them.
+ * - Beyond `maxTokens` (input + output): not servable. Exactly `maxTokens` still is.
+ * - 0 tokens count as 1, on an axis and in a bucket.
  *
  * Worked line: input grid 128, 256 with throughputs 4, 2 has works 0.25, 0.5; 512 tokens take the larger of the line
  * 0.5 + (0.5 − 0.25)/(256 − 128)·(512 − 256) = 1 and the proportion 0.5·512/256 = 1: one replica-second.
  */
 export type WorkTable = {
-  /** Token counts of the rows (output) and columns (input), at least 1. */
+  /** Token counts of the rows (output) and columns (input), ascending. */
   readonly outputs: Float64Array;
   readonly inputs: Float64Array;
   readonly logOutputs: Float64Array;
   readonly logInputs: Float64Array;
   /** Row by output; Infinity = cannot meet the SLO. */
   readonly work: Float64Array;
+  /** 1 where the cell was not profiled and lies between profiled neighbours: no point to draw a line through. */
+  readonly interpolated: Uint8Array;
   readonly maxTokens: number;
 };
 
@@ -37,19 +43,25 @@ const notServable: BucketWork = { work: Number.POSITIVE_INFINITY, servable: fals
 
 /** Prepares a profile for `bucketWork`. `maxTokens` null = no context limit. */
 export function compileWork(grid: ProfileGrid, maxTokens: number | null): WorkTable {
-  const outputs = Float64Array.from(grid.indexes[0]!, (tokens) => Math.max(1, tokens));
-  const inputs = Float64Array.from(grid.indexes[1]!, (tokens) => Math.max(1, tokens));
-  const logOutputs = outputs.map(Math.log2);
-  const logInputs = inputs.map(Math.log2);
+  const outputs = Float64Array.from(grid.indexes[0]!);
+  const inputs = Float64Array.from(grid.indexes[1]!);
+  const logOutputs = outputs.map(logTokens);
+  const logInputs = inputs.map(logTokens);
   const work = new Float64Array(outputs.length * inputs.length);
   grid.tputs.forEach((row, r) => {
     row.forEach((tput, c) => {
       work[r * inputs.length + c] = tput === null ? Number.NaN : 1 / tput;
     });
   });
-  const table = { outputs, inputs, logOutputs, logInputs, work, maxTokens: maxTokens ?? Number.POSITIVE_INFINITY };
+  const interpolated = new Uint8Array(work.length);
+  const limit = maxTokens ?? Number.POSITIVE_INFINITY;
+  const table = { outputs, inputs, logOutputs, logInputs, work, interpolated, maxTokens: limit };
   fillAbsentCells(table);
   return table;
+}
+
+function logTokens(tokens: number): number {
+  return Math.log2(Math.max(1, tokens));
 }
 
 /** Where a token count lies on an axis. */
@@ -59,7 +71,9 @@ type AxisPosition = { low: number; high: number; fraction: number; beyond: boole
 function locate(axis: Float64Array, logs: Float64Array, tokens: number): AxisPosition {
   const last = axis.length - 1;
   if (tokens <= axis[0]!) return { low: 0, high: 0, fraction: 0, beyond: false };
-  if (tokens >= axis[last]!) return { low: last, high: last, fraction: 0, beyond: tokens > axis[last]! };
+  if (tokens >= axis[last]!) {
+    return { low: last, high: last, fraction: 0, beyond: logTokens(tokens) > logs[last]! };
+  }
   let low = 0;
   let high = last;
   while (high - low > 1) {
@@ -69,7 +83,7 @@ function locate(axis: Float64Array, logs: Float64Array, tokens: number): AxisPos
   }
   if (tokens === axis[low]) return { low, high: low, fraction: 0, beyond: false };
   const width = logs[high]! - logs[low]!;
-  return { low, high, fraction: width > 0 ? (Math.log2(tokens) - logs[low]!) / width : 1, beyond: false };
+  return { low, high, fraction: width > 0 ? (logTokens(tokens) - logs[low]!) / width : 1, beyond: false };
 }
 
 /** Two positions this close to the middle are a tie. */
@@ -89,7 +103,7 @@ function between(position: AxisPosition, low: number, high: number): number {
   return low + (high - low) * position.fraction;
 }
 
-/** Work beyond the last of two points of an axis; Infinity or NaN as `before` means that there is only one. */
+/** Work beyond the last of two points of an axis; `before` is Infinity where no line can be drawn through the two. */
 function beyondAxis(options: {
   before: number;
   last: number;
@@ -98,8 +112,8 @@ function beyondAxis(options: {
   tokens: number;
 }): number {
   const { before, last, tokensBefore, tokensLast, tokens } = options;
-  const proportional = (last * tokens) / tokensLast;
-  if (!(before < Number.POSITIVE_INFINITY) || tokensLast <= tokensBefore) return proportional;
+  const proportional = (last * tokens) / Math.max(1, tokensLast);
+  if (before === Number.POSITIVE_INFINITY) return proportional;
   const line = last + ((last - before) / (tokensLast - tokensBefore)) * (tokens - tokensLast);
   return Math.max(line, proportional);
 }
@@ -144,9 +158,11 @@ export function bucketWork(table: WorkTable, inputTokens: number, outputTokens: 
     input.beyond
       ? rowWorkBeyond(table, row, inputTokens)
       : between(input, work[row * columns + input.low]!, work[row * columns + input.high]!);
+  const drawable =
+    lastRow > 0 && [input.low, input.high].every((column) => isPoint(table, (lastRow - 1) * columns + column, columns));
   return {
     work: beyondAxis({
-      before: lastRow > 0 ? rowWork(lastRow - 1) : Number.POSITIVE_INFINITY,
+      before: drawable ? rowWork(lastRow - 1) : Number.POSITIVE_INFINITY,
       last: rowWork(lastRow),
       tokensBefore: outputs[lastRow - 1] ?? 0,
       tokensLast: outputs[lastRow]!,
@@ -155,6 +171,14 @@ export function bucketWork(table: WorkTable, inputTokens: number, outputTokens: 
     servable: true,
     extrapolated: true,
   };
+}
+
+/**
+ * May a line be drawn through a cell and the one that follows it at `step`? Not where either was filled between its
+ * neighbours. A cell that continues the grid at its end is as good as the points that it continues.
+ */
+function isPoint(table: WorkTable, cell: number, step: number): boolean {
+  return table.interpolated[cell] === 0 && table.interpolated[cell + step] === 0;
 }
 
 function nearestCornerServable(
@@ -188,7 +212,10 @@ function rowWorkBeyond(table: WorkTable, row: number, inputTokens: number): numb
   const last = table.work[row * columns + columns - 1]!;
   if (last === Number.POSITIVE_INFINITY) return last;
   return beyondAxis({
-    before: columns > 1 ? table.work[row * columns + columns - 2]! : Number.POSITIVE_INFINITY,
+    before:
+      columns > 1 && isPoint(table, row * columns + columns - 2, 1)
+        ? table.work[row * columns + columns - 2]!
+        : Number.POSITIVE_INFINITY,
     last,
     tokensBefore: table.inputs[columns - 2] ?? 0,
     tokensLast: table.inputs[columns - 1]!,
@@ -202,8 +229,8 @@ function rowWorkBeyond(table: WorkTable, row: number, inputTokens: number): numb
  */
 export function bestEffortWork(table: WorkTable, inputTokens: number, outputTokens: number): number {
   if (inputTokens + outputTokens > table.maxTokens) return Number.POSITIVE_INFINITY;
-  const logInput = Math.log2(Math.max(1, inputTokens));
-  const logOutput = Math.log2(Math.max(1, outputTokens));
+  const logInput = logTokens(inputTokens);
+  const logOutput = logTokens(outputTokens);
   const columns = table.inputs.length;
   let best = Number.POSITIVE_INFINITY;
   let bestCell = -1;
@@ -219,22 +246,30 @@ export function bestEffortWork(table: WorkTable, inputTokens: number, outputToke
     }
   }
   if (bestCell < 0) return Number.POSITIVE_INFINITY;
-  const growInput = Math.max(1, inputTokens / table.inputs[bestCell % columns]!);
-  const growOutput = Math.max(1, outputTokens / table.outputs[Math.floor(bestCell / columns)]!);
+  const growInput = Math.max(1, inputTokens / Math.max(1, table.inputs[bestCell % columns]!));
+  const growOutput = Math.max(1, outputTokens / Math.max(1, table.outputs[Math.floor(bestCell / columns)]!));
   return table.work[bestCell]! * growInput * growOutput;
 }
 
 /**
  * Replaces NaN (not profiled) cells: between their nearest profiled neighbours on the row and on the column, linear in
  * log2 tokens with the verdict of the nearer one; where both axes know an answer, the larger work. A cell with
- * neighbours on one side only takes the edge (below) or grows as beyond the grid (above). Cells without any profiled
+ * neighbours on one side of it only takes the edge (below the grid) or grows as beyond it (above). Cells without any profiled
  * neighbour on their row and column are filled from the cells filled before.
  */
 function fillAbsentCells(table: WorkTable): void {
   const { work } = table;
-  const rows = table.outputs.length;
   const columns = table.inputs.length;
-  while (work.some(Number.isNaN)) {
+  for (let absent = -1; ; ) {
+    const before = absent;
+    absent = 0;
+    for (const cell of work) if (Number.isNaN(cell)) absent++;
+    if (absent === 0) return;
+    if (absent === before) {
+      // Nothing was profiled at all: nothing can be served.
+      work.fill(Number.POSITIVE_INFINITY);
+      return;
+    }
     const known = work.slice();
     for (let cell = 0; cell < work.length; cell++) {
       if (!Number.isNaN(known[cell]!)) continue;
@@ -258,8 +293,8 @@ function fillAbsentCells(table: WorkTable): void {
       const inner = answers.filter((answer) => answer.inside);
       const chosen = inner.length > 0 ? inner : answers;
       if (chosen.length > 0) work[cell] = Math.max(...chosen.map((answer) => answer.work));
+      if (inner.length > 0) table.interpolated[cell] = 1;
     }
-    if (rows === 0 || columns === 0) return;
   }
 }
 
@@ -279,7 +314,7 @@ function fillAlong(known: Float64Array, line: Line): { work: number; inside: boo
     const position = {
       low: below,
       high: above,
-      fraction: (line.logs[line.at]! - line.logs[below]!) / width,
+      fraction: width > 0 ? (line.logs[line.at]! - line.logs[below]!) / width : 1,
       beyond: false,
     };
     const servable = nearestServable(position, value(below), value(above));
