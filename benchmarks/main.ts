@@ -1,5 +1,6 @@
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
+import { benchmarkCycle, describeCycle } from './cycle.js';
 import { benchmarkHttp, describeHttp } from './http.js';
 import { benchmarkPlan, describePlanBenchmark } from './plan.js';
 import { benchmarkPlanningThread, describePlanningThread } from './planning-thread.js';
@@ -28,6 +29,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   'planning-thread': {
     about: 'a large problem through the planning thread, and how long the event loop waits',
     run: async (options) => describePlanningThread(await benchmarkPlanningThread(options)),
+  },
+  cycle: {
+    about: "a fleet's cycle on a real Redis: time, memory, start",
+    run: async (options) => describeCycle(await benchmarkCycle(options)),
   },
   http: {
     about: "the metric's route against a bare Fastify route",
