@@ -137,8 +137,8 @@ describe('a plan', () => {
             (most, it) => (most === null || replicas[it.id]! > replicas[most.id]! ? it : most),
             null,
           );
-        // Where a ceiling binds, a second deployment is more than the same thing twice.
-        if (copied === null || base.unserved.length > 0 || replicas[copied.id]! >= copied.maxReplicas) return [];
+        // Where a ceiling binds or nearly does, a second deployment is more than the same thing twice.
+        if (copied === null || base.unserved.length > 0 || replicas[copied.id]! > copied.maxReplicas / 2) return [];
         const deployments = [...model.deployments, { ...copied, id: `${copied.id}-copy` }];
         try {
           const changed = planWithin(withModel(problem, { deployments }));
