@@ -36,13 +36,13 @@ export type PlanSurroundings = {
   readonly width: number;
 };
 
-/** `gpumix plan FILE`: PlanningProblem in, Plan out, as a table or as JSON. Exit code 1 where the plan is infeasible. */
+/** `gpumix plan FILE`: PlanningProblem in, Plan out, as a table or as JSON. Exit code 1: infeasible, or no plan found. */
 export function planCommand(): Command {
   return new Command('plan')
     .summary('plan a PlanningProblem: which replicas to run, at what cost, with its proof')
     .description(
       'Reads a PlanningProblem (JSON) and prints its Plan: the cheapest replicas that serve the demand within the SLO.\n' +
-        'Exit code: 0 planned, 1 infeasible, 2 bad input.',
+        'Exit code: 0 planned, 1 infeasible or no plan found within the limits, 2 bad input.',
     )
     .argument('<file>', 'the document, or - for standard input')
     .option('--json', 'print the whole Plan as JSON', false)
@@ -68,7 +68,7 @@ export function planCommand(): Command {
 /**
  * The command itself.
  *
- * @returns the exit code: 0 planned, 1 infeasible
+ * @returns the exit code: 0 planned, 1 infeasible or, for some model, no plan found
  * @throws InputError for a document that cannot be used
  */
 export async function runPlan(file: string, flags: PlanFlags, around: PlanSurroundings): Promise<number> {
@@ -81,7 +81,7 @@ export async function runPlan(file: string, flags: PlanFlags, around: PlanSurrou
       ? `${JSON.stringify(answer, null, 2)}\n`
       : renderPlan(answer, problem, { title: source, color: around.color, width: around.width }),
   );
-  return answer.status === 'infeasible' ? 1 : 0;
+  return answer.status === 'infeasible' || answer.status === 'held' ? 1 : 0;
 }
 
 async function solve(problem: PlanningProblem, name: SolverName, source: string): Promise<Plan> {

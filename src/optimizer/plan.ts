@@ -1,4 +1,4 @@
-import { InputError } from '../core/input-error.js';
+import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
 import {
   type BucketShares,
   type Plan,
@@ -8,14 +8,14 @@ import {
   type UnservedDemand,
   worstStatus,
 } from '../core/plan.js';
-import type { PlanningProblem, PlanOptions, ProblemModel } from '../core/planning-problem.js';
+import type { PlanningProblem, PlanOptions, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import { branchAndBound, programLp, sharesFit, startAtCost } from './branch-and-bound.js';
 import { checkPlan } from './check.js';
 import { type Formulation, formulate, mergeFormulation, toProgram } from './formulate.js';
 import { leastUnserved } from './least-unserved.js';
 import { type MergedBuckets, unmerged } from './merge.js';
 import type { Program, ProgramSolution, SolveLimits, Solver } from './program.js';
-import { deploymentReason } from './reason.js';
+import { amount, counted, deploymentReason, percent, replicas as replicasInWords } from './reason.js';
 import { chooseShares } from './shares.js';
 
 /**
@@ -45,59 +45,84 @@ export class PlanRejected extends Error {
 /**
  * Plans with the built-in solver.
  *
+ * A valid document always gets a plan. A model for which none is found within the limits, or whose plan fails its check,
+ * is `held` with that reason at the replicas that run now; the other models are planned all the same.
+ *
  * @throws InputError for parts of the document that this version cannot plan (named)
- * @throws PlanRejected where the result fails its independent check
  */
 export function plan(problem: PlanningProblem, run: PlanRun = {}): Plan {
   refuseUnsupported(problem);
-  const results = problem.models.map((model) => {
-    const stage = stageOf(model, problem.options);
-    return finish(stage, problem.options, solveBuiltin(stage, problem.options, run));
+  const results = problem.models.map((model): ModelResult => {
+    try {
+      const stage = stageOf(model, problem.options);
+      return finish(stage, solveBuiltin(stage, problem.options, run));
+    } catch (error) {
+      return heldModel(model, 'planning_failed', describe(error));
+    }
   });
-  return assemble(problem, results, 'builtin', run);
+  return checked(problem, results, 'builtin', run);
 }
 
-/** Plans with another engine behind the same type; same documents, same check. */
+/** Plans with another engine behind the same type; same documents, same check, same held models. */
 export async function planWith(problem: PlanningProblem, solver: Solver, run: PlanRun = {}): Promise<Plan> {
   refuseUnsupported(problem);
   const results: ModelResult[] = [];
   for (const model of problem.models) {
-    const stage = stageOf(model, problem.options);
-    results.push(finish(stage, problem.options, await solveElsewhere(stage, problem.options, solver, run)));
+    try {
+      const stage = stageOf(model, problem.options);
+      results.push(finish(stage, await solveElsewhere(stage, problem.options, solver, run)));
+    } catch (error) {
+      results.push(heldModel(model, 'planning_failed', describe(error)));
+    }
   }
-  return assemble(problem, results, solver.name, run);
+  return checked(problem, results, solver.name, run);
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** What the document may say, but this version does not plan yet. */
-function refuseUnsupported(problem: PlanningProblem): void {
-  const { options } = problem;
-  const later = 'nothing here: this version plans each model on its own; joint plans come with a later one';
-  const issues = [
-    { place: 'pools', found: 'pools with a number of GPUs', refused: problem.pools.some((pool) => pool.gpus !== null) },
-    { place: 'quotas', found: 'quotas', refused: problem.quotas.length > 0 },
-    { place: 'budgetUsdPerHour', found: String(problem.budgetUsdPerHour), refused: problem.budgetUsdPerHour !== null },
-    { place: 'options.routing', found: '"proportional"', refused: options.routing === 'proportional' },
-    {
-      place: 'options.startUsdPerReplica',
-      found: String(options.startUsdPerReplica),
-      refused: options.startUsdPerReplica > 0,
-    },
-    {
-      place: 'options.stopUsdPerReplica',
-      found: String(options.stopUsdPerReplica),
-      refused: options.stopUsdPerReplica > 0,
-    },
-  ];
-  const refused = issues.filter((issue) => issue.refused);
-  if (refused.length === 0) return;
-  throw new InputError(
-    'PlanningProblem',
-    refused.map(({ place, found }) => ({
-      place,
-      found,
-      expected: place.startsWith('options.') ? later.replace('nothing here', 'the default') : later,
-    })),
-  );
+function refuseUnsupported({ pools, quotas, budgetUsdPerHour, options }: PlanningProblem): void {
+  const issues: InputIssue[] = [];
+  pools.forEach(({ gpuType, gpus }, p) => {
+    if (gpus === null) return;
+    issues.push({
+      place: `pools[${p}].gpus`,
+      found: `${gpus} for ${quoteInput(gpuType)}`,
+      expected: 'null: models that share a limited pool cannot be planned in this version',
+    });
+  });
+  if (quotas.length > 0) {
+    issues.push({
+      place: 'quotas',
+      found: counted(quotas.length, 'quota'),
+      expected: 'none: quotas cannot be planned in this version',
+    });
+  }
+  if (budgetUsdPerHour !== null) {
+    issues.push({
+      place: 'budgetUsdPerHour',
+      found: String(budgetUsdPerHour),
+      expected: 'null: a common budget cannot be planned in this version',
+    });
+  }
+  if (options.routing !== 'free') {
+    issues.push({
+      place: 'options.routing',
+      found: quoteInput(options.routing),
+      expected: '"free": the same shares for every bucket cannot be planned in this version',
+    });
+  }
+  for (const key of ['startUsdPerReplica', 'stopUsdPerReplica'] as const) {
+    if (options[key] === 0) continue;
+    issues.push({
+      place: `options.${key}`,
+      found: String(options[key]),
+      expected: '0: the cost of switching cannot be planned in this version',
+    });
+  }
+  if (issues.length > 0) throw new InputError('PlanningProblem', issues);
 }
 
 /** A model made ready for a solver. */
@@ -197,20 +222,77 @@ type ModelResult = {
   readonly nodes: number;
 };
 
-function finish(stage: Stage, _options: PlanOptions, decision: Decision): ModelResult {
+/** Why a model has no plan of its own; the service holds models for these and more reasons. */
+type FailureReason = 'planning_failed' | 'plan_rejected';
+
+/**
+ * A model without a plan: what runs stays, as far as it is known. Nothing is claimed about its cost (bound 0), and no
+ * shares are given, because none were decided.
+ */
+function heldModel(model: ProblemModel, reason: FailureReason, detail: string): ModelResult {
+  const deployments = model.deployments.map((deployment): PlannedDeployment => {
+    const kept = deployment.fixedReplicas ?? deployment.currentReplicas;
+    return {
+      id: deployment.id,
+      model: model.name,
+      gpuType: deployment.gpuType,
+      replicas: kept,
+      targetReplicas: kept,
+      utilization: 0,
+      usdPerHour: (kept ?? 0) * deployment.usdPerReplicaHour,
+      reason: heldDeploymentReason(deployment),
+    };
+  });
+  const usdPerHour = sum(deployments, (deployment) => deployment.usdPerHour);
+  return {
+    entry: {
+      name: model.name,
+      status: 'held',
+      heldReason: reason,
+      planAt: null,
+      usdPerHour,
+      boundUsdPerHour: 0,
+      gap: gapOf(usdPerHour, 0),
+    },
+    deployments,
+    shares: [],
+    unserved: [],
+    shortfalls: [],
+    warnings: [{ code: reason, message: `${model.name}: ${detail}`, model: model.name }],
+    penaltyUsdPerHour: 0,
+    nodes: 0,
+  };
+}
+
+function heldDeploymentReason({ fixedReplicas, currentReplicas }: ProblemDeployment): string {
+  if (fixedReplicas !== null) return `Fixed at ${replicasInWords(fixedReplicas)} by request; its model has no plan.`;
+  return currentReplicas === null
+    ? 'Its model has no plan, and its current replicas are not known: no number is published.'
+    : `Its model has no plan: kept at the ${replicasInWords(currentReplicas)} it has now.`;
+}
+
+/** Says what a solver did that did not end in replicas. */
+function noAnswer(solution: ProgramSolution): string {
+  return solution.status === 'infeasible'
+    ? 'the solver found no replicas that serve the demand, although its own ceilings do'
+    : `the solver found no plan within its limits (${counted(solution.nodes, 'node')})`;
+}
+
+function finish(stage: Stage, decision: Decision): ModelResult {
   const { formulation, merged } = stage;
   const { model, deployments } = formulation;
   const { solution } = decision;
   const overRaw = decision.sharesOver === 'raw';
   const program = overRaw ? rawProgram(stage) : stage.program;
   const replicas = solution.replicas;
-  const shares = replicas === null ? null : chooseShares(program, replicas, previousShares(stage, overRaw));
-  if (replicas === null || shares === null) {
-    throw new Error(`no plan was found for model ${JSON.stringify(model.name)} within its limits (${solution.status})`);
-  }
+  if (replicas === null) return heldModel(model, 'planning_failed', noAnswer(solution));
+  const shares = chooseShares(program, replicas, previousShares(stage, overRaw));
+  if (shares === null)
+    return heldModel(model, 'planning_failed', 'no shares were found for the replicas of the solver');
 
   const count = deployments.length;
   const work = new Float64Array(count);
+  const bestEffortWork = new Float64Array(count);
   const rows: BucketShares[] = model.demand.map((bucket, index) => {
     const facts = formulation.buckets[index]!;
     return {
@@ -231,7 +313,9 @@ function finish(stage: Stage, _options: PlanOptions, decision: Decision): ModelR
       if (!(share > 0)) continue;
       sum += share;
       to.push({ deployment: deployments[d]!.id, share });
-      work[d] = work[d]! + share * formulation.rawWork[b * count + d]!;
+      const load = share * formulation.rawWork[b * count + d]!;
+      work[d] = work[d]! + load;
+      if (rows[index]!.bestEffort) bestEffortWork[d] = bestEffortWork[d]! + load;
     }
     const unservedShare = sum > 1 - 1e-9 ? 0 : 1 - sum;
     rows[index] = { ...rows[index]!, to, unservedShare };
@@ -249,7 +333,10 @@ function finish(stage: Stage, _options: PlanOptions, decision: Decision): ModelR
     unserved.push({ model: model.name, inputTokens: row.inputTokens, outputTokens: row.outputTokens, rps, reason });
   });
 
+  const proven = solution.status === 'optimal';
   const indexOf = new Map(deployments.map((deployment, d) => [deployment.id, d]));
+  const canServe = (d: number): boolean =>
+    formulation.placed.some((_, b) => formulation.rawWork[b * count + d]! < Number.POSITIVE_INFINITY);
   let standingCost = 0;
   let usdPerHour = 0;
   const planned = model.deployments.map((deployment): PlannedDeployment => {
@@ -267,12 +354,20 @@ function finish(stage: Stage, _options: PlanOptions, decision: Decision): ModelR
       targetReplicas: target,
       utilization: target === null || target === 0 ? 0 : load / target,
       usdPerHour: cost,
-      reason: deploymentReason({ deployment, target, load, idle: formulation.idle, demandRps }),
+      reason: deploymentReason({
+        deployment,
+        target,
+        load,
+        bestEffortLoad: d === undefined ? 0 : bestEffortWork[d]!,
+        canServe: d !== undefined && canServe(d),
+        idle: formulation.idle,
+        hasSiblings: model.deployments.length > 1,
+        proven,
+      }),
     };
   });
 
   const bound = Math.min(usdPerHour, solution.bound + standingCost);
-  const proven = solution.status === 'optimal';
   const boundUsdPerHour = proven ? usdPerHour : bound;
   const servedEnough = demandRps === 0 || 1 - unservedRps / demandRps >= model.minServedShare - 1e-9;
   return {
@@ -340,7 +435,7 @@ function floorShortfalls(formulation: Formulation): readonly PlanNotice[] {
     return [
       {
         code: 'floor_above_ceiling',
-        message: `${deployment.id}: a floor of ${floor} replicas does not fit under maxReplicas ${deployment.maxReplicas}; ${lower} are planned at least`,
+        message: `${deployment.id}: its floor of ${replicasInWords(floor)} is above its ceiling of ${deployment.maxReplicas} (maxReplicas), which wins`,
         model: formulation.model.name,
         deployment: deployment.id,
       },
@@ -351,7 +446,7 @@ function floorShortfalls(formulation: Formulation): readonly PlanNotice[] {
 function servedShareShortfall(model: ProblemModel, served: number): PlanNotice {
   return {
     code: 'min_served_share',
-    message: `${model.name}: ${percent(served)} of the demand can be served, ${percent(model.minServedShare)} is required`,
+    message: `${model.name}: only ${percent(served)} of the demand can be served, ${percent(model.minServedShare)} is required (minServedShare)`,
     model: model.name,
   };
 }
@@ -360,12 +455,14 @@ function warningsOf(formulation: Formulation, rows: readonly BucketShares[]): re
   const { model } = formulation;
   const warnings: PlanNotice[] = [];
   const bestEffort = rows.filter((row) => row.bestEffort && row.rps > 0);
-  if (bestEffort.length > 0) {
-    const rps = bestEffort.reduce((sum, row) => sum + row.rps, 0);
-    const first = bestEffort[0]!;
+  const [first] = bestEffort;
+  if (first !== undefined) {
+    const rps = sum(bestEffort, (row) => row.rps);
+    const lengths = `${amount(first.inputTokens)} input and ${amount(first.outputTokens)} output tokens`;
+    const which = bestEffort.length === 1 ? lengths : `${counted(bestEffort.length, 'bucket')}, such as ${lengths}`;
     warnings.push({
       code: 'best_effort',
-      message: `${model.name}: no deployment meets the SLO for ${bestEffort.length} bucket${bestEffort.length === 1 ? '' : 's'} (${number(rps)} requests/s, e.g. ${number(first.inputTokens)} input and ${number(first.outputTokens)} output tokens); served by best effort`,
+      message: `${model.name}: no deployment meets the SLO for ${amount(rps)} requests/s of ${which}; they are served by best effort`,
       model: model.name,
     });
   }
@@ -375,8 +472,8 @@ function warningsOf(formulation: Formulation, rows: readonly BucketShares[]): re
       code: 'no_profile',
       message:
         known === null
-          ? `${deployment.id}: no profile and its current replicas are not known, so no number is published`
-          : `${deployment.id}: no profile, kept at ${known} replica${known === 1 ? '' : 's'} and given no demand in this plan`,
+          ? `${deployment.id}: it has no profile and its current replicas are not known, so no number is published`
+          : `${deployment.id}: it has no profile, so it stays at ${replicasInWords(known)} and is given no demand in this plan`,
       model: model.name,
       deployment: deployment.id,
     });
@@ -384,11 +481,33 @@ function warningsOf(formulation: Formulation, rows: readonly BucketShares[]): re
   return warnings;
 }
 
+/**
+ * The document of some results, checked. A model whose part does not pass alone is held instead; the others' parts
+ * stand. What then still fails concerns the whole document, and is thrown: nobody sees it.
+ *
+ * @throws PlanRejected
+ */
+function checked(problem: PlanningProblem, results: readonly ModelResult[], solverName: string, run: PlanRun): Plan {
+  const document = assemble(problem, results, solverName, run);
+  if (checkPlan(problem, document).length === 0) return document;
+  const kept = results.map((result, m) => {
+    const model = problem.models[m]!;
+    const alone: PlanningProblem = { ...problem, models: [model] };
+    const violations = checkPlan(alone, assemble(alone, [result], solverName, run));
+    if (violations.length === 0) return result;
+    return heldModel(model, 'plan_rejected', `its plan was rejected by its own check: ${violations.join('; ')}`);
+  });
+  const second = assemble(problem, kept, solverName, run);
+  const violations = checkPlan(problem, second);
+  if (violations.length > 0) throw new PlanRejected(violations);
+  return second;
+}
+
 function assemble(problem: PlanningProblem, results: readonly ModelResult[], solverName: string, run: PlanRun): Plan {
   const usdPerHour = sum(results, (result) => result.entry.usdPerHour);
   const boundUsdPerHour = sum(results, (result) => result.entry.boundUsdPerHour);
   const deployments = results.flatMap((result) => result.deployments);
-  const document: Plan = {
+  return {
     apiVersion: 'gpumix/v1',
     kind: 'Plan',
     ...(problem.at === undefined ? {} : { at: problem.at }),
@@ -413,9 +532,6 @@ function assemble(problem: PlanningProblem, results: readonly ModelResult[], sol
       milliseconds: run.elapsedMs?.() ?? 0,
     },
   };
-  const violations = checkPlan(problem, document);
-  if (violations.length > 0) throw new PlanRejected(violations);
-  return document;
 }
 
 function sum<Item>(items: readonly Item[], amountOf: (item: Item) => number): number {
@@ -424,12 +540,4 @@ function sum<Item>(items: readonly Item[], amountOf: (item: Item) => number): nu
 
 function gapOf(objective: number, bound: number): number {
   return objective > 0 ? Math.max(0, (objective - bound) / objective) : 0;
-}
-
-function percent(share: number): string {
-  return `${Math.round(share * 1000) / 10} %`;
-}
-
-function number(value: number): string {
-  return String(Number(value.toPrecision(3)));
 }

@@ -1,39 +1,115 @@
 import type { ProblemDeployment } from '../core/planning-problem.js';
 
 /**
- * Why a deployment has its number of replicas, in one sentence.
- *
- * @param load replicas of full load that its shares put on it
+ * The sentences of a plan: why a deployment has its number of replicas, with numbers as people write them.
  */
-export function deploymentReason(options: {
+
+/** What a sentence about a planned deployment may speak of. */
+export type ReasonFacts = {
   readonly deployment: ProblemDeployment;
+  /** Replicas that the plan gives it; null = not known. */
   readonly target: number | null;
+  /** Replicas of full load that its shares put on it. */
   readonly load: number;
+  /** Part of `load` that no deployment serves within the SLO. */
+  readonly bestEffortLoad: number;
+  /** Is there demand that it could serve? */
+  readonly canServe: boolean;
+  /** Every rps of the model is 0. */
   readonly idle: boolean;
-  readonly demandRps: number;
-}): string {
-  const { deployment, target, load, idle } = options;
-  if (target === null) return 'No profile, and the current replicas are not known: no number is published.';
-  const replicas = `${target} replica${target === 1 ? '' : 's'}`;
-  if (deployment.fixedReplicas !== null) return `Fixed at ${replicas} by request; ${loadOf(load)}.`;
-  if (deployment.profile === null) return `No profile: kept at the ${replicas} that run now.`;
+  /** It is not the model's only deployment. */
+  readonly hasSiblings: boolean;
+  /** No cheaper plan exists. */
+  readonly proven: boolean;
+};
+
+/** Work closer to the room than this (relative) fills it. */
+const full = 1e-6;
+
+/** Why a deployment has its number of replicas, in one sentence. */
+export function deploymentReason(facts: ReasonFacts): string {
+  const { deployment, target, load, canServe, idle, hasSiblings } = facts;
+  if (target === null) return 'No profile, and its current replicas are not known: no number is published.';
+  const count = replicas(target);
+  if (deployment.fixedReplicas !== null) {
+    if (deployment.profile === null) return `Fixed at ${count} by request; without a profile it is given no demand.`;
+    if (load > 0) return `Fixed at ${count} by request, with ${workOf(facts, target)}.`;
+    if (target === 0) return 'Fixed at 0 replicas by request.';
+    return `Fixed at ${count} by request; ${idle ? 'there is no demand' : 'no demand is placed on it'}.`;
+  }
+  if (deployment.profile === null) return `No profile: kept at the ${count} it has now, and given no demand.`;
+
+  const floor = Math.max(deployment.minReplicas, idle ? deployment.idleMinReplicas : 0);
   if (load === 0) {
-    if (target === 0)
-      return idle
-        ? 'Idle, and no floor asks for a replica.'
-        : 'Not needed: other deployments serve the demand for less.';
-    if (idle && deployment.idleMinReplicas > deployment.minReplicas)
-      return `Idle: kept at its idle floor of ${replicas}.`;
-    return `Kept at its floor of ${replicas}${idle ? ' while idle' : '; other deployments serve the demand for less'}.`;
+    const why = idle
+      ? 'there is no demand'
+      : canServe
+        ? `${hasSiblings ? 'other deployments serve the demand for no more money' : 'no demand is placed on it'}`
+        : 'it can serve none of the demand';
+    if (target > 0) return `Kept at its ${floorName(deployment, floor)} of ${count}: ${why}.`;
+    if (deployment.maxReplicas === 0) return 'At its ceiling of 0 replicas (maxReplicas).';
+    if (idle) return 'Idle: there is no demand, and no floor asks for a replica.';
+    return `Not needed: ${why}.`;
   }
-  const needed = Math.ceil(load / deployment.targetUtilization - 1e-9);
-  if (target > needed && target === deployment.minReplicas) return `Its floor of ${replicas} carries ${loadOf(load)}.`;
-  if (target === deployment.maxReplicas && load >= target * deployment.targetUtilization * (1 - 1e-6)) {
-    return `At its ceiling of ${replicas}, full with ${loadOf(load)}.`;
+
+  const room = target * deployment.targetUtilization;
+  if (target === deployment.maxReplicas && load >= room * (1 - full)) {
+    return `At its ceiling of ${count} (maxReplicas), filled by ${workOf(facts, target)}.`;
   }
-  return `Runs ${replicas} for ${loadOf(load)}.`;
+  const needed = Math.ceil((load / deployment.targetUtilization) * (1 - full));
+  if (target > needed && target === floor) {
+    return `Kept at its ${floorName(deployment, floor)} of ${count}, with ${workOf(facts, target)}.`;
+  }
+  const runs = `${count} for ${workOf(facts, target)}`;
+  if (!hasSiblings) return `Needs ${runs}.`;
+  return facts.proven ? `Part of the cheapest plan: ${runs}.` : `Part of the cheapest plan found: ${runs}.`;
 }
 
-function loadOf(load: number): string {
-  return load === 0 ? 'no demand is placed on it' : `work for ${Number(load.toPrecision(3))}`;
+function floorName(deployment: ProblemDeployment, floor: number): string {
+  return deployment.minReplicas >= floor ? 'floor (minReplicas)' : 'idle floor (idleMinReplicas)';
+}
+
+function workOf({ deployment, load, bestEffortLoad }: ReasonFacts, target: number): string {
+  const work = `work for ${amount(load)}`;
+  const filledTo =
+    deployment.targetUtilization < 1 ? ` at a target utilization of ${percent(deployment.targetUtilization)}` : '';
+  const late =
+    bestEffortLoad >= load * (1 - full)
+      ? ', all of it by best effort'
+      : bestEffortLoad > 0
+        ? ', part of it by best effort'
+        : '';
+  return `${work}${target === 0 ? ' replicas' : ''}${filledTo}${late}`;
+}
+
+/** `1 replica`, `2 replicas`, `1,000,000 replicas`. */
+export function replicas(count: number): string {
+  return counted(count, 'replica');
+}
+
+/** A whole number with its noun, in the singular or the plural. */
+export function counted(count: number, noun: string): string {
+  return `${grouped(String(count))} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** A positive quantity to three significant digits, without exponents: `0.908`, `2.72`, `1,230,000`. */
+export function amount(value: number): string {
+  if (value === 0) return '0';
+  if (value < 0.001) return 'less than 0.001';
+  return grouped(String(Number(value.toPrecision(3))));
+}
+
+/** A share as `80 %`, `99.95 %`; only a whole is 100 %, and only nothing 0 %. */
+export function percent(share: number): string {
+  if (share <= 0) return '0 %';
+  if (share >= 1) return '100 %';
+  if (share < 1e-4) return 'less than 0.01 %';
+  const rounded = Number((share * 100).toPrecision(4));
+  return rounded >= 100 ? 'more than 99.99 %' : `${rounded} %`;
+}
+
+function grouped(digits: string): string {
+  const [whole, fraction] = digits.split('.');
+  const separated = whole!.replace(/\B(?=(\d{3})+$)/g, ',');
+  return fraction === undefined ? separated : `${separated}.${fraction}`;
 }

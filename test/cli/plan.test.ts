@@ -118,8 +118,8 @@ describe('gpumix plan', () => {
 
   it('refuses what this version cannot plan, and names the file and the key', async () => {
     const file = written('pools.json', problem({ pools: [{ gpuType: 'L4', gpus: 2 }] }));
-    await expect(run(file)).rejects.toThrow(`${file}: pools: found pools with a number of GPUs, expected`);
-    await expect(run(file, { solver: 'highs' })).rejects.toThrow(`${file}: pools: found`);
+    await expect(run(file)).rejects.toThrow(`${file}: pools[0].gpus: found 2 for "L4", expected null`);
+    await expect(run(file, { solver: 'highs' })).rejects.toThrow(`${file}: pools[0].gpus: found`);
   });
 
   it('names line and column of a JSON fault', async () => {
