@@ -133,7 +133,8 @@ type Slot = {
 const noCompletions = new Uint32Array(0);
 
 /**
- * The window of one model. A cycle is: `storeIdentity`, `keysToRead`, `record` for each answer, `view`.
+ * The window of one model. A cycle is: `storeIdentity`, `keysToRead`, `record` for each answer, the same once more with
+ * `olderKeysToRead`, `view`.
  *
  * Cheap enough for thousands of models: a record is unpacked once, and a view costs the number of intervals and buckets.
  */
@@ -141,6 +142,8 @@ export class DemandWindow {
   readonly #intervalSeconds: number;
   readonly #windowIntervals: number;
   readonly #latenessSeconds: number;
+  /** Newest intervals among which the window lies, wherever lateness lets it end. */
+  readonly #readIntervals: number;
   /** Intervals looked back upon: the window, and all that could still be read. */
   readonly #retainedIntervals: number;
   /** Ring: the interval that ends at T lies at (T / interval) mod length. */
@@ -170,6 +173,7 @@ export class DemandWindow {
     }
     this.#windowIntervals = Math.ceil(windowSeconds / this.#intervalSeconds);
     const lateIntervals = Math.ceil(this.#latenessSeconds / this.#intervalSeconds);
+    this.#readIntervals = this.#windowIntervals + Math.max(1, lateIntervals);
     this.#retainedIntervals = Math.max(
       this.#windowIntervals + lateIntervals + 1,
       Math.ceil(keyLifeSeconds / this.#intervalSeconds),
@@ -212,29 +216,45 @@ export class DemandWindow {
   }
 
   /**
-   * The interval ends to read in this cycle, oldest first: those never answered, those absent that are young, and once
-   * a minute those absent or unreadable that are older. Older ones are asked for within the window, or, while the model
-   * was never traced here, within the life of a key. Each is asked in its own second of the minute, so that a thousand
-   * silent models do not ask all at once.
+   * The interval ends to read in this cycle, oldest first: those of the window never answered, those absent that are
+   * young, and once a minute those absent or unreadable that are older. Older ones are asked for within the window, or,
+   * while the model was never traced here, within the life of a key. Each is asked in its own second of the minute, so
+   * that a thousand silent models do not ask all at once.
    */
   keysToRead(nowMs: number): readonly number[] {
-    const nowSeconds = nowMs / 1000;
-    const newest = this.#newestEnd(nowMs);
     const neverSeen = this.#firstTraceSeconds === null;
+    return this.#livingKeys(nowMs, (endSeconds, back) => {
+      const slot = this.#slotOf(endSeconds);
+      if (slot === undefined || slot.kind === 'unread') return back < this.#readIntervals;
+      if (slot.kind !== 'absent' && slot.kind !== 'unreadable') return false;
+      if (slot.kind === 'absent' && nowMs / 1000 - endSeconds < retrySeconds) return true;
+      const wanted = neverSeen || back <= this.#windowIntervals;
+      return wanted && minuteOf(nowMs, endSeconds) !== minuteOf(slot.askedMs, endSeconds);
+    });
+  }
+
+  /**
+   * What is worth reading besides, once the answers to `keysToRead` are recorded: keys older than the window that were
+   * never answered. They tell what silence in the window means, so there are none where a trace at its beginning says
+   * so already: a fleet that is busy when the service starts costs less than half the reads.
+   */
+  olderKeysToRead(nowMs: number): readonly number[] {
+    const oldest = this.#newestEnd(nowMs) - (this.#readIntervals - 1) * this.#intervalSeconds;
+    const first = this.#firstTraceSeconds;
+    const newest = this.#newestTrace;
+    if (first !== null && first <= oldest && newest !== null && newest.endSeconds >= oldest) return [];
+    return this.#livingKeys(nowMs, (endSeconds, back) => {
+      return back >= this.#readIntervals && (this.#slotOf(endSeconds)?.kind ?? 'unread') === 'unread';
+    });
+  }
+
+  /** Those of the keys that may still live, oldest first; `back` counts intervals from the newest. */
+  #livingKeys(nowMs: number, isWanted: (endSeconds: number, back: number) => boolean): readonly number[] {
+    const newest = this.#newestEnd(nowMs);
     const keys: number[] = [];
     for (let back = this.#retainedIntervals - 1; back >= 0; back -= 1) {
       const endSeconds = newest - back * this.#intervalSeconds;
-      const age = nowSeconds - endSeconds;
-      if (age >= keyLifeSeconds) continue;
-      const slot = this.#slotOf(endSeconds);
-      if (slot === undefined || slot.kind === 'unread') keys.push(endSeconds);
-      else if (slot.kind === 'absent' || slot.kind === 'unreadable') {
-        const everyCycle = slot.kind === 'absent' && age < retrySeconds;
-        const wanted = neverSeen || back <= this.#windowIntervals;
-        if (everyCycle || (wanted && minuteOf(nowMs, endSeconds) !== minuteOf(slot.askedMs, endSeconds))) {
-          keys.push(endSeconds);
-        }
-      }
+      if (nowMs / 1000 - endSeconds < keyLifeSeconds && isWanted(endSeconds, back)) keys.push(endSeconds);
     }
     return keys;
   }
@@ -399,7 +419,10 @@ export class DemandWindow {
   #shapeUntil(newest: number): readonly ShapeBucket[] {
     const oldest = newest - this.#windowIntervals * this.#intervalSeconds;
     for (const slot of this.#slots) {
-      if (slot !== undefined) this.#countInShape(slot, slot.endSeconds > oldest && slot.endSeconds <= newest);
+      if (slot === undefined) continue;
+      this.#countInShape(slot, slot.endSeconds > oldest && slot.endSeconds <= newest);
+      // What has left the window does not come back: its lengths are most of what a record weighs.
+      if (slot.endSeconds <= oldest) slot.completions = noCompletions;
     }
     if (!this.#shapeChanged) return this.#shape;
     this.#shapeChanged = false;

@@ -52,17 +52,22 @@ export class TraceStore {
     for (const endSeconds of this.keys.keys()) if (endSeconds + 600 <= nowSeconds) this.keys.delete(endSeconds);
     if (this.down) return window.view(nowMs);
     window.storeIdentity({ runId: this.runId, startedAtMs: this.startedAtMs });
-    const keys = window.keysToRead(nowMs);
-    this.asked.push([...keys]);
-    for (const endSeconds of keys) {
-      const text = this.keys.get(endSeconds);
-      const { reading } = interpretReading(
-        text === undefined ? { kind: 'absent' } : { kind: 'present', text },
-        `key ${endSeconds}`,
-        { intervalSeconds: 10 },
-      );
-      window.record(endSeconds, reading, nowMs);
-    }
+    const asked: number[] = [];
+    const read = (keys: readonly number[]) => {
+      asked.push(...keys);
+      for (const endSeconds of keys) {
+        const text = this.keys.get(endSeconds);
+        const { reading } = interpretReading(
+          text === undefined ? { kind: 'absent' } : { kind: 'present', text },
+          `key ${endSeconds}`,
+          { intervalSeconds: 10 },
+        );
+        window.record(endSeconds, reading, nowMs);
+      }
+    };
+    read(window.keysToRead(nowMs));
+    read(window.olderKeysToRead(nowMs));
+    this.asked.push(asked);
     return window.view(nowMs);
   }
 }

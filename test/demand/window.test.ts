@@ -420,8 +420,26 @@ describe('the keys to read', () => {
   };
 
   it('are in the first cycle all that may live', () => {
-    const [first] = keysAfter(0, () => steady);
-    expect(first).toEqual(Array.from({ length: 60 }, (_, i) => -590 + 10 * i));
+    const [first] = keysAfter(0, () => null);
+    expect(first!.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 60 }, (_, i) => -590 + 10 * i));
+  });
+
+  it('are in the first cycle those of the window alone where a trace stands at its beginning', () => {
+    const store = new TraceStore();
+    for (let at = -600; at <= 0; at += 10) store.write(start + at, steady);
+    const view = store.cycle(new DemandWindow(), start + 1);
+    expect(store.asked[0]!.map((key) => key - start)).toEqual(Array.from({ length: 25 }, (_, i) => -240 + 10 * i));
+    expect(knownRates(view)).toEqual(Array(24).fill(10));
+  });
+
+  it('are older than the window too where it begins in silence, which an older trace makes zero', () => {
+    const store = new TraceStore();
+    store.write(start - 300, { ...steady, pending: 0 });
+    for (let at = -100; at <= 0; at += 10) store.write(start + at, steady);
+    const view = store.cycle(new DemandWindow(), start + 1);
+    expect(store.asked[0]).toContain(start - 300);
+    expect(view).toMatchObject({ knownIntervals: 24 });
+    expect(knownRates(view).filter((rps) => rps === 0)).toHaveLength(13);
   });
 
   it('are afterwards the new one, the absent ones of the last minute, and once a minute the older absent ones', () => {
