@@ -1,7 +1,9 @@
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import { Unavailable } from '../core/ports.js';
-import { type ModelState, type Planner, PlanningCycle, type PlanningCycleOptions } from './planning-cycle.js';
+import type { Planner, PlanningCycleOptions } from './cycle.js';
+import type { ModelState } from './fleet.js';
+import { PlanningCycle } from './planning-cycle.js';
 import type {
   ControllerCommands,
   ControllerView,

@@ -1,0 +1,93 @@
+import type { GpuCatalogue } from '../core/gpu-types.js';
+import type { Plan } from '../core/plan.js';
+import type { PlanningProblem } from '../core/planning-problem.js';
+import {
+  type Clock,
+  type DeploymentSnapshot,
+  type DeploymentSource,
+  type ProfileSource,
+  type SharedStore,
+  Unavailable,
+} from '../core/ports.js';
+import type { Config } from './config.js';
+import type { Fleet, ModelState } from './fleet.js';
+import type { InputStates } from './input-states.js';
+import type { Logger } from './log.js';
+import type { StoredState } from './stored-state.js';
+import type { HeldReason } from './view.js';
+
+/** What one pass knows about itself, and what all of its phases work with. */
+
+/** Plans off the event loop. Rejects with InputError for a problem that is refused, with anything else for a fault. */
+export interface Planner {
+  plan(problem: PlanningProblem, limits: { readonly timeLimitMs: number }): Promise<Plan>;
+}
+
+export type PlanningCycleOptions = {
+  readonly config: Config;
+  readonly clock: Clock;
+  /** A steady clock for durations [ms]; it may differ from `clock`, which tells simulated time in a replay. */
+  readonly steadyMs: () => number;
+  readonly store: SharedStore;
+  readonly profiles: ProfileSource;
+  readonly deployments: DeploymentSource;
+  readonly planner: Planner;
+  readonly catalogue: GpuCatalogue;
+  readonly logger: Logger;
+};
+
+export type PhaseContext = PlanningCycleOptions & {
+  readonly fleet: Fleet;
+  readonly stored: StoredState;
+  readonly inputs: InputStates;
+};
+
+/** One pass. */
+export type Cycle = {
+  readonly nowMs: number;
+  /** The same moment, ISO 8601. */
+  readonly at: string;
+  readonly errors: { input: string; code: string }[];
+  /** Why every model is held; the first reason stands. */
+  holdAll: HeldReason | null;
+  /** Of the deployments; not synced before phase 1. */
+  snapshot: DeploymentSnapshot;
+  /** Inputs that this pass read whole. */
+  readonly read: Set<'deployments' | 'traces' | 'profiles'>;
+  nodes: number;
+  solver: string;
+  planMs: number;
+};
+
+/** Models between two turns of the event loop, so that requests are answered during long phases. */
+export const modelsPerTurn = 25;
+
+/**
+ * The store could not be reached: every model keeps its last plan.
+ *
+ * @throws the error itself, where it is anything else
+ */
+export function holdWithoutStore(
+  cycle: Cycle,
+  { config, inputs }: Pick<PhaseContext, 'config' | 'inputs'>,
+  error: unknown,
+): void {
+  if (!(error instanceof Unavailable)) throw error;
+  cycle.holdAll ??= 'redis_unreachable';
+  cycle.errors.push({ input: 'traces', code: error.code });
+  if (config.redis !== null) {
+    inputs.failed('redis', error.message);
+    cycle.errors.push({ input: 'redis', code: error.code });
+  }
+  inputs.failed('traces', error.message);
+}
+
+/** A fault that concerns one model holds that model alone. */
+export function holdModel(state: ModelState, { logger }: Pick<PhaseContext, 'logger'>, error: unknown): void {
+  state.hold ??= 'planning_failed';
+  logger.error({ model: state.name, err: error }, `${state.name} cannot be planned: ${sentence(error)}`);
+}
+
+export function sentence(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

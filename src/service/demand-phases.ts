@@ -1,0 +1,138 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Reading } from '../core/ports.js';
+import { forecastDemand, meanLengths } from '../demand/forecast.js';
+import { DemandWindow, interpretReading } from '../demand/window.js';
+import { type Cycle, holdModel, holdWithoutStore, modelsPerTurn, type PhaseContext } from './cycle.js';
+import type { ModelState } from './fleet.js';
+
+/** Phases 3 and 4: what requests arrived, and what to plan for. */
+
+/**
+ * Keys that are asked for at once: a first cycle of a thousand models asks for tens of thousands, whose texts would
+ * otherwise all lie in memory before the first of them is used.
+ */
+const keysPerRead = 1000;
+
+/** Records that are unpacked between two turns of the event loop: one takes some tens of microseconds. */
+const recordsPerTurn = 100;
+
+/** The interval of one model that a key holds. */
+type AskedKey = { readonly state: ModelState; readonly endSeconds: number };
+
+/**
+ * Phase 3, demand: reads the intervals that are not known yet.
+ *
+ * Held: everything, while the store cannot be read (`redis_unreachable`); a single key that cannot be read is an unknown
+ * interval of its model.
+ */
+export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<void> {
+  const { fleet, stored, store, config, inputs } = context;
+  const models = [...fleet.models.values()];
+  for (const state of models) {
+    state.hold = null;
+    state.built = null;
+  }
+  if (!stored.restored) return;
+  const { windowSeconds, intervalSeconds } = config.demand;
+  const memories = new Map(stored.traces.map((memory) => [memory.model, memory]));
+  try {
+    const identity = await store.identity();
+    stored.sawStore(identity.runId);
+    for (const state of models) {
+      const memory = memories.get(state.name) ?? null;
+      state.window ??= new DemandWindow({ windowSeconds, intervalSeconds, memory });
+      state.window.storeIdentity(identity);
+    }
+    await readKeys(cycle, context, (window) => window.keysToRead(cycle.nowMs));
+    await readKeys(cycle, context, (window) => window.olderKeysToRead(cycle.nowMs));
+    if (config.redis !== null) inputs.read('redis', cycle.nowMs);
+    inputs.read('traces', cycle.nowMs);
+    cycle.read.add('traces');
+  } catch (error) {
+    holdWithoutStore(cycle, context, error);
+  }
+}
+
+async function readKeys(
+  cycle: Cycle,
+  context: PhaseContext,
+  keysOf: (window: DemandWindow) => readonly number[],
+): Promise<void> {
+  const asked: AskedKey[] = [];
+  for (const state of context.fleet.models.values()) {
+    if (state.window === null) continue;
+    for (const endSeconds of keysOf(state.window)) asked.push({ state, endSeconds });
+  }
+  for (let start = 0; start < asked.length; start += keysPerRead) {
+    const chunk = asked.slice(start, start + keysPerRead);
+    const readings = await context.store.readTraces(
+      chunk.map(({ state, endSeconds }) => ({ model: state.name, endSeconds })),
+    );
+    for (const [index, key] of chunk.entries()) {
+      if (index % recordsPerTurn === 0) await nextTurn();
+      const isUsable = takeReading(cycle, context, { ...key, reading: readings[index]! });
+      if (!isUsable) cycle.errors.push({ input: 'traces', code: 'unreadable' });
+    }
+  }
+}
+
+/** @returns false where the key was there and could not be used */
+function takeReading(
+  cycle: Cycle,
+  context: PhaseContext,
+  { state, endSeconds, reading }: AskedKey & { readonly reading: Reading },
+): boolean {
+  try {
+    const source = `traces of ${state.name} at ${endSeconds}`;
+    const { intervalSeconds } = context.config.demand;
+    const { reading: interpreted, problem } = interpretReading(reading, source, { intervalSeconds });
+    state.window!.record(endSeconds, interpreted, cycle.nowMs);
+    // Once for a row of bad records, not for each of them.
+    if (problem !== null && state.traceProblem === null) context.logger.warn({ model: state.name }, problem);
+    if (problem !== null || interpreted.kind === 'present') state.traceProblem = problem;
+    return problem === null;
+  } catch (error) {
+    holdModel(state, context, error);
+    return false;
+  }
+}
+
+/**
+ * Phase 4, forecast: the rate to plan for, by length.
+ *
+ * Held: a model whose window does not say what arrives (`no_traces`, `requests_pending`, `no_lengths`).
+ */
+export async function forecast(cycle: Cycle, context: PhaseContext): Promise<void> {
+  const { fleet, config, inputs } = context;
+  let done = 0;
+  let silent = 0;
+  for (const state of fleet.models.values()) {
+    if (done++ % modelsPerTurn === 0) await nextTurn();
+    if (state.window === null) continue;
+    try {
+      const history = state.window.view(cycle.nowMs);
+      const { rps, meanRps, demand } = forecastDemand(history, config.forecast);
+      const lengths = meanLengths(history.shape);
+      state.hold ??= history.hold;
+      if (history.hold === 'no_traces') silent += 1;
+      state.demand = {
+        rps: meanRps,
+        forecastRps: rps,
+        knownIntervals: history.knownIntervals,
+        windowIntervals: history.intervals.length,
+        idle: history.idle,
+        pendingRequests: history.pending,
+        meanInputTokens: lengths?.inputTokens ?? null,
+        meanOutputTokens: lengths?.outputTokens ?? null,
+      };
+      state.planDemand = demand;
+    } catch (error) {
+      holdModel(state, context, error);
+    }
+  }
+  if (cycle.read.has('traces')) {
+    const allSilent = silent > 0 && silent === fleet.models.size;
+    const concern = 'no recent request traces of any model: is tracing switched on at the gateway?';
+    inputs.read('traces', cycle.nowMs, allSilent ? concern : null);
+  }
+}

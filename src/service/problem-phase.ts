@@ -1,0 +1,139 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js';
+import { type ObservedDeployment, Unavailable } from '../core/ports.js';
+import { type Config, modelConfig } from './config.js';
+import { type Cycle, holdModel, modelsPerTurn, type PhaseContext } from './cycle.js';
+import type { ModelState } from './fleet.js';
+import { KnownProfiles } from './known-profiles.js';
+import { buildModelProblem, planOptions } from './problem.js';
+
+/** Phase 5: one problem for each model that can be planned, from its demand, deployments, profiles and prices. */
+export class ProblemPhase {
+  readonly #context: PhaseContext;
+  readonly #profiles = new KnownProfiles();
+  readonly #prices = new Map<string, number | null>();
+  readonly #loggedNotices = new Map<string, string>();
+
+  constructor(context: PhaseContext) {
+    this.#context = context;
+  }
+
+  /** USD per replica-hour; null = not known. */
+  price(id: string): number | null {
+    return this.#prices.get(id) ?? null;
+  }
+
+  /**
+   * Phase 5, problem. While the profiles cannot be read the last good ones serve.
+   *
+   * Held: a model with a deployment whose profile was never read (`redis_unreachable`), and one without any usable
+   * deployment (`no_profile`).
+   */
+  async build(cycle: Cycle): Promise<void> {
+    const { fleet, stored, config, catalogue } = this.#context;
+    this.#forgetWhatIsGone();
+    if (fleet.models.size > 0 || cycle.snapshot.synced) await this.#readAllProfiles(cycle);
+    const fixedReplicas = stored.overrides.active(cycle.nowMs);
+    let done = 0;
+    for (const state of fleet.models.values()) {
+      if (done++ % modelsPerTurn === 0) await nextTurn();
+      try {
+        const built = buildModelProblem({
+          name: state.name,
+          deployments: state.deployments,
+          profileOf: (deployment) => this.#profiles.get(deployment.id, deployment.model),
+          demand: state.planDemand,
+          fixedReplicas,
+          previousShares: previousShares(state),
+          settings: modelConfig(config, state.name),
+          catalogue,
+        });
+        state.notices = built.notices;
+        for (const [id, price] of built.prices) this.#prices.set(id, price);
+        this.#logNotices(state);
+        const unread = state.deployments.some(({ id, model }) => this.#profiles.get(id, model).kind === 'unread');
+        if (unread) state.hold ??= 'redis_unreachable';
+        else if (built.usableDeployments === 0) state.hold ??= 'no_profile';
+        if (state.hold === null && cycle.holdAll === null) state.built = built;
+      } catch (error) {
+        holdModel(state, this.#context, error);
+      }
+    }
+  }
+
+  /**
+   * Reads the profiles of some deployments now.
+   *
+   * @returns how many could not be used
+   * @throws Unavailable
+   */
+  async readProfiles(deployments: readonly ObservedDeployment[]): Promise<number> {
+    const { profiles, config, stored } = this.#context;
+    const readings = await profiles.read(deployments.map(({ id, model, name }) => ({ id, model, deployment: name })));
+    const epoch = config.profiles.source === 'redis' ? (stored.runId ?? '') : '';
+    let bad = 0;
+    deployments.forEach(({ id, model }, index) => {
+      const reading = readings[index]!;
+      if (reading.kind === 'bad') bad += 1;
+      this.#profiles.update({ id, model, reading, epoch });
+    });
+    return bad;
+  }
+
+  async #readAllProfiles(cycle: Cycle): Promise<void> {
+    const { fleet, inputs } = this.#context;
+    try {
+      const bad = await this.readProfiles([...fleet.observed.values()]);
+      for (let count = 0; count < bad; count += 1) cycle.errors.push({ input: 'profiles', code: 'bad_profile' });
+      inputs.read('profiles', cycle.nowMs);
+      cycle.read.add('profiles');
+    } catch (error) {
+      if (!(error instanceof Unavailable)) throw error;
+      inputs.failed('profiles', error.message);
+      cycle.errors.push({ input: 'profiles', code: error.code });
+    }
+  }
+
+  /** A warning is logged when it appears, not in each of the cycles that repeat it. */
+  #logNotices(state: ModelState): void {
+    const now = state.notices.map((notice) => notice.message).join('\n');
+    const before = this.#loggedNotices.get(state.name) ?? '';
+    if (now === before) return;
+    this.#loggedNotices.set(state.name, now);
+    const known = new Set(before.split('\n'));
+    for (const { code, message } of state.notices) {
+      if (!known.has(message)) this.#context.logger.warn({ model: state.name, code }, message);
+    }
+  }
+
+  #forgetWhatIsGone(): void {
+    const { fleet } = this.#context;
+    this.#profiles.keepOnly(fleet.observed);
+    for (const id of this.#prices.keys()) if (!fleet.observed.has(id)) this.#prices.delete(id);
+    for (const name of this.#loggedNotices.keys()) if (!fleet.models.has(name)) this.#loggedNotices.delete(name);
+  }
+}
+
+/** Some models' problems as one document. */
+export function problemOf(
+  models: readonly ProblemModel[],
+  { config, at }: { readonly config: Config; readonly at: string | undefined },
+): PlanningProblem {
+  return {
+    apiVersion: 'gpumix/v1',
+    kind: 'PlanningProblem',
+    ...(at === undefined ? {} : { at }),
+    models,
+    pools: [],
+    quotas: [],
+    budgetUsdPerHour: null,
+    options: planOptions(config.planning),
+  };
+}
+
+/** Shares of the plan in force, which the next plan stays near. */
+function previousShares(state: ModelState): ProblemModel['previousShares'] {
+  return (state.planned?.part.shares ?? [])
+    .filter((bucket) => bucket.to.length > 0)
+    .map(({ inputTokens, outputTokens, to }) => ({ inputTokens, outputTokens, to }));
+}

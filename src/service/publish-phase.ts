@@ -1,0 +1,177 @@
+import type { Plan } from '../core/plan.js';
+import type { Cycle, PhaseContext } from './cycle.js';
+import type { ModelState, PublishedEntry } from './fleet.js';
+import { logDecision } from './log.js';
+import { heldPart, joinPlan, type ModelPlan, splitPlan } from './model-plan.js';
+import type { Override } from './overrides.js';
+import { type PublicationFacts, publishPlan, RecentlyPublished } from './publication.js';
+import { publishedState } from './published-state.js';
+import type { DecisionRecord } from './view.js';
+
+/** Phase 7: the parts of all models become one plan, the plan becomes the numbers that are served. */
+export class PublishPhase {
+  readonly #context: PhaseContext;
+  readonly #priceOf: (id: string) => number | null;
+  readonly #recent = new RecentlyPublished();
+  #plan: Plan | null = null;
+
+  constructor(context: PhaseContext, priceOf: (id: string) => number | null) {
+    this.#context = context;
+    this.#priceOf = priceOf;
+  }
+
+  /** The plan that was published last. */
+  get plan(): Plan | null {
+    return this.#plan;
+  }
+
+  /**
+   * Phase 7, publish: from here on the new numbers are served.
+   *
+   * Held: a held model keeps its numbers; a deployment that is gone has none. Before the first view of the deployments
+   * what an earlier process published is all there is, and it stays.
+   *
+   * Never waits: whoever asks sees either all of the old numbers or all of the new ones.
+   */
+  publish(cycle: Cycle): void {
+    const { config, fleet, stored, clock, logger } = this.#context;
+    if (!cycle.snapshot.synced) {
+      this.#holdRestored(cycle);
+      return;
+    }
+    this.#recent.keepOnly(fleet.observed);
+    const states = fleet.modelsByName();
+    const joined = joinPlan(
+      states.map((state) => this.#partOf(state, cycle)),
+      {
+        at: cycle.at,
+        solver: { name: cycle.solver, nodes: cycle.nodes, milliseconds: cycle.planMs },
+        notices: [],
+      },
+    );
+    const overrides = stored.overrides.active(clock.now());
+    const { mode, maxStepsDownPerMinute } = config.publish;
+    const plan = publishPlan(joined, (id) => this.#factsOf(id, { cycle, override: overrides.get(id) }), {
+      mode,
+      maxStepsDownPerMinute,
+    });
+    const decisions = this.#decisions(cycle, states, plan);
+    fleet.publish(this.#entriesOf(cycle, plan));
+    this.#plan = plan;
+    if (maxStepsDownPerMinute !== null) {
+      for (const [id, { replicas }] of fleet.published) {
+        if (replicas !== null) this.#recent.add(id, replicas, cycle.nowMs);
+      }
+    }
+    if (decisions.changed) stored.setPublished(publishedState([...splitPlan(plan, []).values()]));
+    stored.history.add(decisions.records);
+    for (const record of decisions.records) logDecision(logger, record);
+  }
+
+  #holdRestored(cycle: Cycle): void {
+    const { fleet } = this.#context;
+    const heldReason = cycle.holdAll ?? 'not_synced';
+    fleet.publish(new Map([...fleet.published].map(([id, entry]) => [id, { ...entry, heldReason }])));
+  }
+
+  #partOf(state: ModelState, cycle: Cycle): ModelPlan {
+    const mine = new Map(
+      state.deployments
+        .filter(({ id }) => this.#context.fleet.observed.has(id))
+        .map(({ id, gpuType, name }) => [id, gpuType ?? name] as const),
+    );
+    const reason = cycle.holdAll ?? state.hold;
+    const concerned = new Set(state.notices.map((notice) => notice.deployment));
+    // The plan says of a deployment without a profile that it has none; the notice says why.
+    const withNotices = (part: ModelPlan): ModelPlan => ({
+      ...part,
+      deployments: part.deployments.filter(({ id }) => mine.has(id)),
+      warnings: [
+        ...state.notices,
+        ...part.warnings.filter(({ code, deployment }) => code !== 'no_profile' || !concerned.has(deployment)),
+      ],
+    });
+    if (reason !== null || state.planned === null) {
+      const held = reason ?? 'planning_failed';
+      state.hold = held;
+      const last = state.planned?.part ?? null;
+      const known = last === null ? null : { ...last, warnings: [] };
+      return withNotices(heldPart({ name: state.name, reason: held, last: known, deployments: mine }));
+    }
+    return withNotices(state.planned.part);
+  }
+
+  #factsOf(
+    id: string,
+    { cycle, override }: { readonly cycle: Cycle; readonly override: Override | undefined },
+  ): PublicationFacts | undefined {
+    const { fleet } = this.#context;
+    const deployment = fleet.observed.get(id);
+    if (deployment === undefined) return undefined;
+    const before = fleet.published.get(id);
+    return {
+      currentReplicas: deployment.currentReplicas,
+      paused: deployment.paused,
+      usdPerReplicaHour: this.#priceOf(id),
+      override:
+        override === undefined
+          ? null
+          : {
+              replicas: override.replicas,
+              expiresAt: override.expiresAtMs === null ? null : new Date(override.expiresAtMs).toISOString(),
+            },
+      published: before?.replicas ?? null,
+      restored: before?.restored ?? false,
+      highestWithinMinute: this.#recent.highest(id, cycle.nowMs),
+    };
+  }
+
+  #entriesOf(cycle: Cycle, plan: Plan): ReadonlyMap<string, PublishedEntry> {
+    const models = new Map(plan.models.map((model) => [model.name, model]));
+    const { published } = this.#context.fleet;
+    return new Map(
+      plan.deployments.map(({ id, model, gpuType, replicas, targetReplicas, reason }) => {
+        const { status, heldReason, planAt } = models.get(model)!;
+        const restored = heldReason !== null && (published.get(id)?.restored ?? false);
+        const at = planAt ?? cycle.at;
+        return [id, { model, gpuType, replicas, targetReplicas, status, heldReason, at, reason, restored }];
+      }),
+    );
+  }
+
+  /**
+   * What this cycle decides anew, one record per model: published numbers that change (in shadow mode and for a paused
+   * deployment the planned ones, which are all that is decided there), and holds that begin or end.
+   */
+  #decisions(
+    cycle: Cycle,
+    states: readonly ModelState[],
+    plan: Plan,
+  ): { readonly records: readonly DecisionRecord[]; readonly changed: boolean } {
+    const { config, fleet } = this.#context;
+    const shadow = config.publish.mode === 'shadow';
+    const changesOf = new Map<string, DecisionRecord['changes'][number][]>();
+    let changed = false;
+    for (const { id, model, replicas, targetReplicas, reason } of plan.deployments) {
+      const before = fleet.published.get(id);
+      if (before?.replicas !== replicas || before?.targetReplicas !== targetReplicas) changed = true;
+      const silent = shadow || fleet.observed.get(id)?.paused === true;
+      const from = (silent ? before?.targetReplicas : before?.replicas) ?? null;
+      const to = silent ? targetReplicas : replicas;
+      if (from === to) continue;
+      const changes = changesOf.get(model) ?? [];
+      changes.push({ deployment: id, from, to, reason });
+      changesOf.set(model, changes);
+    }
+    const heldBefore = new Map(this.#plan?.models.map(({ name, heldReason }) => [name, heldReason]) ?? []);
+    const demandOf = new Map(states.map((state) => [state.name, state.demand?.forecastRps ?? 0]));
+    const records = plan.models.flatMap(({ name, status, heldReason, usdPerHour, planAt }) => {
+      const changes = changesOf.get(name) ?? [];
+      const before = heldBefore.get(name);
+      // Before the first plan there is nothing to hold, so another reason to wait decides nothing.
+      if (changes.length === 0 && (before === undefined || before === heldReason || planAt === null)) return [];
+      return [{ at: cycle.at, model: name, status, heldReason, usdPerHour, rps: demandOf.get(name) ?? 0, changes }];
+    });
+    return { records, changed: changed || records.length > 0 || fleet.published.size !== plan.deployments.length };
+  }
+}

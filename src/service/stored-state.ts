@@ -1,0 +1,181 @@
+import { z } from 'zod';
+import { type SharedStore, Unavailable } from '../core/ports.js';
+import type { TraceMemory } from '../demand/window.js';
+import { sentence } from './cycle.js';
+import { DecisionHistory } from './history.js';
+import type { Logger } from './log.js';
+import { Overrides } from './overrides.js';
+import { type PublishedState, publishedStateSchema } from './published-state.js';
+import { StoredDocument } from './stored-document.js';
+
+/** Keys live 10 minutes, so what silence means is known well enough when it is saved once in as many seconds. */
+const saveTracesSeconds = 60;
+
+const tracesSchema = z.array(
+  z.object({
+    model: z.string(),
+    runId: z.string(),
+    firstTraceSeconds: z.number(),
+    newestTraceSeconds: z.number(),
+    pending: z.number(),
+  }),
+);
+export type SavedTraces = readonly (TraceMemory & { readonly model: string })[];
+
+/**
+ * All that outlives the process, in the shared store: what people fixed and unfollowed, what was published last and what
+ * was decided, and which models were ever traced.
+ *
+ * It acts from memory. `restore` reads the store until it has succeeded once; `flush` writes what changed, and what could
+ * not be written is written by a later one.
+ */
+export class StoredState {
+  readonly overrides: Overrides;
+  readonly history: DecisionHistory;
+  readonly #logger: Pick<Logger, 'warn' | 'error'>;
+  readonly #unfollowed: StoredDocument<readonly string[]>;
+  readonly #published: StoredDocument<PublishedState>;
+  readonly #traces: StoredDocument<SavedTraces>;
+  #runId: string | null = null;
+  #restored = false;
+  #flushing: Promise<unknown> = Promise.resolve();
+  #tracesSavedMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: {
+    readonly store: SharedStore;
+    readonly keptDecisions: number;
+    readonly logger: Pick<Logger, 'warn' | 'error'>;
+  }) {
+    const { store, keptDecisions, logger } = options;
+    this.#logger = logger;
+    this.overrides = new Overrides(store);
+    this.history = new DecisionHistory(store, keptDecisions);
+    this.#unfollowed = new StoredDocument<readonly string[]>({
+      store,
+      name: 'unfollowed',
+      schema: z.array(z.string()),
+      initial: [],
+      merge: (stored, here) => [...new Set([...stored, ...here])],
+    });
+    this.#published = new StoredDocument<PublishedState>({
+      store,
+      name: 'published',
+      schema: publishedStateSchema,
+      initial: { models: [] },
+      merge: (stored) => stored,
+    });
+    this.#traces = new StoredDocument<SavedTraces>({
+      store,
+      name: 'traces',
+      schema: tracesSchema,
+      initial: [],
+      merge: (stored) => stored,
+    });
+  }
+
+  /** Whether the store was read once: before that nobody knows what an earlier process left there. */
+  get restored(): boolean {
+    return this.#restored;
+  }
+
+  /** Which store answered last; null = none yet. */
+  get runId(): string | null {
+    return this.#runId;
+  }
+
+  /** Deployments that people left out of every plan. */
+  get unfollowed(): readonly string[] {
+    return this.#unfollowed.value;
+  }
+
+  setUnfollowed(ids: readonly string[]): void {
+    this.#unfollowed.set(ids);
+  }
+
+  /** What was published last, by this process or an earlier one. */
+  get published(): PublishedState {
+    return this.#published.value;
+  }
+
+  setPublished(state: PublishedState): void {
+    this.#published.set(state);
+  }
+
+  /** What an earlier process remembered of the traces of each model. */
+  get traces(): SavedTraces {
+    return this.#traces.value;
+  }
+
+  /**
+   * Reads the store, until that has succeeded once.
+   *
+   * @returns whether this call was the one that did
+   * @throws Unavailable; the next call tries again
+   */
+  async restore(): Promise<boolean> {
+    if (this.#restored) return false;
+    const problems = [
+      await this.overrides.restore(),
+      await this.#unfollowed.restore(),
+      await this.#published.restore(),
+      await this.#traces.restore(),
+    ];
+    const lost = await this.history.restore();
+    if (lost > 0) problems.push(`${lost} entries of the decision history could not be read`);
+    for (const problem of problems) if (problem !== null) this.#logger.warn({ problem }, problem);
+    this.#restored = true;
+    return true;
+  }
+
+  /** Another server than before, or the same one after a restart: what it may have lost is written again. */
+  sawStore(runId: string): void {
+    const isAnother = this.#runId !== null && this.#runId !== runId;
+    this.#runId = runId;
+    if (!isAnother) return;
+    this.#logger.warn({}, 'the store is another one than before: gpumix writes its state again');
+    this.overrides.storeWasReplaced();
+    this.#unfollowed.storeWasReplaced();
+    this.#published.storeWasReplaced();
+    this.#traces.storeWasReplaced();
+    this.history.storeWasReplaced();
+  }
+
+  /**
+   * Writes what must outlive the process.
+   *
+   * @param traces what is remembered of the models now; saved now and then, or at once where `isLast`
+   * @returns null, or the code of what went wrong: everything then stays in memory for a later call
+   */
+  flush(now: {
+    readonly nowMs: number;
+    readonly traces: SavedTraces;
+    readonly isLast: boolean;
+  }): Promise<string | null> {
+    // One at a time: two writers of the same list would write an entry twice.
+    const flushed = this.#flushing.then(() => this.#flush(now));
+    this.#flushing = flushed;
+    return flushed;
+  }
+
+  async #flush(now: Parameters<StoredState['flush']>[0]): Promise<string | null> {
+    if (!this.#restored) return null;
+    const { nowMs, traces, isLast } = now;
+    const isDue = isLast || nowMs - this.#tracesSavedMs >= saveTracesSeconds * 1000;
+    if (traces.length > 0 && (isDue || traces.length > this.#traces.value.length)) {
+      this.#tracesSavedMs = nowMs;
+      this.#traces.set(traces);
+    }
+    try {
+      await this.overrides.flush();
+      await this.#unfollowed.flush();
+      await this.#published.flush();
+      await this.#traces.flush();
+      await this.history.flush();
+      return null;
+    } catch (error) {
+      if (error instanceof Unavailable) return error.code;
+      this.#logger.error({ err: error }, `gpumix's state cannot be written: ${sentence(error)}`);
+      return 'internal';
+    }
+  }
+}
