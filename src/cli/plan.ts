@@ -13,7 +13,11 @@ type ReadProblem = { readonly problem: PlanningProblem; readonly notices: readon
 
 /** Formats that `--from` reads. */
 const problemFormats = {
-  gpumix: (text, source) => ({ problem: parsePlanningProblem(text, source), notices: [] }),
+  // The size was bounded while reading, by --max-mib.
+  gpumix: (text, source) => ({
+    problem: parsePlanningProblem(text, source, Number.POSITIVE_INFINITY),
+    notices: [],
+  }),
   melange: readMelangeConfig,
 } satisfies Record<string, (text: string, source: string) => ReadProblem>;
 
@@ -52,7 +56,7 @@ export function planCommand(): Command {
         .choices(Object.keys(problemFormats))
         .default('gpumix'),
     )
-    .option('--max-mib <n>', 'largest document that is read [MiB]', positiveNumber, defaultLimitMib)
+    .option('--max-mib <n>', 'largest document that is read [MiB]', documentLimit, defaultLimitMib)
     .action(async (file: string, flags: PlanFlags) => {
       const { stdin, stdout, stderr, env } = process;
       process.exitCode = await runPlan(file, flags, {
@@ -103,8 +107,11 @@ async function solve(problem: PlanningProblem, name: SolverName, source: string)
   }
 }
 
-function positiveNumber(text: string): number {
+/** A text in memory cannot be much longer than 500 MiB in Node. */
+const mostLimitMib = 500;
+
+function documentLimit(text: string): number {
   const value = Number(text);
-  if (!(value > 0 && Number.isFinite(value))) throw new InvalidArgumentError('expected a number > 0.');
-  return value;
+  if (value > 0 && value <= mostLimitMib) return value;
+  throw new InvalidArgumentError(`expected a number > 0, at most ${mostLimitMib}.`);
 }

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
@@ -57,7 +58,14 @@ async function readBounded(stream: Readable, source: string, limitMib: number): 
     if (bytes > limitMib * bytesPerMib) throw tooLarge(source, `more than ${limitMib} MiB`, limitMib);
     chunks.push(buffer);
   }
-  return Buffer.concat(chunks).toString('utf8');
+  const whole = Buffer.concat(chunks);
+  if (!isUtf8(whole)) {
+    throw new InputError(source, [
+      { place: '', found: 'bytes that are not UTF-8', expected: 'a JSON document in UTF-8' },
+    ]);
+  }
+  // Some editors and shells begin every file with a byte order mark, which means nothing in UTF-8.
+  return whole.toString('utf8').replace(/^\ufeff/, '');
 }
 
 function tooLarge(source: string, found: string, limitMib: number): InputError {

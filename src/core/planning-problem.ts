@@ -172,12 +172,17 @@ export const largestProblemText = 64 * 1024 * 1024;
  * Parses the JSON text of a PlanningProblem and applies its defaults.
  *
  * @param source names the document in errors: a file, `stdin`, a route
+ * @param largestText for a caller that has bounded the text already, and told its user how
  * @throws InputError that names path, found and expected
  */
-export function parsePlanningProblem(text: string, source: string): PlanningProblem {
-  if (text.length > largestProblemText) {
+export function parsePlanningProblem(
+  text: string,
+  source: string,
+  largestText: number = largestProblemText,
+): PlanningProblem {
+  if (text.length > largestText) {
     throw new InputError(source, [
-      { place: '', found: `${text.length} characters`, expected: `at most ${largestProblemText} characters` },
+      { place: '', found: `${text.length} characters`, expected: `at most ${largestText} characters` },
     ]);
   }
   return check(planningProblemSchema, parseJson(text, source), source);

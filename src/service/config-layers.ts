@@ -1,7 +1,7 @@
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { describeRedis, redisSettingsFromEnv } from '../adapters/redis-settings.js';
 import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
-import { check, formatPath } from '../core/parse.js';
+import { check, formatPath, nearestName } from '../core/parse.js';
 import { type Config, configKeys, configSchema, laterKey, laterValue, nearestVariable } from './config.js';
 
 /**
@@ -50,7 +50,8 @@ export function loadConfig(layers: ConfigLayers): LoadedConfig {
     setKey(tree, 'server.host', '0.0.0.0', 'default inside a cluster', places);
   }
   try {
-    return { config: check(configSchema, tree, source), warnings };
+    const config = check(configSchema, tree, source);
+    return { config, warnings: [...warnings, ...strangeModels(config, { source, places })] };
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     throw located(error, { source, places, hasFile: layers.file !== null });
@@ -61,6 +62,25 @@ export function loadConfig(layers: ConfigLayers): LoadedConfig {
 function serviceDefaults(environment: ConfigLayers['environment']): Tree {
   const settings = redisSettingsFromEnv({ REDIS_PORT: environment.REDIS_PORT, REDIS_HOST: 'localhost' });
   return { redis: settings === null ? null : { url: describeRedis(settings) } };
+}
+
+/** Settings of models that no listed deployment serves: they act on nothing, so the name is probably misspelt. */
+function strangeModels(
+  { deployments, models }: Config,
+  { source, places }: { readonly source: string; readonly places: Places },
+): readonly string[] {
+  if (deployments.source !== 'config') return [];
+  const served = [...new Set(deployments.list.map((deployment) => deployment.model))];
+  return Object.keys(models)
+    .filter((model) => !served.includes(model))
+    .map((model) => {
+      const place = formatPath(['models', model]);
+      const nearest = nearestName(model, served);
+      const line = places.get(place);
+      const where = line === undefined ? place : `${line}: ${place}`;
+      const hint = nearest === undefined ? '' : `; did you mean ${quoteInput(nearest)}?`;
+      return `${source}: ${where}: no deployment of deployments.list is of this model, so it changes nothing${hint}`;
+    });
 }
 
 function readYaml(name: string, text: string, places: Places): Tree {

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { parseRedisUrl } from '../adapters/redis-settings.js';
 import { InputError } from '../core/input-error.js';
 import { nearestName } from '../core/parse.js';
+import { largestUsd } from '../core/profile.js';
 
 /**
  * The configuration of the service: every key is declared here once, next to its meaning and default. Validation,
@@ -113,6 +114,7 @@ export const configuredDeploymentSchema = z
     usdPerReplicaHour: z
       .number()
       .min(0)
+      .max(largestUsd)
       .nullable()
       .default(null)
       .describe("Price of a replica; null = the profile's `cost`, else the catalogue's price."),

@@ -133,6 +133,14 @@ describe('gpumix plan', () => {
     await expect(run(file)).rejects.toThrow('did you mean "demand"?');
   });
 
+  it('takes a byte order mark for what it is, and refuses what is no UTF-8', async () => {
+    expect((await run(written('marked.json', `\ufeff${problem()}`))).code).toBe(0);
+    const utf16 = Buffer.from(`\ufeff${problem()}`, 'utf16le');
+    await expect(run('-', {}, Readable.from([utf16]))).rejects.toThrow(
+      'standard input: found bytes that are not UTF-8, expected a JSON document in UTF-8',
+    );
+  });
+
   it('says so where there is no file, or no file but a folder', async () => {
     const missing = join(folder, 'nowhere.json');
     await expect(run(missing)).rejects.toThrow(`${missing}: found no such file, expected a JSON document`);
@@ -173,5 +181,9 @@ describe('gpumix plan', () => {
     const file = written('padded.json', problem().padEnd(3 * 1024 * 1024));
     await expect(run(file, { maxMib: 2 })).rejects.toThrow('found 3.0 MiB');
     expect((await run(file, { maxMib: 3 })).code).toBe(0);
+    // Also where it is larger than what is read unless told otherwise.
+    const larger = written('larger.json', problem().padEnd(65 * 1024 * 1024));
+    await expect(run(larger)).rejects.toThrow('found 65.0 MiB');
+    expect((await run(larger, { maxMib: 66 })).code).toBe(0);
   });
 });

@@ -125,6 +125,15 @@ describe('configuration', () => {
     expect(loaded.config.server.port).toBe(8080);
   });
 
+  it('warns of settings for a model that no listed deployment serves', () => {
+    const models = (name: string) => `${working}models: { ${name}: { scaleToZero: true } }\n`;
+    expect(load(models('llama')).warnings).toEqual([]);
+    expect(load(models('lama')).warnings).toEqual([
+      'gpumix.yaml: line 6: models.lama: no deployment of deployments.list is of this model, so it changes nothing; did you mean "llama"?',
+    ]);
+    expect(load('redis: { url: redis://h/0 }\nmodels: { lama: {} }\n').warnings).toEqual([]);
+  });
+
   it('knows the model of a replayed log where there is only one', () => {
     const replay = `demand: { source: replay, replay: { file: t.csv } }\nprofiles: { source: files, directory: p }${list}`;
     expect(replayedModel(load(replay).config)).toBe('llama');
@@ -184,6 +193,11 @@ describe('a configuration error', () => {
       'a slash in a name',
       'redis: { url: redis://h/0 }\ndeployments: { source: config, list: [{ name: a/b, model: m }] }',
       'a name without /',
+    ],
+    [
+      'a price beyond any that a plan can hold',
+      'redis: { url: redis://h/0 }\ndeployments: { source: config, list: [{ name: a, model: m, usdPerReplicaHour: 1e300 }] }',
+      'line 2: deployments.list[0].usdPerReplicaHour: found 1e+300, expected a number <= 1000000000',
     ],
     ['a key given twice', 'server: { port: 1, port: 2 }', 'gpumix.yaml: line 1'],
     ['broken YAML', 'server: [1, 2', 'expected valid YAML'],

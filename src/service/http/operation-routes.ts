@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Metrics } from '../metrics.js';
-import type { ControllerView } from '../view.js';
+import type { ControllerView, ModelView } from '../view.js';
 import { healthSchema, readinessSchema } from './schemas.js';
 
 /** What operators and people ask first: is it alive, is it ready, what is it measuring, where is what. */
@@ -80,15 +80,13 @@ type Readiness = z.output<typeof readinessSchema>;
 
 function readinessOf(view: ControllerView): Readiness {
   const inputs = [...view.inputs()];
-  const held = view
-    .models()
-    .filter(({ status }) => status === 'held')
-    .map(({ name, heldReason }) => ({ model: name, reason: heldReason }));
+  const heldModels = view.models().filter(({ status }) => status === 'held');
+  const held = heldModels.map(({ name, heldReason }) => ({ model: name, reason: heldReason }));
   const ready = view.ready();
   const failing = inputs.filter(({ ok }) => !ok).map(({ input, problem }) => `${input} (${problem ?? 'not read yet'})`);
   return {
     status: ready ? 'ready' : 'starting',
-    detail: detailOf(ready, failing, held.length),
+    detail: detailOf(ready, failing, heldModels),
     mode: view.mode,
     planStatus: view.plan()?.status ?? null,
     inputs,
@@ -96,16 +94,18 @@ function readinessOf(view: ControllerView): Readiness {
   };
 }
 
-function detailOf(ready: boolean, failing: readonly string[], heldModels: number): string {
+function detailOf(ready: boolean, failing: readonly string[], held: readonly ModelView[]): string {
   const inputs = failing.join(', ');
   if (!ready) {
     return failing.length === 0 ? 'the first cycle has not ended yet' : `waiting for the first reading of ${inputs}`;
   }
   const parts = [];
   if (failing.length > 0) parts.push(`cannot read ${inputs}`);
-  if (heldModels > 0) {
-    parts.push(`the last good plan of ${heldModels} ${heldModels === 1 ? 'model' : 'models'} is held and served`);
-  }
+  const models = (count: number): string => `${count} ${count === 1 ? 'model' : 'models'}`;
+  const unplanned = held.filter(({ planAt }) => planAt === null).length;
+  const kept = held.length - unplanned;
+  if (kept > 0) parts.push(`the last good plan of ${models(kept)} is held and served`);
+  if (unplanned > 0) parts.push(`${models(unplanned)} could not be planned yet`);
   return parts.length === 0 ? 'every input is read' : parts.join('; ');
 }
 

@@ -354,6 +354,21 @@ describe('operation', () => {
     });
   });
 
+  it('does not speak of a last good plan where a model never had one', async () => {
+    const { app } = await appUnderTest({
+      state: {
+        models: [
+          modelView({ status: 'held', heldReason: 'no_traces' }),
+          modelView({ name: 'new', status: 'held', heldReason: 'no_traces', planAt: null, deployments: [] }),
+        ],
+      },
+    });
+    expect((await app.inject('/readyz')).json()).toMatchObject({
+      status: 'ready',
+      detail: 'the last good plan of 1 model is held and served; 1 model could not be planned yet',
+    });
+  });
+
   it('tells a person who opens it where to look, as text and as a page', async () => {
     const { app } = await appUnderTest({ state: { models: [modelView({ name: '<b>' })] } });
     const text = await app.inject('/');
