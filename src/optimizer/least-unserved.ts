@@ -1,13 +1,14 @@
 import type { Formulation } from './formulate.js';
 import { ShareLp } from './share-lp.js';
 
-/** Unserved demand below this share of the total is rounding. */
+/** Unserved demand below this share of what contends for room is rounding. */
 const negligible = 1e-12;
 
 /**
  * The least demand that must stay unserved when every deployment runs as many replicas as it may [requests/s].
  *
- * 0 at once where every bucket has a deployment that could take all the work there is for it.
+ * A deployment with room for all the work that it could ever serve takes its buckets out of the question: only the
+ * others contend. 0 at once where none do.
  */
 export function leastUnserved(
   formulation: Formulation,
@@ -23,26 +24,27 @@ export function leastUnserved(
   }
   const capacity = bounds.map((bound, d) => bound.upper * deployments[d]!.targetUtilization);
   const ample = capacity.map((room, d) => room >= needed[d]!);
-  let everyBucketHasRoom = true;
-  for (let b = 0; b < buckets.count && everyBucketHasRoom; b++) {
-    everyBucketHasRoom = ample.some((isAmple, d) => isAmple && buckets.work[b * count + d]! < Number.POSITIVE_INFINITY);
+  const contending: number[] = [];
+  for (let b = 0; b < buckets.count; b++) {
+    const hasRoom = ample.some((isAmple, d) => isAmple && buckets.work[b * count + d]! < Number.POSITIVE_INFINITY);
+    if (!hasRoom) contending.push(b);
   }
-  if (everyBucketHasRoom) return 0;
+  if (contending.length === 0) return 0;
 
   const rowCount = count + 1;
-  const arcWork = new Float64Array(buckets.count * rowCount);
+  const arcWork = new Float64Array(contending.length * rowCount);
   let total = 0;
-  for (let b = 0; b < buckets.count; b++) {
-    for (let d = 0; d < count; d++) arcWork[b * rowCount + d] = buckets.work[b * count + d]!;
-    arcWork[b * rowCount + count] = buckets.rate[b]!;
+  contending.forEach((b, at) => {
+    for (let d = 0; d < count; d++) arcWork[at * rowCount + d] = buckets.work[b * count + d]!;
+    arcWork[at * rowCount + count] = buckets.rate[b]!;
     total += buckets.rate[b]!;
-  }
+  });
   const rhs = new Float64Array(rowCount);
   for (let d = 0; d < count; d++) rhs[d] = capacity[d]!;
   const vector = new Float64Array(rowCount);
   vector[count] = -1;
   const lp = new ShareLp({
-    bucketCount: buckets.count,
+    bucketCount: contending.length,
     rowCount,
     arcWork,
     columns: [{ vector, cost: 1, lower: 0, upper: total }],

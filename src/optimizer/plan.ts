@@ -17,6 +17,7 @@ import { type MergedBuckets, unmerged } from './merge.js';
 import type { Program, ProgramSolution, SolveLimits, Solver } from './program.js';
 import { amount, counted, deploymentReason, percent, replicas as replicasInWords } from './reason.js';
 import { chooseShares } from './shares.js';
+import { joinTwins } from './twins.js';
 
 /**
  * `plan`: a PlanningProblem in, a Plan with its proof out. The one entry of the optimizer.
@@ -173,12 +174,15 @@ function rawProgram(stage: Stage): Program {
 }
 
 function solveBuiltin(stage: Stage, options: PlanOptions, run: PlanRun): Decision {
-  const { program, merged, formulation } = stage;
-  const current = formulation.deployments.map((deployment) => deployment.currentReplicas);
-  const solution = branchAndBound(program, limitsOf(options, run), {
-    ...(merged.exact ? {} : { raw: rawProgram(stage) }),
-    ...(current.every((replicas) => replicas !== null) ? { incumbent: Float64Array.from(current, Number) } : {}),
+  const { merged, formulation } = stage;
+  const replicas = formulation.deployments.map((deployment) => deployment.currentReplicas);
+  const current = replicas.every((count) => count !== null) ? Float64Array.from(replicas, Number) : null;
+  const twins = joinTwins(stage.program);
+  const joint = branchAndBound(twins.program, limitsOf(options, run), {
+    ...(merged.exact ? {} : { raw: twins.joinOver(rawProgram(stage)) }),
+    ...(current === null ? {} : { incumbent: twins.join(current) }),
   });
+  const solution = joint.replicas === null ? joint : { ...joint, replicas: twins.part(joint.replicas, current) };
   const over = merged.exact || solution.replicas === null ? 'merged' : whereItFits(stage, solution.replicas);
   return { solution, sharesOver: over ?? 'merged' };
 }
@@ -286,10 +290,13 @@ function finish(stage: Stage, decision: Decision): ModelResult {
   const program = overRaw ? rawProgram(stage) : stage.program;
   const replicas = solution.replicas;
   if (replicas === null) return heldModel(model, 'planning_failed', noAnswer(solution));
-  const shares = chooseShares(program, replicas, previousShares(stage, overRaw));
-  if (shares === null)
+  const previous = previousShares(formulation);
+  const inForce = previous === null || overRaw ? previous : averaged(stage, previous, partOfGroup(stage));
+  const chosen = chooseShares(program, replicas, inForce);
+  if (chosen === null)
     return heldModel(model, 'planning_failed', 'no shares were found for the replicas of the solver');
 
+  const shares = overRaw ? chosen : memberShares(stage, chosen, previous);
   const count = deployments.length;
   const work = new Float64Array(count);
   const bestEffortWork = new Float64Array(count);
@@ -305,7 +312,7 @@ function finish(stage: Stage, decision: Decision): ModelResult {
     };
   });
   formulation.placed.forEach((index, b) => {
-    const at = (overRaw ? b : merged.groupOf[b]!) * count;
+    const at = b * count;
     const to: { deployment: string; share: number }[] = [];
     let sum = 0;
     for (let d = 0; d < count; d++) {
@@ -402,30 +409,102 @@ function finish(stage: Stage, decision: Decision): ModelResult {
   };
 }
 
-/** The shares in force per bucket of the program, or null where the document names none. */
-function previousShares(stage: Stage, overRaw: boolean): Float64Array | null {
-  const { formulation, merged } = stage;
-  const { model, deployments } = formulation;
+/** The shares in force per raw bucket, raw.count × deployments, or null where the document names none that still hold. */
+function previousShares(formulation: Formulation): Float64Array | null {
+  const { model, deployments, placed, rawWork } = formulation;
   if (model.previousShares.length === 0) return null;
   const indexOf = new Map(deployments.map((deployment, d) => [deployment.id, d]));
   const known = new Map(model.previousShares.map((entry) => [`${entry.inputTokens}:${entry.outputTokens}`, entry.to]));
   const count = deployments.length;
-  const buckets = overRaw ? stage.raw.count : merged.count;
-  const shares = new Float64Array(buckets * count);
-  const rate = overRaw ? stage.raw.rate : merged.rate;
+  const shares = new Float64Array(placed.length * count);
   let any = false;
-  formulation.placed.forEach((index, b) => {
-    const bucket = model.demand[index]!;
-    const m = overRaw ? b : merged.groupOf[b]!;
-    const weight = overRaw ? 1 : formulation.rawRate[b]! / rate[m]!;
-    for (const { deployment, share } of known.get(`${bucket.inputTokens}:${bucket.outputTokens}`) ?? []) {
+  placed.forEach((index, b) => {
+    const { inputTokens, outputTokens } = model.demand[index]!;
+    let total = 0;
+    for (const { deployment, share } of known.get(`${inputTokens}:${outputTokens}`) ?? []) {
       const d = indexOf.get(deployment);
-      if (d === undefined || !(formulation.rawWork[b * count + d]! < Number.POSITIVE_INFINITY)) continue;
-      shares[m * count + d] = shares[m * count + d]! + weight * share;
+      if (d === undefined || !(rawWork[b * count + d]! < Number.POSITIVE_INFINITY)) continue;
+      shares[b * count + d] = shares[b * count + d]! + share;
+      total += share;
       any = true;
     }
+    if (total > 1) for (let d = 0; d < count; d++) shares[b * count + d] = shares[b * count + d]! / total;
   });
   return any ? shares : null;
+}
+
+/** Part of its merged bucket's work that each raw bucket is; the same on every deployment where works are in proportion. */
+function partOfGroup({ merged, formulation }: Stage): Float64Array {
+  const count = formulation.deployments.length;
+  return Float64Array.from(formulation.placed, (_, b) => {
+    for (let d = 0; d < count; d++) {
+      const whole = merged.work[merged.groupOf[b]! * count + d]!;
+      if (whole < Number.POSITIVE_INFINITY && whole > 0) return formulation.rawWork[b * count + d]! / whole;
+    }
+    return 0;
+  });
+}
+
+/** The mean of the members' shares in force, per merged bucket. */
+function averaged(stage: Stage, previous: Float64Array, part: Float64Array): Float64Array {
+  const count = stage.formulation.deployments.length;
+  const shares = new Float64Array(stage.merged.count * count);
+  for (let b = 0; b < part.length; b++) {
+    const m = stage.merged.groupOf[b]!;
+    for (let d = 0; d < count; d++) {
+      shares[m * count + d] = shares[m * count + d]! + part[b]! * previous[b * count + d]!;
+    }
+  }
+  return shares;
+}
+
+/** Groups that keep all of their freedom, to rounding: their members' works are in proportion. */
+const inProportion = 1 - 1e-9;
+/** What is left to hand out below this is rounding. */
+const handedOut = 1e-12;
+
+/**
+ * Shares of the raw buckets from those of the merged ones. Members of a group whose works are in proportion may go
+ * different ways as long as the group's shares come out: each keeps what it has in force of the deployments that the
+ * group does not leave, and what is missing goes where the group grows. So nothing moves that need not.
+ */
+function memberShares(stage: Stage, shares: Float64Array, previous: Float64Array | null): Float64Array {
+  const { formulation, merged } = stage;
+  const count = formulation.deployments.length;
+  const rawCount = formulation.placed.length;
+  const own = new Float64Array(rawCount * count);
+  for (let b = 0; b < rawCount; b++) {
+    const at = merged.groupOf[b]! * count;
+    for (let d = 0; d < count; d++) own[b * count + d] = shares[at + d]!;
+  }
+  if (previous === null) return own;
+  const before = averaged(stage, previous, partOfGroup(stage));
+  const members = new Int32Array(merged.count);
+  for (let b = 0; b < rawCount; b++) members[merged.groupOf[b]!]!++;
+  for (let b = 0; b < rawCount; b++) {
+    const m = merged.groupOf[b]!;
+    if (members[m]! < 2 || merged.kept[m]! < inProportion) continue;
+    let rest = 1;
+    let growth = 0;
+    let largest = 0;
+    for (let d = 0; d < count; d++) {
+      const now = shares[m * count + d]!;
+      const was = before[m * count + d]!;
+      const kept = was > 0 ? previous[b * count + d]! * Math.min(1, now / was) : 0;
+      own[b * count + d] = kept;
+      rest -= kept;
+      growth += Math.max(0, now - was);
+      if (kept > own[b * count + largest]!) largest = d;
+    }
+    if (growth <= handedOut) own[b * count + largest] = own[b * count + largest]! + rest;
+    else {
+      for (let d = 0; d < count; d++) {
+        const grown = Math.max(0, shares[m * count + d]! - before[m * count + d]!);
+        own[b * count + d] = own[b * count + d]! + (Math.max(0, rest) * grown) / growth;
+      }
+    }
+  }
+  return own;
 }
 
 function floorShortfalls(formulation: Formulation): readonly PlanNotice[] {
