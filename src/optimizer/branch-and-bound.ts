@@ -23,7 +23,8 @@ type Node = {
   readonly lower: Float64Array;
   readonly upper: Float64Array;
   readonly bound: number;
-  readonly basis: LpBasis | null;
+  /** Where the simplex starts: the parent's basis; only prices, where the parent was solved on other buckets. */
+  readonly start: LpBasis | { readonly prices: Float64Array } | null;
   readonly depth: number;
   /** To be settled on the raw buckets: on the merged ones it holds nothing better. */
   readonly onRaw: boolean;
@@ -128,7 +129,7 @@ class Search {
     const { lower, upper } = this.#program;
     if (this.#options.incumbent !== undefined) this.#tryTrimmed(this.#options.incumbent);
     const open = new NodeHeap();
-    open.push({ lower: lower.slice(), upper: upper.slice(), bound: 0, basis: null, depth: 0, onRaw: false });
+    open.push({ lower: lower.slice(), upper: upper.slice(), bound: 0, start: null, depth: 0, onRaw: false });
     let openBound = Number.POSITIVE_INFINITY;
     let stopped = false;
     for (let node = open.pop(); node !== undefined; node = open.pop()) {
@@ -179,7 +180,10 @@ class Search {
         each.setClosed(d, upper[d] === 0);
       }
     }
-    if (node.basis !== null) lp.loadBasis(node.basis);
+    if (node.start !== null) {
+      if ('prices' in node.start) lp.startAt(node.start.prices);
+      else lp.loadBasis(node.start);
+    }
     const outcome = lp.solve(this.#cutoff());
     const certified = this.#certified(this.#raw, lp, outcome);
     const bound = Math.max(node.bound, certified);
@@ -187,7 +191,7 @@ class Search {
     if (lp !== this.#raw && this.#certified(lp, lp, outcome) >= this.#cutoff()) {
       if (this.#rawNodes >= rawNodeLimit) return bound;
       this.#rawNodes++;
-      open.push({ lower, upper, bound, basis: null, depth: node.depth, onRaw: true });
+      open.push({ lower, upper, bound, start: { prices: nonNegative(lp.prices) }, depth: node.depth, onRaw: true });
       return Number.POSITIVE_INFINITY;
     }
     const y = new Float64Array(deploymentCount);
@@ -196,7 +200,7 @@ class Search {
       y[d] = Math.min(upper[d]!, Math.max(lower[d]!, value < this.#noise[d]! ? 0 : value));
     }
     this.#rememberCut(lp.prices);
-    const basis = lp.saveBasis();
+    const start = lp.saveBasis();
     this.#roundAndTrim(y, { lower, upper });
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
     if (outcome !== 'infeasible') this.#tighten({ lower, upper }, lp, certified);
@@ -212,7 +216,7 @@ class Search {
     below[branch] = split;
     const above = lower.slice();
     above[branch] = split + 1;
-    const shared = { bound, basis, depth: node.depth + 1, onRaw: node.onRaw };
+    const shared = { bound, start, depth: node.depth + 1, onRaw: node.onRaw };
     open.push({ lower, upper: below, ...shared });
     open.push({ lower: above, upper, ...shared });
     return Number.POSITIVE_INFINITY;
@@ -250,7 +254,7 @@ class Search {
 
   /** Keeps prices as a cut for candidates: Σ weight_d y_d ≥ need. */
   #rememberCut(from: Float64Array): void {
-    const prices = from.map((price) => Math.max(0, price));
+    const prices = nonNegative(from);
     const { deploymentCount, capacity, unservedLimit } = this.#program;
     const unserved = prices.length > deploymentCount ? prices[deploymentCount]! * unservedLimit : 0;
     const demand = this.#raw.demandAt(prices) - unserved;
@@ -280,10 +284,11 @@ class Search {
     if (this.#nodes > 0) this.#probe.loadBasis(this.#tree.saveBasis());
     const fit = sharesFit(this.#probe, y);
     if (fit === 'fits') return fit;
-    if (fit === 'impossible') this.#rememberCut(this.#probe.ray);
+    if (fit === 'impossible') this.#rememberCut(this.#probe.prices);
     if (this.#options.raw === undefined || this.#cutOff(y)) return fit;
+    this.#raw.startAt(nonNegative(this.#probe.prices));
     const rawFit = sharesFit(this.#raw, y);
-    if (rawFit === 'impossible') this.#rememberCut(this.#raw.ray);
+    if (rawFit === 'impossible') this.#rememberCut(this.#raw.prices);
     return rawFit;
   }
 
@@ -411,23 +416,36 @@ function costStep(program: Program): number {
 type Box = { readonly lower: Float64Array; readonly upper: Float64Array };
 
 /**
- * Do shares exist that fit in y whole replicas? `impossible` is certified: prices exist at which y cannot pay.
- * A deployment at zero replicas serves nothing, however small the work.
+ * Do shares exist that fit in y whole replicas? `impossible` is certified: prices exist at which y cannot pay, and `lp`
+ * ends with them. A deployment at zero replicas serves nothing, however small the work.
+ *
+ * Asked as: what do the shares cost at least, with up to y replicas? Where any fit, no more than y costs. Unlike at
+ * replicas that are fixed, where no price is as good an answer as any other, the answer lies next to that of the tree.
  */
 export function sharesFit(lp: ShareLp, y: Float64Array): 'fits' | 'impossible' | 'unknown' {
   let cost = 0;
   for (let d = 0; d < y.length; d++) {
-    lp.setBounds(d, y[d]!, y[d]!);
+    lp.setBounds(d, 0, y[d]!);
     lp.setClosed(d, y[d] === 0);
     cost += lp.costOf(d) * y[d]!;
   }
-  const outcome = lp.solve();
+  const limit = cost * (1 + 1e-9) + 1e-9;
+  const outcome = lp.solve(limit * (1 + 1e-9));
   if (outcome === 'optimal') return 'fits';
+  if (outcome === 'cutoff') return lp.boundAt(lp.prices) > limit ? 'impossible' : 'unknown';
   if (outcome === 'stalled') return 'unknown';
   for (let scale = 1; scale <= 1e15; scale *= 1e3) {
-    if (lp.boundAt(lp.pricesAlongRay(scale)) > cost * (1 + 1e-9) + 1e-9) return 'impossible';
+    const prices = lp.pricesAlongRay(scale);
+    if (lp.boundAt(prices) > limit) {
+      lp.prices.set(prices);
+      return 'impossible';
+    }
   }
   return 'unknown';
+}
+
+function nonNegative(prices: Float64Array): Float64Array {
+  return prices.map((price) => Math.max(0, price));
 }
 
 function roundUp(value: number): number {

@@ -178,13 +178,6 @@ function mergeInProportion(
   }
 }
 
-type Cluster = {
-  /** Indexes into the groups. */
-  readonly members: readonly number[];
-  /** What merging them loses at the sampled prices: the reason to split it. */
-  readonly loss: number;
-};
-
 /**
  * Splits the groups of each servable set until there are `maxBuckets` clusters, the one with the largest loss first.
  *
@@ -202,32 +195,36 @@ function clusterShapes(options: {
 }): number[][] {
   const { deploymentCount: count, work, price, maxBuckets, shapes, groups } = options;
   const samples = samplePrices(price);
+  const sampleCount = samples.length;
   const groupWork = new Float64Array(groups.length * count);
+  const logRatio = new Float64Array(groups.length * count);
   groups.forEach((members, g) => {
-    for (const b of members) {
-      for (let d = 0; d < count; d++) groupWork[g * count + d] = groupWork[g * count + d]! + work[b * count + d]!;
+    for (let d = 0; d < count; d++) {
+      logRatio[g * count + d] = shapes.logRatio[members[0]! * count + d]!;
+      for (const b of members) groupWork[g * count + d] = groupWork[g * count + d]! + work[b * count + d]!;
     }
   });
-  /** Cheapest price of each group at each sample. */
-  const least = new Float64Array(groups.length * samples.length);
+  /** Cheapest price of each group at each sample, and whether a deployment is the cheapest of a group at any. */
+  const least = new Float64Array(groups.length * sampleCount);
+  const contests = new Uint8Array(groups.length * count);
   for (let g = 0; g < groups.length; g++) {
-    samples.forEach((prices, s) => {
-      least[g * samples.length + s] = cheapest(groupWork, g * count, prices);
-    });
+    for (let s = 0; s < sampleCount; s++) {
+      const prices = samples[s]!;
+      let best = -1;
+      let value = Number.POSITIVE_INFINITY;
+      for (let d = 0; d < count; d++) {
+        const candidate = prices[d]! * groupWork[g * count + d]!;
+        if (candidate < value) {
+          value = candidate;
+          best = d;
+        }
+      }
+      least[g * sampleCount + s] = value;
+      if (best >= 0) contests[g * count + best] = 1;
+    }
   }
-  const summed = new Float64Array(count);
-  const describe = (members: readonly number[]): Cluster => {
-    if (members.length < 2) return { members, loss: 0 };
-    summed.fill(0);
-    for (const g of members) for (let d = 0; d < count; d++) summed[d] = summed[d]! + groupWork[g * count + d]!;
-    let loss = 0;
-    samples.forEach((prices, s) => {
-      let apart = 0;
-      for (const g of members) apart += least[g * samples.length + s]!;
-      if (apart < Number.POSITIVE_INFINITY) loss += Math.max(0, cheapest(summed, 0, prices) - apart);
-    });
-    return { members, loss };
-  };
+
+  // A cluster is a range of `order`; splitting it partitions the range in place.
   const bySet = new Map<number, number[]>();
   groups.forEach((members, g) => {
     const key = shapes.servableSet[members[0]!]!;
@@ -235,75 +232,110 @@ function clusterShapes(options: {
     if (set === undefined) bySet.set(key, [g]);
     else set.push(g);
   });
-  const clusters = [...bySet.values()].map(describe);
-  while (clusters.length < maxBuckets) {
-    let at = 0;
-    for (let i = 1; i < clusters.length; i++) if (clusters[i]!.loss > clusters[at]!.loss) at = i;
-    const split = clusters[at]!.loss > 0 ? splitWidest(clusters[at]!.members) : null;
-    if (split === null) break;
-    clusters[at] = describe(split[0]);
-    clusters.push(describe(split[1]));
+  const order = Int32Array.from([...bySet.values()].flat());
+  const starts: number[] = [];
+  const ends: number[] = [];
+  const losses: number[] = [];
+  const summed = new Float64Array(count);
+  const apart = new Float64Array(sampleCount);
+  let from = 0;
+  for (const set of bySet.values()) {
+    starts.push(from);
+    ends.push(from + set.length);
+    losses.push(lossOf(from, from + set.length));
+    from += set.length;
   }
-  return clusters
-    .map((cluster) => cluster.members.flatMap((g) => [...groups[g]!]).sort((a, b) => a - b))
+  while (starts.length < maxBuckets) {
+    let at = 0;
+    for (let i = 1; i < losses.length; i++) if (losses[i]! > losses[at]!) at = i;
+    if (!(losses[at]! > 0)) break;
+    const start = starts[at]!;
+    const end = ends[at]!;
+    const middle = splitWidest(start, end);
+    if (middle === start || middle === end) {
+      // Nothing tells the members apart.
+      losses[at] = 0;
+      continue;
+    }
+    ends[at] = middle;
+    losses[at] = lossOf(start, middle);
+    starts.push(middle);
+    ends.push(end);
+    losses.push(lossOf(middle, end));
+  }
+  return starts
+    .map((start, i) => Array.from(order.subarray(start, ends[i]), (g) => groups[g]!).flat())
+    .map((members) => members.sort((a, b) => a - b))
     .sort((a, b) => a[0]! - b[0]!);
 
-  /** Halves a cluster along the widest ratio between two works, weighed by how dear the pair is. */
-  function splitWidest(members: readonly number[]): readonly [number[], number[]] | null {
-    const logRatio = (g: number, d: number, e: number): number =>
-      shapes.logRatio[groups[g]![0]! * count + d]! - shapes.logRatio[groups[g]![0]! * count + e]!;
+  function lossOf(start: number, end: number): number {
+    if (end - start < 2) return 0;
+    summed.fill(0);
+    apart.fill(0);
+    for (let i = start; i < end; i++) {
+      const g = order[i]!;
+      for (let d = 0; d < count; d++) summed[d] = summed[d]! + groupWork[g * count + d]!;
+      for (let s = 0; s < sampleCount; s++) apart[s] = apart[s]! + least[g * sampleCount + s]!;
+    }
+    let loss = 0;
+    for (let s = 0; s < sampleCount; s++) {
+      if (apart[s]! < Number.POSITIVE_INFINITY) loss += Math.max(0, cheapest(summed, samples[s]!) - apart[s]!);
+    }
+    return loss;
+  }
+
+  /** Halves a cluster along the widest ratio between two works that some member contests; where the second half starts. */
+  function splitWidest(start: number, end: number): number {
+    const contested: number[] = [];
+    for (let d = 0; d < count; d++) {
+      for (let i = start; i < end; i++) {
+        if (contests[order[i]! * count + d] === 0) continue;
+        contested.push(d);
+        break;
+      }
+    }
     let widest = 0;
-    let pair: readonly [number, number] = [0, 0];
+    let first = -1;
+    let second = -1;
     let middle = 0;
-    const contested = contestedDeployments(members);
     for (const d of contested) {
       for (const e of contested) {
-        if (e >= d) continue;
+        if (e >= d) break;
         let low = Number.POSITIVE_INFINITY;
         let high = Number.NEGATIVE_INFINITY;
-        for (const g of members) {
-          const value = logRatio(g, d, e);
+        for (let i = start; i < end; i++) {
+          const at = order[i]! * count;
+          const value = logRatio[at + d]! - logRatio[at + e]!;
           if (value < low) low = value;
           if (value > high) high = value;
         }
         if (high - low <= widest) continue;
         widest = high - low;
-        pair = [d, e];
+        first = d;
+        second = e;
         middle = (low + high) / 2;
       }
     }
-    if (!(widest > 0)) return null;
-    const left: number[] = [];
-    const right: number[] = [];
-    for (const g of members) (logRatio(g, pair[0], pair[1]) <= middle ? left : right).push(g);
-    return left.length === 0 || right.length === 0 ? null : [left, right];
-  }
-
-  /** Deployments that are the cheapest of some member at some sample. */
-  function contestedDeployments(members: readonly number[]): readonly number[] {
-    const seen = new Set<number>();
-    for (const prices of samples) {
-      for (const g of members) {
-        let best = -1;
-        let leastPrice = Number.POSITIVE_INFINITY;
-        for (let d = 0; d < count; d++) {
-          const value = prices[d]! * groupWork[g * count + d]!;
-          if (value < leastPrice) {
-            leastPrice = value;
-            best = d;
-          }
-        }
-        if (best >= 0) seen.add(best);
+    if (first < 0) return start;
+    let left = start;
+    let right = end;
+    while (left < right) {
+      const g = order[left]!;
+      if (logRatio[g * count + first]! - logRatio[g * count + second]! <= middle) left++;
+      else {
+        right--;
+        order[left] = order[right]!;
+        order[right] = g;
       }
     }
-    return [...seen].sort((a, b) => a - b);
+    return left;
   }
 }
 
-function cheapest(work: Float64Array, at: number, prices: Float64Array): number {
+function cheapest(work: Float64Array, prices: Float64Array): number {
   let least = Number.POSITIVE_INFINITY;
   for (let d = 0; d < prices.length; d++) {
-    const value = prices[d]! * work[at + d]!;
+    const value = prices[d]! * work[d]!;
     if (value < least) least = value;
   }
   return least;

@@ -1,3 +1,6 @@
+import { Breakpoints } from './breakpoints.js';
+import { WorkingInverse } from './working-inverse.js';
+
 /**
  * The linear program under every plan: how to share buckets among deployments.
  *
@@ -8,7 +11,9 @@
  *
  * Solved by the dual simplex method with generalised upper bounds (Dantzig and Van Slyke, 1967): each bucket has a
  * *key* row whose share is what the others leave, so the working basis has one column per row (a dozen), whatever the
- * number of buckets. The basis is refactored at every pivot, which costs less than looking at the arcs once.
+ * number of buckets. A step is a line search (the long-step rule of Kirillova, Gabasov and Kostyukova): prices move on
+ * past the points where a bucket's cheapest row changes, for as long as the bound still rises, so that thousands of
+ * small buckets cost a scan and not a step each. What leaves is the steepest edge, prices weighed by their rows' work.
  *
  * The prices p ≥ 0 of the rows give a lower bound that certifies itself, for any p (Lagrange):
  *   D(p) = Σ_b min_d (arcCost_bd + p_d arcWork_bd) − Σ_d p_d rhs_d + Σ_j min over s_j in its box of (cost_j + p·vector_j) s_j
@@ -43,11 +48,16 @@ export type LpOutcome =
   | 'infeasible'
   /** The objective has reached the cutoff: not worth finishing. */
   | 'cutoff'
-  /** The pivot limit was reached; the prices still give a valid bound. */
+  /** The step limit was reached; the prices still give a valid bound. */
   | 'stalled';
 
-/** Enough to resume from a basis later. */
-export type LpBasis = { readonly keys: Uint8Array; readonly basics: Int32Array; readonly atUpper: Uint8Array };
+/** Enough to resume from a basis later. `held`: prices at which rows are held (see `startAt`), null where none is. */
+export type LpBasis = {
+  readonly keys: Uint8Array;
+  readonly basics: Int32Array;
+  readonly atUpper: Uint8Array;
+  readonly held: Float64Array | null;
+};
 
 /** Shares that miss a bound by less than this count as within it. */
 const shareTolerance = 1e-11;
@@ -55,6 +65,14 @@ const shareTolerance = 1e-11;
 const relativeTolerance = 1e-11;
 /** A pivot smaller than this, relative to its terms, is noise. */
 const pivotTolerance = 1e-9;
+/** A price that moves by less than this share of the largest move, in money, does not move. */
+const negligibleMove = 1e-12;
+/** Prices of two rows for a bucket that agree to this are the same. */
+const tieTolerance = 1e-11;
+/** Steps after which the working basis is inverted afresh. */
+const freshAfter = 24;
+/** A pivot this small against its column calls for a fresh inverse at once. */
+const smallPivot = 1e-6;
 
 export class ShareLp {
   readonly bucketCount: number;
@@ -67,11 +85,8 @@ export class ShareLp {
   /** Current bounds of the columns; change them with `setBounds`. */
   readonly lower: Float64Array;
   readonly upper: Float64Array;
+  /** Steps since the program was made. */
   pivots = 0;
-  /** Pivots in a row that moved no price. */
-  #standstill = 0;
-  /** While true, ties fall to the lowest index (Bland's rule): slower, but it never cycles. */
-  #bland = false;
 
   readonly #work: Float64Array;
   readonly #arcCost: Float64Array | null;
@@ -81,25 +96,53 @@ export class ShareLp {
   /** Rows whose arcs are closed (a deployment with no replica serves nothing, however small the work). */
   readonly #closed: Uint8Array;
   readonly #keys: Uint8Array;
-  /** Variable of each place of the working basis: slack d → d; column j → rowCount + j; arc (b,d) → rowCount + columnCount + b·rowCount + d. */
+  /**
+   * Variable of each place of the working basis: slack d → d; column j → rowCount + j; hold d → rowCount + columnCount
+   * + d; arc (b, d) → firstArc + b·rowCount + d. A hold is a variable fixed at 0 that gives its row any price.
+   */
   readonly #basics: Int32Array;
+  readonly #firstHold: number;
+  readonly #firstArc: number;
+  /** Bucket and row of the arc at each place; bucket −1 where it is no arc. */
+  readonly #placeBucket: Int32Array;
+  readonly #placeRow: Int32Array;
+  /** Basic arcs of each bucket, besides its key. */
+  readonly #basicArcs: Uint8Array;
   readonly #isBasicArc: Uint8Array;
   readonly #isBasicOther: Uint8Array;
   readonly #atUpper: Uint8Array;
-  readonly #matrix: Float64Array;
-  readonly #pivotRows: Int32Array;
+  readonly #held: Float64Array;
+  readonly #inverse: WorkingInverse;
+  readonly #writeColumn: (place: number, into: Float64Array, at: number, step: number) => void;
+  /** What keys and nonbasic columns leave of the right-hand side. */
+  readonly #room: Float64Array;
   readonly #values: Float64Array;
   readonly #row: Float64Array;
-  readonly #solved: Float64Array;
-  readonly #keyShare: Float64Array;
+  readonly #direction: Float64Array;
+  readonly #breakpoints: Breakpoints;
+  /** Arc of each free bucket that takes over at its next breakpoint, as a row; bucketCount + j: columns. */
+  readonly #next: Uint8Array;
+  /** Work of each row in all: how far a price moves is measured in money. */
+  readonly #weight: Float64Array;
+  /** Size of each row's terms: what a slack's violation is measured against. */
+  readonly #rowScale: Float64Array;
   #startPrices: ArrayLike<number>;
   #startBasics: ArrayLike<number>;
+  /** Steps in a row that moved no price. */
+  #standstill = 0;
+  /** While true, ties fall to the lowest index and steps stop at the first breakpoint (Bland's rule): slow, never in a circle. */
+  #bland = false;
+  /** What `#chooseLeaving` found: a place, or rowCount + b for the key of bucket b; and how far outside it is. */
+  #leaving = -1;
+  #violation = 0;
 
   constructor(input: ShareLpInput) {
     const { bucketCount, rowCount, columns } = input;
     this.bucketCount = bucketCount;
     this.rowCount = rowCount;
     this.columnCount = columns.length;
+    this.#firstHold = rowCount + columns.length;
+    this.#firstArc = 2 * rowCount + columns.length;
     this.#work = input.arcWork;
     this.#arcCost = input.arcCost ?? null;
     this.#vectors = columns.map((column) => column.vector);
@@ -110,19 +153,35 @@ export class ShareLp {
     this.#closed = new Uint8Array(rowCount);
     this.#keys = new Uint8Array(bucketCount);
     this.#basics = new Int32Array(rowCount);
+    this.#placeBucket = new Int32Array(rowCount).fill(-1);
+    this.#placeRow = new Int32Array(rowCount);
+    this.#basicArcs = new Uint8Array(bucketCount);
     this.#isBasicArc = new Uint8Array(bucketCount * rowCount);
-    this.#isBasicOther = new Uint8Array(rowCount + columns.length);
+    this.#isBasicOther = new Uint8Array(this.#firstArc);
     this.#atUpper = new Uint8Array(columns.length);
-    this.#matrix = new Float64Array(rowCount * rowCount);
-    this.#pivotRows = new Int32Array(rowCount);
+    this.#held = new Float64Array(rowCount);
+    this.#inverse = new WorkingInverse(rowCount);
+    this.#writeColumn = (place, into, at, step) => this.#writeVariable(this.#basics[place]!, into, at, step);
+    this.#room = new Float64Array(rowCount);
     this.#values = new Float64Array(rowCount);
     this.#row = new Float64Array(rowCount);
-    this.#solved = new Float64Array(rowCount);
-    this.#keyShare = new Float64Array(bucketCount);
-    this.#startPrices = new Float64Array(rowCount);
-    this.#startBasics = new Int32Array(rowCount).fill(-1);
+    this.#direction = new Float64Array(rowCount);
+    this.#breakpoints = new Breakpoints(bucketCount + columns.length);
+    this.#next = new Uint8Array(bucketCount);
+    this.#weight = new Float64Array(rowCount);
+    this.#rowScale = new Float64Array(rowCount);
+    for (let b = 0, at = 0; b < bucketCount; b++, at += rowCount) {
+      for (let d = 0; d < rowCount; d++) {
+        const w = this.#work[at + d]!;
+        if (w < Number.POSITIVE_INFINITY) this.#weight[d] = this.#weight[d]! + w;
+      }
+    }
+    for (let d = 0; d < rowCount; d++) if (!(this.#weight[d]! > 0)) this.#weight[d] = 1;
     this.prices = new Float64Array(rowCount);
     this.ray = new Float64Array(rowCount);
+    this.#startPrices = new Float64Array(rowCount);
+    this.#startBasics = new Int32Array(rowCount).fill(-1);
+    this.startFrom(this.#startPrices, this.#startBasics);
   }
 
   /**
@@ -133,34 +192,48 @@ export class ShareLp {
   startFrom(prices: ArrayLike<number>, basics: ArrayLike<number>): void {
     this.#startPrices = prices;
     this.#startBasics = basics;
+    this.#begin(prices, (d) => (basics[d]! < 0 ? d : this.rowCount + basics[d]!));
+  }
+
+  /**
+   * Starts from any prices ≥ 0, whether or not a basis belongs to them: every row is held at its price by a variable
+   * that has to leave, one step each, and every such step raises the bound.
+   */
+  startAt(prices: ArrayLike<number>): void {
+    for (let d = 0; d < this.rowCount; d++) this.#held[d] = prices[d]!;
+    this.#begin(prices, (d) => this.#firstHold + d);
+  }
+
+  #begin(prices: ArrayLike<number>, basicOf: (row: number) => number): void {
     this.#isBasicArc.fill(0);
+    this.#basicArcs.fill(0);
     this.#isBasicOther.fill(0);
     for (let d = 0; d < this.rowCount; d++) {
       this.prices[d] = prices[d]!;
-      const variable = basics[d]! < 0 ? d : this.rowCount + basics[d]!;
-      this.#basics[d] = variable;
-      this.#isBasicOther[variable] = 1;
+      this.#basics[d] = basicOf(d);
+      this.#isBasicOther[this.#basics[d]!] = 1;
+      this.#placeBucket[d] = -1;
     }
     for (let b = 0; b < this.bucketCount; b++) this.#keys[b] = this.#cheapestArc(b);
     this.#placeNonbasicColumns();
   }
 
   saveBasis(): LpBasis {
-    return { keys: this.#keys.slice(), basics: this.#basics.slice(), atUpper: this.#atUpper.slice() };
+    const holds = this.#basics.some((variable) => variable >= this.#firstHold && variable < this.#firstArc);
+    return {
+      keys: this.#keys.slice(),
+      basics: this.#basics.slice(),
+      atUpper: this.#atUpper.slice(),
+      held: holds ? this.#held.slice() : null,
+    };
   }
 
   loadBasis(basis: LpBasis): void {
     this.#keys.set(basis.keys);
-    this.#isBasicArc.fill(0);
-    this.#isBasicOther.fill(0);
-    const firstArc = this.rowCount + this.columnCount;
-    for (let i = 0; i < this.rowCount; i++) {
-      const variable = basis.basics[i]!;
-      this.#basics[i] = variable;
-      if (variable >= firstArc) this.#isBasicArc[variable - firstArc] = 1;
-      else this.#isBasicOther[variable] = 1;
-    }
+    this.#clearBasis();
+    for (let i = 0; i < this.rowCount; i++) this.#setBasic(i, basis.basics[i]!);
     this.#atUpper.set(basis.atUpper);
+    if (basis.held !== null) this.#held.set(basis.held);
   }
 
   setBounds(column: number, lower: number, upper: number): void {
@@ -190,17 +263,22 @@ export class ShareLp {
     this.#standstill = 0;
     for (let iteration = 0; iteration < limit; iteration++) {
       this.#bland = this.#standstill > patience;
-      this.#computeValues();
       if (cutoff < Number.POSITIVE_INFINITY && this.objective() >= cutoff) return 'cutoff';
-      const leaving = this.#chooseLeaving();
-      if (leaving < 0) return 'optimal';
-      const { place, below } = this.#leavingPlace(leaving);
-      if (!this.#pivot(place, below)) return 'infeasible';
+      const found = this.#chooseLeaving();
+      if (!found || !this.#step()) {
+        // An end is believed only from a fresh inverse.
+        if (this.#inverse.age === 0) return found ? 'infeasible' : 'optimal';
+        // A step that failed has moved keys to where no price went.
+        if (found ? !this.#prepare() : !this.#refresh() && !this.#restart()) return 'infeasible';
+        continue;
+      }
       this.pivots++;
-      if (!this.#factor()) {
-        this.#restart();
-        if (!this.#prepare()) return 'infeasible';
-      } else this.#computePrices();
+      if (this.#inverse.age >= freshAfter) {
+        if (!this.#refresh() && !this.#restart()) return 'infeasible';
+      } else {
+        this.#computePrices();
+        this.#inverse.multiply(this.#room, this.#values);
+      }
     }
     return 'stalled';
   }
@@ -208,22 +286,25 @@ export class ShareLp {
   /** Objective of the current basic solution: a lower bound on the optimum, up to rounding. */
   objective(): number {
     let total = 0;
+    const { rowCount } = this;
     for (let j = 0; j < this.columnCount; j++) {
-      if (this.#isBasicOther[this.rowCount + j] === 0) total += this.#cost[j]! * this.#nonbasicValue(j);
+      if (this.#isBasicOther[rowCount + j] === 0) total += this.#cost[j]! * this.#nonbasicValue(j);
     }
-    for (let i = 0; i < this.rowCount; i++) {
+    for (let i = 0; i < rowCount; i++) {
       const variable = this.#basics[i]!;
-      if (variable >= this.rowCount && variable < this.rowCount + this.columnCount) {
-        total += this.#cost[variable - this.rowCount]! * this.#values[i]!;
-      }
+      if (variable >= this.#firstArc || variable < rowCount) continue;
+      const cost =
+        variable < this.#firstHold ? this.#cost[variable - rowCount]! : -this.#held[variable - this.#firstHold]!;
+      total += cost * this.#values[i]!;
     }
-    if (this.#arcCost !== null) {
-      for (let b = 0; b < this.bucketCount; b++) {
-        total += this.#arcCost[b * this.rowCount + this.#keys[b]!]! * this.#keyShare[b]!;
-      }
-      const firstArc = this.rowCount + this.columnCount;
-      for (let i = 0; i < this.rowCount; i++) {
-        if (this.#basics[i]! >= firstArc) total += this.#arcCost[this.#basics[i]! - firstArc]! * this.#values[i]!;
+    const arcCost = this.#arcCost;
+    if (arcCost !== null) {
+      for (let b = 0; b < this.bucketCount; b++) total += arcCost[b * rowCount + this.#keys[b]!]!;
+      for (let i = 0; i < rowCount; i++) {
+        const bucket = this.#placeBucket[i]!;
+        if (bucket < 0) continue;
+        const at = bucket * rowCount;
+        total += (arcCost[at + this.#placeRow[i]!]! - arcCost[at + this.#keys[bucket]!]!) * this.#values[i]!;
       }
     }
     return total;
@@ -231,8 +312,8 @@ export class ShareLp {
 
   /** Value of a column in the current basic solution. */
   columnValue(column: number): number {
-    for (let i = 0; i < this.rowCount; i++) {
-      if (this.#basics[i] === this.rowCount + column) return this.#values[i]!;
+    if (this.#isBasicOther[this.rowCount + column] === 1) {
+      return this.#values[this.#basics.indexOf(this.rowCount + column)]!;
     }
     return this.#nonbasicValue(column);
   }
@@ -240,13 +321,13 @@ export class ShareLp {
   /** Writes the shares x, bucketCount × rowCount, of the current basic solution; tiny negative noise becomes 0. */
   readShares(into: Float64Array): void {
     into.fill(0);
-    for (let b = 0; b < this.bucketCount; b++) {
-      into[b * this.rowCount + this.#keys[b]!] = Math.min(1, Math.max(0, this.#keyShare[b]!));
-    }
-    const firstArc = this.rowCount + this.columnCount;
-    for (let i = 0; i < this.rowCount; i++) {
-      const arc = this.#basics[i]! - firstArc;
-      if (arc >= 0) into[arc] = Math.min(1, Math.max(0, this.#values[i]!));
+    const { rowCount } = this;
+    for (let b = 0; b < this.bucketCount; b++) into[b * rowCount + this.#keys[b]!] = 1;
+    for (let i = 0; i < rowCount; i++) {
+      const bucket = this.#placeBucket[i]!;
+      if (bucket < 0) continue;
+      into[bucket * rowCount + this.#placeRow[i]!] = Math.min(1, Math.max(0, this.#values[i]!));
+      into[bucket * rowCount + this.#keys[bucket]!] = Math.min(1, Math.max(0, this.#keyShare(bucket)));
     }
   }
 
@@ -256,22 +337,11 @@ export class ShareLp {
    */
   boundAt(prices: Float64Array): number {
     const { rowCount, bucketCount } = this;
-    let total = 0;
-    const work = this.#work;
-    const arcCost = this.#arcCost;
-    const p = this.#solved;
-    for (let d = 0; d < rowCount; d++)
+    const p = this.#row;
+    for (let d = 0; d < rowCount; d++) {
       p[d] = this.#closed[d] === 1 ? Number.POSITIVE_INFINITY : Math.max(0, prices[d]!);
-    for (let b = 0, at = 0; b < bucketCount; b++, at += rowCount) {
-      let least = Number.POSITIVE_INFINITY;
-      for (let d = 0; d < rowCount; d++) {
-        const w = work[at + d]!;
-        if (w === Number.POSITIVE_INFINITY) continue;
-        const price = p[d]! * w + (arcCost === null ? 0 : arcCost[at + d]!);
-        if (price < least) least = price;
-      }
-      total += least;
     }
+    let total = this.#leastPrices(p);
     for (let d = 0; d < rowCount; d++) p[d] = Math.max(0, prices[d]!);
     for (let d = 0; d < rowCount; d++) total -= p[d]! * this.#rhs[d]!;
     for (let j = 0; j < this.columnCount; j++) {
@@ -280,7 +350,7 @@ export class ShareLp {
       for (let d = 0; d < rowCount; d++) reduced += p[d]! * vector[d]!;
       total += reduced * (reduced >= 0 ? this.lower[j]! : this.upper[j]!);
     }
-    return total;
+    return bucketCount === 0 && Number.isNaN(total) ? 0 : total;
   }
 
   /** Prices moved along the ray of an infeasible outcome, where the bound rises without end. */
@@ -290,13 +360,20 @@ export class ShareLp {
 
   /** Σ_b min_d price_d · work_bd, for callers that keep cuts: every feasible column vector must cover it. */
   demandAt(prices: Float64Array): number {
+    return this.#leastPrices(prices, false);
+  }
+
+  /** Σ_b min_d (p_d work_bd + arcCost_bd). A price of Infinity closes its row; no price times a missing arc is less than Infinity. */
+  #leastPrices(p: Float64Array, withCost = true): number {
+    const { rowCount, bucketCount } = this;
+    const work = this.#work;
+    const arcCost = withCost ? this.#arcCost : null;
     let total = 0;
-    for (let b = 0, at = 0; b < this.bucketCount; b++, at += this.rowCount) {
+    for (let b = 0, at = 0; b < bucketCount; b++, at += rowCount) {
       let least = Number.POSITIVE_INFINITY;
-      for (let d = 0; d < this.rowCount; d++) {
-        const w = this.#work[at + d]!;
-        if (w === Number.POSITIVE_INFINITY) continue;
-        const price = prices[d]! * w;
+      for (let d = 0; d < rowCount; d++) {
+        // 0 × Infinity is NaN, and no NaN is less than anything.
+        const price = p[d]! * work[at + d]! + (arcCost === null ? 0 : arcCost[at + d]!);
         if (price < least) least = price;
       }
       total += least;
@@ -308,15 +385,20 @@ export class ShareLp {
     return this.#atUpper[column] === 1 ? this.upper[column]! : this.lower[column]!;
   }
 
+  #keyShare(bucket: number): number {
+    let share = 1;
+    for (let i = 0; i < this.rowCount; i++) if (this.#placeBucket[i] === bucket) share -= this.#values[i]!;
+    return share;
+  }
+
   #cheapestArc(bucket: number): number {
     const at = bucket * this.rowCount;
+    const arcCost = this.#arcCost;
     let best = -1;
     let least = Number.POSITIVE_INFINITY;
     for (let d = 0; d < this.rowCount; d++) {
-      const w = this.#work[at + d]!;
-      if (w === Number.POSITIVE_INFINITY || this.#closed[d] === 1) continue;
-      const price = this.prices[d]! * w + (this.#arcCost === null ? 0 : this.#arcCost[at + d]!);
-      if (best < 0 || price < least) {
+      const price = this.prices[d]! * this.#work[at + d]! + (arcCost === null ? 0 : arcCost[at + d]!);
+      if (price < least && this.#closed[d] === 0) {
         least = price;
         best = d;
       }
@@ -342,9 +424,57 @@ export class ShareLp {
     return reduced;
   }
 
-  /** A basis that cannot be used is replaced by the one of `startFrom`. */
-  #restart(): void {
+  #clearBasis(): void {
+    for (let i = 0; i < this.rowCount; i++) {
+      const bucket = this.#placeBucket[i]!;
+      if (bucket < 0) continue;
+      this.#basicArcs[bucket] = 0;
+      this.#isBasicArc[bucket * this.rowCount + this.#placeRow[i]!] = 0;
+      this.#placeBucket[i] = -1;
+    }
+    this.#isBasicOther.fill(0);
+  }
+
+  /** Puts a variable in a place of the working basis; the one that was there must be out already. */
+  #setBasic(place: number, variable: number): void {
+    this.#basics[place] = variable;
+    if (variable < this.#firstArc) {
+      this.#isBasicOther[variable] = 1;
+      this.#placeBucket[place] = -1;
+      return;
+    }
+    const arc = variable - this.#firstArc;
+    const bucket = (arc / this.rowCount) | 0;
+    this.#isBasicArc[arc] = 1;
+    this.#basicArcs[bucket] = this.#basicArcs[bucket]! + 1;
+    this.#placeBucket[place] = bucket;
+    this.#placeRow[place] = arc - bucket * this.rowCount;
+  }
+
+  #takeOut(place: number): void {
+    const variable = this.#basics[place]!;
+    if (variable < this.#firstArc) {
+      this.#isBasicOther[variable] = 0;
+      return;
+    }
+    const bucket = this.#placeBucket[place]!;
+    this.#isBasicArc[variable - this.#firstArc] = 0;
+    this.#basicArcs[bucket] = this.#basicArcs[bucket]! - 1;
+  }
+
+  /** A basis that cannot be used is replaced by that of `startFrom`. False where a bucket has no open row. */
+  #restart(): boolean {
     this.startFrom(this.#startPrices, this.#startBasics);
+    return this.#prepare(true);
+  }
+
+  /** Inverse, prices, room and values from the basis alone. False where it is singular. */
+  #refresh(): boolean {
+    if (!this.#inverse.invert(this.#writeColumn)) return false;
+    this.#computePrices();
+    this.#computeRoom();
+    this.#inverse.multiply(this.#room, this.#values);
+    return true;
   }
 
   /**
@@ -352,43 +482,50 @@ export class ShareLp {
    * other keys go to their cheapest arc, nonbasic columns to the side that their reduced cost asks for. False where a
    * bucket has no open row: nothing serves it.
    */
-  #prepare(restarted = false): boolean {
+  #prepare(again = false): boolean {
     const { rowCount } = this;
-    const firstArc = rowCount + this.columnCount;
     // A key on a closed row trades places with a basic arc of its bucket, which changes no price.
-    const hasBasicArc = new Uint8Array(this.bucketCount);
     for (let i = 0; i < rowCount; i++) {
-      const arc = this.#basics[i]! - firstArc;
-      if (arc < 0) continue;
-      const bucket = Math.floor(arc / rowCount);
-      hasBasicArc[bucket] = 1;
-      const key = this.#keys[bucket]!;
-      if (this.#closed[key] === 0 || this.#closed[arc % rowCount] === 1) continue;
-      this.#isBasicArc[arc] = 0;
-      this.#isBasicArc[bucket * rowCount + key] = 1;
-      this.#basics[i] = firstArc + bucket * rowCount + key;
-      this.#keys[bucket] = arc % rowCount;
+      const bucket = this.#placeBucket[i]!;
+      if (bucket < 0) continue;
+      if (this.#closed[this.#keys[bucket]!] === 0 || this.#closed[this.#placeRow[i]!] === 1) continue;
+      this.#tradeKey(i);
     }
-    if (!this.#factor()) {
-      this.#restart();
-      hasBasicArc.fill(0);
-      this.#factor();
+    for (let d = 0; d < rowCount; d++) {
+      let scale = Math.abs(this.#rhs[d]!);
+      for (let j = 0; j < this.columnCount; j++) {
+        const coefficient = this.#vectors[j]![d]!;
+        if (coefficient !== 0) {
+          scale = Math.max(scale, Math.abs(coefficient) * Math.min(this.upper[j]!, Math.max(1, this.lower[j]!)));
+        }
+      }
+      this.#rowScale[d] = scale > 0 ? scale : 1;
     }
+    if (!this.#inverse.invert(this.#writeColumn)) return again ? false : this.#restart();
     this.#computePrices();
     let usable = true;
-    for (let d = 0; d < rowCount && usable; d++) usable = this.prices[d]! >= -1e-9 * this.#priceScale(this.prices);
+    const noise = 1e-9 * largest(this.prices);
+    for (let d = 0; d < rowCount && usable; d++) usable = this.prices[d]! >= -noise;
     for (let b = 0; b < this.bucketCount; b++) {
       const row = this.#cheapestArc(b);
       if (this.#closed[row] === 1) return false;
-      if (hasBasicArc[b] === 0) this.#keys[b] = row;
-      else if (usable) usable = this.#closed[this.#keys[b]!] === 0 && !this.#isCheaper(b, row, this.#keys[b]!);
+      // Among equally cheap rows the bucket stays where it is: that is part of the basis.
+      if (row === this.#keys[b]) continue;
+      const mayStay = this.#closed[this.#keys[b]!] === 0 && !this.#isCheaper(b, row, this.#keys[b]!);
+      if (mayStay) continue;
+      if (this.#basicArcs[b] === 0) this.#keys[b] = row;
+      else usable = false;
     }
-    if (!usable && !restarted) {
-      // Rows that were closed when this basis was made are open now, or the reverse: start over.
-      this.#restart();
+    if (!usable && !again) {
+      // Rows that were closed when this basis was made are open now, or the reverse: its prices alone are kept.
+      const prices = this.prices.map((price) => Math.max(0, price));
+      if (!prices.every(Number.isFinite)) return this.#restart();
+      this.startAt(prices);
       return this.#prepare(true);
     }
     this.#placeNonbasicColumns();
+    this.#computeRoom();
+    this.#inverse.multiply(this.#room, this.#values);
     return true;
   }
 
@@ -398,334 +535,391 @@ export class ShareLp {
     const cost = this.#arcCost;
     const price = this.prices[row]! * this.#work[at + row]! + (cost === null ? 0 : cost[at + row]!);
     const other = this.prices[than]! * this.#work[at + than]! + (cost === null ? 0 : cost[at + than]!);
-    return price < other - 1e-9 * Math.abs(other);
+    return price < other - tieTolerance * Math.abs(other);
   }
 
-  /** Column of a basic variable in the working basis, written at place `i` of the matrix (column-major by place). */
-  #writeColumn(place: number): void {
+  /** Adds a variable's column to `into[at + d · step]`; an arc's is relative to its bucket's key. */
+  #writeVariable(variable: number, into: Float64Array, at: number, step: number): void {
     const { rowCount } = this;
-    const matrix = this.#matrix;
-    const variable = this.#basics[place]!;
-    for (let d = 0; d < rowCount; d++) matrix[d * rowCount + place] = 0;
-    if (variable < rowCount) {
-      matrix[variable * rowCount + place] = 1;
-    } else if (variable < rowCount + this.columnCount) {
+    if (variable < rowCount) into[at + variable * step] = 1;
+    else if (variable < this.#firstHold) {
       const vector = this.#vectors[variable - rowCount]!;
-      for (let d = 0; d < rowCount; d++) matrix[d * rowCount + place] = vector[d]!;
-    } else {
-      const arc = variable - rowCount - this.columnCount;
-      const bucket = Math.floor(arc / rowCount);
-      const row = arc % rowCount;
+      for (let d = 0; d < rowCount; d++) into[at + d * step] = vector[d]!;
+    } else if (variable < this.#firstArc) into[at + (variable - this.#firstHold) * step] = 1;
+    else {
+      const arc = variable - this.#firstArc;
+      const bucket = (arc / rowCount) | 0;
+      const row = arc - bucket * rowCount;
       const key = this.#keys[bucket]!;
-      matrix[row * rowCount + place] = this.#work[arc]!;
-      matrix[key * rowCount + place] = matrix[key * rowCount + place]! - this.#work[bucket * rowCount + key]!;
+      into[at + row * step] = into[at + row * step]! + this.#work[arc]!;
+      into[at + key * step] = into[at + key * step]! - this.#work[bucket * rowCount + key]!;
     }
-  }
-
-  /** LU factors of the working basis with row pivoting, in place. False where it is singular. */
-  #factor(): boolean {
-    const n = this.rowCount;
-    const m = this.#matrix;
-    for (let i = 0; i < n; i++) this.#writeColumn(i);
-    for (let i = 0; i < n; i++) this.#pivotRows[i] = i;
-    for (let k = 0; k < n; k++) {
-      let best = -1;
-      let size = 0;
-      for (let i = k; i < n; i++) {
-        const candidate = Math.abs(m[i * n + k]!);
-        if (candidate > size) {
-          size = candidate;
-          best = i;
-        }
-      }
-      if (best < 0 || !(size > 1e-300)) return false;
-      if (best !== k) {
-        for (let j = 0; j < n; j++) {
-          const swap = m[k * n + j]!;
-          m[k * n + j] = m[best * n + j]!;
-          m[best * n + j] = swap;
-        }
-        const swap = this.#pivotRows[k]!;
-        this.#pivotRows[k] = this.#pivotRows[best]!;
-        this.#pivotRows[best] = swap;
-      }
-      const inverse = 1 / m[k * n + k]!;
-      for (let i = k + 1; i < n; i++) {
-        const head = m[i * n + k]!;
-        if (head === 0) continue;
-        const factor = head * inverse;
-        m[i * n + k] = factor;
-        for (let j = k + 1; j < n; j++) m[i * n + j] = m[i * n + j]! - factor * m[k * n + j]!;
-      }
-    }
-    return true;
-  }
-
-  /** Solves W v = right into `into`. */
-  #solveColumn(right: Float64Array, into: Float64Array): void {
-    const n = this.rowCount;
-    const m = this.#matrix;
-    for (let i = 0; i < n; i++) {
-      let sum = right[this.#pivotRows[i]!]!;
-      for (let j = 0; j < i; j++) sum -= m[i * n + j]! * into[j]!;
-      into[i] = sum;
-    }
-    for (let i = n - 1; i >= 0; i--) {
-      let sum = into[i]!;
-      for (let j = i + 1; j < n; j++) sum -= m[i * n + j]! * into[j]!;
-      into[i] = sum / m[i * n + i]!;
-    }
-  }
-
-  /** Solves Wᵀ v = right into `into`; `right` is overwritten. */
-  #solveRow(right: Float64Array, into: Float64Array): void {
-    const n = this.rowCount;
-    const m = this.#matrix;
-    for (let i = 0; i < n; i++) {
-      let sum = right[i]!;
-      for (let j = 0; j < i; j++) sum -= m[j * n + i]! * right[j]!;
-      right[i] = sum / m[i * n + i]!;
-    }
-    for (let i = n - 1; i >= 0; i--) {
-      let sum = right[i]!;
-      for (let j = i + 1; j < n; j++) sum -= m[j * n + i]! * right[j]!;
-      right[i] = sum;
-    }
-    for (let i = 0; i < n; i++) into[this.#pivotRows[i]!] = right[i]!;
   }
 
   #computePrices(): void {
     const { rowCount } = this;
-    const firstArc = rowCount + this.columnCount;
-    const right = this.#row;
+    const left = this.#row;
     for (let i = 0; i < rowCount; i++) {
       const variable = this.#basics[i]!;
-      if (variable < rowCount) right[i] = 0;
-      else if (variable < firstArc) right[i] = -this.#cost[variable - rowCount]!;
-      else if (this.#arcCost === null) right[i] = 0;
+      if (variable < rowCount) left[i] = 0;
+      else if (variable < this.#firstHold) left[i] = -this.#cost[variable - rowCount]!;
+      else if (variable < this.#firstArc) left[i] = this.#held[variable - this.#firstHold]!;
+      else if (this.#arcCost === null) left[i] = 0;
       else {
-        const arc = variable - firstArc;
-        const bucket = Math.floor(arc / rowCount);
-        right[i] = this.#arcCost[bucket * rowCount + this.#keys[bucket]!]! - this.#arcCost[arc]!;
+        const at = this.#placeBucket[i]! * rowCount;
+        left[i] = this.#arcCost[at + this.#keys[this.#placeBucket[i]!]!]! - this.#arcCost[at + this.#placeRow[i]!]!;
       }
     }
-    this.#solveRow(right, this.prices);
+    this.#inverse.multiplyLeft(left, this.prices);
   }
 
-  #computeValues(): void {
+  #computeRoom(): void {
     const { rowCount, bucketCount } = this;
-    const right = this.#row;
-    for (let d = 0; d < rowCount; d++) right[d] = this.#rhs[d]!;
+    const room = this.#room;
+    room.set(this.#rhs);
     const work = this.#work;
     const keys = this.#keys;
     for (let b = 0, at = 0; b < bucketCount; b++, at += rowCount) {
       const key = keys[b]!;
-      right[key] = right[key]! - work[at + key]!;
+      room[key] = room[key]! - work[at + key]!;
     }
     for (let j = 0; j < this.columnCount; j++) {
-      if (this.#isBasicOther[rowCount + j] === 1) continue;
-      const value = this.#nonbasicValue(j);
-      if (value === 0) continue;
-      const vector = this.#vectors[j]!;
-      for (let d = 0; d < rowCount; d++) right[d] = right[d]! - vector[d]! * value;
-    }
-    this.#solveColumn(right, this.#values);
-    this.#keyShare.fill(1);
-    const firstArc = rowCount + this.columnCount;
-    for (let i = 0; i < rowCount; i++) {
-      const arc = this.#basics[i]! - firstArc;
-      if (arc < 0) continue;
-      const bucket = Math.floor(arc / rowCount);
-      this.#keyShare[bucket] = this.#keyShare[bucket]! - this.#values[i]!;
+      if (this.#isBasicOther[rowCount + j] === 0) this.#addColumnToRoom(j, -this.#nonbasicValue(j));
     }
   }
 
-  /**
-   * The most violated basic variable: a place of the working basis, or rowCount + b for the key of bucket b; −1 = none.
-   */
-  #chooseLeaving(): number {
+  #addColumnToRoom(column: number, value: number): void {
+    if (value === 0) return;
+    const vector = this.#vectors[column]!;
+    for (let d = 0; d < this.rowCount; d++) this.#room[d] = this.#room[d]! + vector[d]! * value;
+  }
+
+  /** Moves the key of a bucket to another row. */
+  #moveKey(bucket: number, row: number): void {
+    const at = bucket * this.rowCount;
+    const key = this.#keys[bucket]!;
+    this.#room[key] = this.#room[key]! + this.#work[at + key]!;
+    this.#room[row] = this.#room[row]! - this.#work[at + row]!;
+    this.#keys[bucket] = row;
+  }
+
+  /** The basic arc at a place and its bucket's key change roles: same basis, written differently. */
+  #tradeKey(place: number): void {
     const { rowCount } = this;
-    const firstArc = rowCount + this.columnCount;
-    let worst = 0;
-    let leaving = -1;
+    const bucket = this.#placeBucket[place]!;
+    const key = this.#keys[bucket]!;
+    const rows = this.#inverse.rows;
+    const to = place * rowCount;
+    for (let i = 0; i < rowCount; i++) {
+      if (this.#placeBucket[i] !== bucket || i === place) continue;
+      for (let d = 0; d < rowCount; d++) rows[to + d] = rows[to + d]! + rows[i * rowCount + d]!;
+    }
+    for (let d = 0; d < rowCount; d++) rows[to + d] = -rows[to + d]!;
+    this.#takeOut(place);
+    this.#moveKey(bucket, this.#placeRow[place]!);
+    this.#setBasic(place, this.#firstArc + bucket * rowCount + key);
+  }
+
+  /**
+   * Finds the basic variable to take out: the one whose leaving raises the bound most steeply, per move of the prices.
+   * False where all are within their bounds.
+   */
+  #chooseLeaving(): boolean {
+    const { rowCount } = this;
+    let best = 0;
     let lowest = Number.POSITIVE_INFINITY;
-    const consider = (place: number, variable: number, violation: number): void => {
-      if (!(violation > 0)) return;
-      if (this.#bland ? variable < lowest : violation > worst) {
-        worst = violation;
+    this.#leaving = -1;
+    const rows = this.#inverse.rows;
+    const sum = this.#direction;
+    const offer = (place: number, variable: number, violation: number, row: Float64Array, at: number): void => {
+      let length = 0;
+      for (let d = 0; d < rowCount; d++) {
+        const move = row[at + d]! * this.#weight[d]!;
+        length += move * move;
+      }
+      const merit = (violation * violation) / length;
+      if (this.#bland ? variable < lowest : merit > best || this.#leaving < 0) {
+        best = merit;
         lowest = variable;
-        leaving = place;
+        this.#leaving = place;
+        this.#violation = violation;
       }
     };
     for (let i = 0; i < rowCount; i++) {
       const variable = this.#basics[i]!;
       const value = this.#values[i]!;
-      if (variable >= firstArc) {
-        const arc = variable - firstArc;
-        if (value < -shareTolerance) consider(i, variable, -value);
-        else if (this.#closed[arc % rowCount] === 1 && value > shareTolerance) consider(i, variable, value);
-        const bucket = Math.floor(arc / rowCount);
-        const keyShare = this.#keyShare[bucket]!;
-        if (keyShare < -shareTolerance) {
-          consider(rowCount + bucket, firstArc + bucket * rowCount + this.#keys[bucket]!, -keyShare);
+      const at = i * rowCount;
+      if (variable >= this.#firstArc) {
+        if (value < -shareTolerance) offer(i, variable, -value, rows, at);
+        else if (value > shareTolerance && this.#closed[this.#placeRow[i]!] === 1) offer(i, variable, value, rows, at);
+        const bucket = this.#placeBucket[i]!;
+        if (this.#placeBucket.indexOf(bucket) < i) continue;
+        const keyShare = this.#keyShare(bucket);
+        if (keyShare >= -shareTolerance) continue;
+        sum.fill(0);
+        for (let k = i; k < rowCount; k++) {
+          if (this.#placeBucket[k] !== bucket) continue;
+          for (let d = 0; d < rowCount; d++) sum[d] = sum[d]! + rows[k * rowCount + d]!;
         }
+        offer(rowCount + bucket, this.#firstArc + bucket * rowCount + this.#keys[bucket]!, -keyShare, sum, 0);
+      } else if (variable >= this.#firstHold) {
+        const size = Math.abs(value);
+        if (size > relativeTolerance * this.#rowScale[variable - this.#firstHold]!) offer(i, variable, size, rows, at);
       } else if (variable >= rowCount) {
         const j = variable - rowCount;
-        const scale = Math.max(1, Math.abs(value));
         const outside = Math.max(this.lower[j]! - value, value - this.upper[j]!);
-        if (outside > relativeTolerance * scale) consider(i, variable, outside / scale);
-      } else if (value < 0) {
-        const scale = this.#rowScale(variable);
-        if (value < -relativeTolerance * scale) consider(i, variable, -value / scale);
-      }
+        if (outside > relativeTolerance * Math.max(1, Math.abs(value))) offer(i, variable, outside, rows, at);
+      } else if (value < -relativeTolerance * this.#rowScale[variable]!) offer(i, variable, -value, rows, at);
     }
-    return leaving;
-  }
-
-  /** Size of a row's terms: what a slack's violation is measured against. */
-  #rowScale(row: number): number {
-    let scale = Math.abs(this.#rhs[row]!);
-    for (let j = 0; j < this.columnCount; j++) {
-      const coefficient = this.#vectors[j]![row]!;
-      if (coefficient !== 0)
-        scale = Math.max(scale, Math.abs(coefficient) * Math.min(this.upper[j]!, Math.max(1, this.lower[j]!)));
-    }
-    return scale > 0 ? scale : 1;
+    return this.#leaving >= 0;
   }
 
   /**
    * The place of the working basis that leaves, and whether it lies below its bound. A leaving key becomes an
    * ordinary basic arc first: another basic arc of its bucket takes over as the key.
    */
-  #leavingPlace(leaving: number): { place: number; below: boolean } {
+  #leavingPlace(): { place: number; below: boolean } {
     const { rowCount } = this;
-    const firstArc = rowCount + this.columnCount;
+    const leaving = this.#leaving;
     if (leaving < rowCount) {
       const variable = this.#basics[leaving]!;
       const value = this.#values[leaving]!;
-      if (variable >= firstArc) return { place: leaving, below: value < 0 };
-      if (variable >= rowCount) return { place: leaving, below: value < this.lower[variable - rowCount]! };
-      return { place: leaving, below: true };
+      const isColumn = variable >= rowCount && variable < this.#firstHold;
+      return { place: leaving, below: value < (isColumn ? this.lower[variable - rowCount]! : 0) };
     }
     const bucket = leaving - rowCount;
     let place = -1;
-    let largest = Number.NEGATIVE_INFINITY;
+    let most = Number.NEGATIVE_INFINITY;
     for (let i = 0; i < rowCount; i++) {
-      const arc = this.#basics[i]! - firstArc;
-      if (arc < 0 || Math.floor(arc / rowCount) !== bucket) continue;
+      if (this.#placeBucket[i] !== bucket) continue;
       // A closed arc with a share is itself what must leave.
-      if (this.#closed[arc % rowCount] === 1 && this.#values[i]! > 0) return { place: i, below: false };
-      if (this.#values[i]! > largest) {
-        largest = this.#values[i]!;
+      if (this.#closed[this.#placeRow[i]!] === 1 && this.#values[i]! > 0) {
+        this.#violation = this.#values[i]!;
+        return { place: i, below: false };
+      }
+      if (this.#values[i]! > most) {
+        most = this.#values[i]!;
         place = i;
       }
     }
-    const oldKey = this.#keys[bucket]!;
-    const arc = this.#basics[place]! - firstArc;
-    this.#keys[bucket] = arc % rowCount;
-    this.#isBasicArc[arc] = 0;
-    const leavingArc = bucket * rowCount + oldKey;
-    this.#isBasicArc[leavingArc] = 1;
-    this.#basics[place] = firstArc + leavingArc;
-    this.#factor();
+    this.#tradeKey(place);
     return { place, below: true };
   }
 
-  /** Exchanges the variable at `place` for the entering one. False where none can enter: infeasible, `ray` is set. */
-  #pivot(place: number, below: boolean): boolean {
-    const { rowCount, bucketCount } = this;
-    const unit = this.#row;
-    unit.fill(0);
-    unit[place] = 1;
-    const u = this.#solved;
-    this.#solveRow(unit, u);
+  /**
+   * One step: the leaving variable goes to its bound, prices move along the edge that this opens to where the bound
+   * stops rising, and what stops it enters. False where nothing does: infeasible, `ray` is set.
+   */
+  #step(): boolean {
+    const { rowCount } = this;
+    const { place, below } = this.#leavingPlace();
     // z_place = const − Σ alpha_j t_j: to rise, a variable at its lower bound needs alpha < 0.
     const sign = below ? -1 : 1;
-    const bland = this.#bland;
-    let entering = -1;
-    let bestRatio = Number.POSITIVE_INFINITY;
-    let bestAlpha = 0;
-    const consider = (variable: number, alpha: number, reduced: number): void => {
-      const size = Math.abs(alpha);
+    const q = this.#direction;
+    let longest = 0;
+    for (let d = 0; d < rowCount; d++) {
+      q[d] = sign * this.#inverse.rows[place * rowCount + d]!;
+      longest = Math.max(longest, Math.abs(q[d]!) * this.#weight[d]!);
+    }
+    // What cancels in exact arithmetic must not pass for a direction.
+    for (let d = 0; d < rowCount; d++) if (Math.abs(q[d]!) * this.#weight[d]! < negligibleMove * longest) q[d] = 0;
+    const entering = this.#search(q);
+    if (entering < 0) {
+      // Prices that move along it raise the bound without end (Farkas).
+      for (let d = 0; d < rowCount; d++) this.ray[d] = -q[d]!;
+      return false;
+    }
+    const column = this.#row;
+    column.fill(0);
+    this.#writeVariable(entering, column, 0, 1);
+    const pivot = this.#inverse.exchange(place, column);
+    if (pivot === 0) return false;
+    const leaving = this.#basics[place]!;
+    this.#takeOut(place);
+    if (leaving >= rowCount && leaving < this.#firstHold) {
+      const j = leaving - rowCount;
+      this.#atUpper[j] = below ? 0 : 1;
+      this.#addColumnToRoom(j, -this.#nonbasicValue(j));
+    }
+    if (entering >= rowCount && entering < this.#firstHold) {
+      this.#addColumnToRoom(entering - rowCount, this.#nonbasicValue(entering - rowCount));
+    }
+    this.#setBasic(place, entering);
+    if (pivot < smallPivot) this.#inverse.age = freshAfter;
+    return true;
+  }
+
+  /**
+   * The line search along prices p − t q, t ≥ 0. Free buckets (no basic arc besides the key) let it pass when another
+   * row becomes cheapest, boxed columns when their reduced cost changes sign; each takes its part of the slope. It
+   * stops where the slope is used up, or at what cannot be passed.
+   *
+   * @returns the variable that enters, −1 where the bound rises without end
+   */
+  #search(q: Float64Array): number {
+    const { rowCount, bucketCount } = this;
+    const work = this.#work;
+    const arcCost = this.#arcCost;
+    const p = this.prices;
+    const closed = this.#closed;
+    const keys = this.#keys;
+    let slope = this.#bland ? 0 : this.#violation;
+
+    // What cannot be passed: slacks, and arcs of buckets that have basic arcs.
+    let blocker = -1;
+    let stop = Number.POSITIVE_INFINITY;
+    let blockerSize = 0;
+    const block = (variable: number, reduced: number, size: number): void => {
       const ratio = Math.max(0, reduced) / size;
-      if (ratio < bestRatio * (1 - 1e-12) || (!bland && ratio <= bestRatio * (1 + 1e-12) && size > bestAlpha)) {
-        bestRatio = ratio;
-        bestAlpha = size;
-        entering = variable;
+      if (ratio < stop * (1 - 1e-12) || (!this.#bland && ratio <= stop * (1 + 1e-12) && size > blockerSize)) {
+        stop = ratio;
+        blocker = variable;
+        blockerSize = size;
       }
     };
+    const tiny = pivotTolerance * largest(q);
     for (let d = 0; d < rowCount; d++) {
-      if (this.#isBasicOther[d] === 1) continue;
-      const alpha = u[d]!;
-      if (sign * alpha > pivotTolerance * this.#priceScale(u)) consider(d, alpha, this.prices[d]!);
+      if (this.#isBasicOther[d] === 0 && q[d]! > tiny) block(d, p[d]!, q[d]!);
     }
+    for (let i = 0; i < rowCount; i++) {
+      const bucket = this.#placeBucket[i]!;
+      if (bucket < 0) continue;
+      const at = bucket * rowCount;
+      const key = keys[bucket]!;
+      const keyMove = q[key]! * work[at + key]!;
+      const keyPrice = p[key]! * work[at + key]! + (arcCost === null ? 0 : arcCost[at + key]!);
+      for (let d = 0; d < rowCount; d++) {
+        const w = work[at + d]!;
+        const move = q[d]! * w;
+        if (!(move - keyMove > pivotTolerance * (Math.abs(move) + Math.abs(keyMove)))) continue;
+        if (w === Number.POSITIVE_INFINITY || d === key || closed[d] === 1 || this.#isBasicArc[at + d] === 1) continue;
+        block(
+          this.#firstArc + at + d,
+          p[d]! * w + (arcCost === null ? 0 : arcCost[at + d]!) - keyPrice,
+          move - keyMove,
+        );
+      }
+    }
+
+    const points = this.#breakpoints;
+    points.clear();
+    // Nothing beyond `reach` matters: the slope is used up there.
+    let reach = stop;
     for (let j = 0; j < this.columnCount; j++) {
-      if (this.#isBasicOther[rowCount + j] === 1) continue;
-      if (this.lower[j]! === this.upper[j]!) continue;
+      const range = this.upper[j]! - this.lower[j]!;
+      if (this.#isBasicOther[rowCount + j] === 1 || !(range > 0)) continue;
       const vector = this.#vectors[j]!;
       let alpha = 0;
       let scale = 0;
       for (let d = 0; d < rowCount; d++) {
-        const term = u[d]! * vector[d]!;
+        const term = q[d]! * vector[d]!;
         alpha += term;
         scale += Math.abs(term);
       }
-      const towards = this.#atUpper[j] === 1 ? -sign : sign;
-      if (towards * alpha > pivotTolerance * scale) {
-        const reduced = this.#reducedCost(j);
-        consider(rowCount + j, alpha, this.#atUpper[j] === 1 ? -reduced : reduced);
-      }
+      const towards = this.#atUpper[j] === 1 ? -1 : 1;
+      if (!(towards * alpha > pivotTolerance * scale)) continue;
+      const ratio = Math.max(0, towards * this.#reducedCost(j)) / Math.abs(alpha);
+      if (ratio > reach) continue;
+      points.add(ratio, bucketCount + j);
+      if (Math.abs(alpha) * range >= slope) reach = ratio;
     }
-    const work = this.#work;
-    const arcCost = this.#arcCost;
-    const prices = this.prices;
-    const closed = this.#closed;
-    const firstArc = rowCount + this.columnCount;
     for (let b = 0, at = 0; b < bucketCount; b++, at += rowCount) {
-      const key = this.#keys[b]!;
-      const keyWork = work[at + key]!;
-      const keyTerm = u[key]! * keyWork;
-      const keyPrice = prices[key]! * keyWork + (arcCost === null ? 0 : arcCost[at + key]!);
-      for (let d = 0; d < rowCount; d++) {
-        if (d === key) continue;
-        const w = work[at + d]!;
-        if (w === Number.POSITIVE_INFINITY) continue;
-        const term = u[d]! * w;
-        const alpha = term - keyTerm;
-        if (!(sign * alpha > 0)) continue;
-        if (closed[d] === 1 || this.#isBasicArc[at + d] === 1) continue;
-        if (sign * alpha <= pivotTolerance * (Math.abs(term) + Math.abs(keyTerm))) continue;
-        const reduced = prices[d]! * w + (arcCost === null ? 0 : arcCost[at + d]!) - keyPrice;
-        const size = sign * alpha;
-        const ratio = Math.max(reduced, 0) / size;
-        if (ratio < bestRatio * (1 - 1e-12) || (!bland && ratio <= bestRatio * (1 + 1e-12) && size > bestAlpha)) {
-          bestRatio = ratio;
-          bestAlpha = size;
-          entering = firstArc + at + d;
-        }
+      if (this.#basicArcs[b] !== 0) continue;
+      const ratio = this.#nextOf(b, at, reach);
+      if (ratio === Number.POSITIVE_INFINITY) continue;
+      points.add(ratio, b);
+      const d = this.#next[b]!;
+      const key = keys[b]!;
+      if (q[d]! * work[at + d]! - q[key]! * work[at + key]! >= slope) reach = ratio;
+    }
+    points.arrange(reach);
+
+    for (;;) {
+      const at = points.firstAt();
+      if (blocker >= 0 && stop <= at) return this.#entered(blocker, stop);
+      if (points.count === 0) return -1;
+      const id = points.firstId();
+      const size = this.#sizeOf(id, q);
+      slope -= id >= bucketCount ? size * (this.upper[id - bucketCount]! - this.lower[id - bucketCount]!) : size;
+      if (slope <= 0) {
+        // At a tie the larger pivot enters.
+        points.removeFirst();
+        const next = points.firstAt();
+        const other = !this.#bland && next <= at * (1 + 1e-12) ? points.firstId() : -1;
+        const chosen =
+          other >= 0 && this.#sizeOf(other, q) > size && other < bucketCount === id < bucketCount ? other : id;
+        if (chosen >= bucketCount) return this.#entered(rowCount + chosen - bucketCount, at);
+        return this.#entered(this.#firstArc + chosen * rowCount + this.#next[chosen]!, at);
+      }
+      if (id >= bucketCount) {
+        const j = id - bucketCount;
+        this.#addColumnToRoom(j, this.#nonbasicValue(j));
+        this.#atUpper[j] = 1 - this.#atUpper[j]!;
+        this.#addColumnToRoom(j, -this.#nonbasicValue(j));
+        points.removeFirst();
+      } else {
+        this.#moveKey(id, this.#next[id]!);
+        const ratio = this.#nextOf(id, id * rowCount, stop);
+        if (ratio < Number.POSITIVE_INFINITY) points.moveFirst(Math.max(at, ratio));
+        else points.removeFirst();
       }
     }
-    if (entering < 0) {
-      // Prices that move along it raise the bound without end (Farkas).
-      for (let d = 0; d < rowCount; d++) this.ray[d] = -sign * u[d]!;
-      return false;
-    }
-    this.#standstill = bestRatio > 0 ? 0 : this.#standstill + 1;
-    const leavingVariable = this.#basics[place]!;
-    if (leavingVariable >= firstArc) this.#isBasicArc[leavingVariable - firstArc] = 0;
-    else {
-      this.#isBasicOther[leavingVariable] = 0;
-      if (leavingVariable >= rowCount) this.#atUpper[leavingVariable - rowCount] = below ? 0 : 1;
-    }
-    this.#basics[place] = entering;
-    if (entering >= firstArc) this.#isBasicArc[entering - firstArc] = 1;
-    else this.#isBasicOther[entering] = 1;
-    return true;
   }
 
-  #priceScale(u: Float64Array): number {
-    let scale = 0;
-    for (let d = 0; d < this.rowCount; d++) scale = Math.max(scale, Math.abs(u[d]!));
-    return scale;
+  #entered(variable: number, ratio: number): number {
+    this.#standstill = ratio > 0 ? 0 : this.#standstill + 1;
+    return variable;
   }
+
+  /** How fast what lies at a breakpoint moves along q. */
+  #sizeOf(id: number, q: Float64Array): number {
+    if (id >= this.bucketCount) {
+      const vector = this.#vectors[id - this.bucketCount]!;
+      let alpha = 0;
+      for (let d = 0; d < this.rowCount; d++) alpha += q[d]! * vector[d]!;
+      return Math.abs(alpha);
+    }
+    const at = id * this.rowCount;
+    const next = this.#next[id]!;
+    const key = this.#keys[id]!;
+    return q[next]! * this.#work[at + next]! - q[key]! * this.#work[at + key]!;
+  }
+
+  /** Where along p − t q a free bucket's key is overtaken, and by which row (`#next`); Infinity where not before `limit`. */
+  #nextOf(bucket: number, at: number, limit: number): number {
+    const { rowCount } = this;
+    const work = this.#work;
+    const arcCost = this.#arcCost;
+    const q = this.#direction;
+    const p = this.prices;
+    const closed = this.#closed;
+    const key = this.#keys[bucket]!;
+    const keyWork = work[at + key]!;
+    const keyMove = q[key]! * keyWork;
+    const keyPrice = p[key]! * keyWork + (arcCost === null ? 0 : arcCost[at + key]!);
+    let best = limit;
+    let bestSize = 0;
+    for (let d = 0; d < rowCount; d++) {
+      const w = work[at + d]!;
+      const move = q[d]! * w;
+      const size = move - keyMove;
+      if (!(size > 0)) continue;
+      const reduced = p[d]! * w + (arcCost === null ? 0 : arcCost[at + d]!) - keyPrice;
+      if (reduced > best * size || w === Number.POSITIVE_INFINITY || closed[d] === 1) continue;
+      if (size <= pivotTolerance * (Math.abs(move) + Math.abs(keyMove))) continue;
+      const ratio = Math.max(0, reduced) / size;
+      if (ratio < best || (ratio === best && size > bestSize && !this.#bland) || bestSize === 0) {
+        best = ratio;
+        bestSize = size;
+        this.#next[bucket] = d;
+      }
+    }
+    return bestSize > 0 ? best : Number.POSITIVE_INFINITY;
+  }
+}
+
+function largest(values: Float64Array): number {
+  let most = 0;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i]!));
+  return most;
 }
