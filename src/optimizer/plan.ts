@@ -15,7 +15,7 @@ import { type Formulation, formulate, mergeFormulation, toProgram } from './form
 import { leastUnserved } from './least-unserved.js';
 import { type MergedBuckets, unmerged } from './merge.js';
 import type { Program, ProgramSolution, SolveLimits, Solver } from './program.js';
-import { amount, counted, deploymentReason, percent, replicas as replicasInWords } from './reason.js';
+import { amount, counted, deploymentReason, percent, replicas as replicasInWords, tokenCount } from './reason.js';
 import { chooseShares } from './shares.js';
 import { joinTwins } from './twins.js';
 
@@ -525,7 +525,7 @@ function floorShortfalls(formulation: Formulation): readonly PlanNotice[] {
 function servedShareShortfall(model: ProblemModel, served: number): PlanNotice {
   return {
     code: 'min_served_share',
-    message: `${model.name}: only ${percent(served)} of the demand can be served, ${percent(model.minServedShare)} is required (minServedShare)`,
+    message: `${model.name}: ${percent(served)} of the demand can be served, ${percent(model.minServedShare)} is required (minServedShare)`,
     model: model.name,
   };
 }
@@ -537,11 +537,19 @@ function warningsOf(formulation: Formulation, rows: readonly BucketShares[]): re
   const [first] = bestEffort;
   if (first !== undefined) {
     const rps = sum(bestEffort, (row) => row.rps);
-    const lengths = `${amount(first.inputTokens)} input and ${amount(first.outputTokens)} output tokens`;
-    const which = bestEffort.length === 1 ? lengths : `${counted(bestEffort.length, 'bucket')}, such as ${lengths}`;
+    const lengths = `${tokenCount(first.inputTokens)} input and ${tokenCount(first.outputTokens)} output tokens`;
+    const which =
+      bestEffort.length === 1 ? `of ${lengths}` : `in ${counted(bestEffort.length, 'bucket')}, such as ${lengths}`;
+    const left = sum(bestEffort, (row) => row.rps * row.unservedShare);
+    const outcome =
+      left === 0
+        ? 'they are served by best effort'
+        : left < rps
+          ? 'as many as fit are served by best effort'
+          : 'there is no room to serve them by best effort';
     warnings.push({
       code: 'best_effort',
-      message: `${model.name}: no deployment meets the SLO for ${amount(rps)} requests/s of ${which}; they are served by best effort`,
+      message: `${model.name}: no deployment meets the SLO for ${amount(rps)} requests/s ${which}; ${outcome}`,
       model: model.name,
     });
   }

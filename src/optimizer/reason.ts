@@ -33,53 +33,52 @@ export function deploymentReason(facts: ReasonFacts): string {
   const count = replicas(target);
   if (deployment.fixedReplicas !== null) {
     if (deployment.profile === null) return `Fixed at ${count} by request; without a profile it is given no demand.`;
-    if (load > 0) return `Fixed at ${count} by request, with ${workOf(facts, target)}.`;
+    if (load > 0) return `Fixed at ${count} by request, with ${workOf(facts)}.`;
     if (target === 0) return 'Fixed at 0 replicas by request.';
     return `Fixed at ${count} by request; ${idle ? 'there is no demand' : 'no demand is placed on it'}.`;
   }
   if (deployment.profile === null) return `No profile: kept at the ${count} it has now, and given no demand.`;
 
   const floor = Math.max(deployment.minReplicas, idle ? deployment.idleMinReplicas : 0);
+  const isIdleFloor = floor > deployment.minReplicas;
+  const atFloor = `Kept at its ${isIdleFloor ? 'idle floor' : 'floor'} of ${count} (${isIdleFloor ? 'idleMinReplicas' : 'minReplicas'})`;
+  if (floor > deployment.maxReplicas) {
+    return `At its ceiling of ${count} (maxReplicas), below its ${isIdleFloor ? 'idle floor' : 'floor'} of ${floor}.`;
+  }
   if (load === 0) {
-    const why = idle
-      ? 'there is no demand'
-      : canServe
-        ? `${hasSiblings ? 'other deployments serve the demand for no more money' : 'no demand is placed on it'}`
-        : 'it can serve none of the demand';
-    if (target > 0) return `Kept at its ${floorName(deployment, floor)} of ${count}: ${why}.`;
-    if (deployment.maxReplicas === 0) return 'At its ceiling of 0 replicas (maxReplicas).';
+    if (target > 0) return idle ? `${atFloor}: there is no demand.` : `${atFloor}, without demand in this plan.`;
     if (idle) return 'Idle: there is no demand, and no floor asks for a replica.';
-    return `Not needed: ${why}.`;
+    if (deployment.maxReplicas === 0) return 'At its ceiling of 0 replicas (maxReplicas).';
+    if (!canServe) return 'Not needed: it cannot serve any of the demand.';
+    return hasSiblings ? 'Not needed: other deployments serve the demand at no higher cost.' : 'Not needed.';
   }
 
   const room = target * deployment.targetUtilization;
   if (target === deployment.maxReplicas && load >= room * (1 - full)) {
-    return `At its ceiling of ${count} (maxReplicas), filled by ${workOf(facts, target)}.`;
+    return `At its ceiling of ${count} (maxReplicas), filled by ${workOf(facts)}.`;
   }
   const needed = Math.ceil((load / deployment.targetUtilization) * (1 - full));
-  if (target > needed && target === floor) {
-    return `Kept at its ${floorName(deployment, floor)} of ${count}, with ${workOf(facts, target)}.`;
-  }
-  const runs = `${count} for ${workOf(facts, target)}`;
-  if (!hasSiblings) return `Needs ${runs}.`;
-  return facts.proven ? `Part of the cheapest plan: ${runs}.` : `Part of the cheapest plan found: ${runs}.`;
+  if (target > needed && target === floor) return `${atFloor}, with ${workOf(facts)}.`;
+  // Shares are spread evenly, so that one of several deployments may be left with less than it could carry.
+  const why =
+    target === needed
+      ? `${workOf(facts)} needs ${grouped(String(target))}`
+      : `${count} ${target === 1 ? 'has' : 'have'} ${workOf(facts)}`;
+  if (!hasSiblings) return `${why[0]!.toUpperCase()}${why.slice(1)}.`;
+  return `Part of the cheapest plan${facts.proven ? '' : ' found'}: ${why}.`;
 }
 
-function floorName(deployment: ProblemDeployment, floor: number): string {
-  return deployment.minReplicas >= floor ? 'floor (minReplicas)' : 'idle floor (idleMinReplicas)';
-}
-
-function workOf({ deployment, load, bestEffortLoad }: ReasonFacts, target: number): string {
-  const work = `work for ${amount(load)}`;
+function workOf({ deployment, load, bestEffortLoad }: ReasonFacts): string {
+  const work = `work for ${amount(load)} replica${amount(load) === '1' ? '' : 's'}`;
   const filledTo =
     deployment.targetUtilization < 1 ? ` at a target utilization of ${percent(deployment.targetUtilization)}` : '';
-  const late =
+  const byBestEffort =
     bestEffortLoad >= load * (1 - full)
-      ? ', all of it by best effort'
+      ? ' (all by best effort)'
       : bestEffortLoad > 0
-        ? ', part of it by best effort'
+        ? ' (partly by best effort)'
         : '';
-  return `${work}${target === 0 ? ' replicas' : ''}${filledTo}${late}`;
+  return `${work}${filledTo}${byBestEffort}`;
 }
 
 /** `1 replica`, `2 replicas`, `1,000,000 replicas`. */
@@ -90,6 +89,11 @@ export function replicas(count: number): string {
 /** A whole number with its noun, in the singular or the plural. */
 export function counted(count: number, noun: string): string {
   return `${grouped(String(count))} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** A token count, whole: `2,048`. */
+export function tokenCount(tokens: number): string {
+  return grouped(String(Math.round(tokens)));
 }
 
 /** A positive quantity to three significant digits, without exponents: `0.908`, `2.72`, `1,230,000`. */

@@ -352,7 +352,7 @@ describe('demand that does not fit', () => {
       shortfalls: [
         {
           code: 'min_served_share',
-          message: 'llama: only 50 % of the demand can be served, 51 % is required (minServedShare)',
+          message: 'llama: 50 % of the demand can be served, 51 % is required (minServedShare)',
           model: 'llama',
         },
       ],
@@ -376,7 +376,7 @@ describe('best effort', () => {
       {
         code: 'best_effort',
         message:
-          'llama: no deployment meets the SLO for 5 requests/s of 2,050 input and 64 output tokens; they are served by best effort',
+          'llama: no deployment meets the SLO for 5 requests/s of 2,048 input and 64 output tokens; they are served by best effort',
         model: 'llama',
       },
     ]);
@@ -400,6 +400,7 @@ describe('best effort', () => {
     expect(answer.unserved).toEqual([
       { model: 'llama', inputTokens: 2048, outputTokens: 64, rps: expect.closeTo(2.5, 8), reason: 'max_replicas' },
     ]);
+    expect(answer.warnings[0]!.message).toMatch(/; as many as fit are served by best effort$/);
   });
 });
 
@@ -730,6 +731,114 @@ describe('what this version does not plan', () => {
       }),
     );
     expect(answer.status).toBe('optimal');
+  });
+});
+
+describe('the sentences of a plan', () => {
+  const reasons = (overrides: Parameters<typeof problem>[0], run = {}) =>
+    plan(problem(overrides), run).deployments.map(({ reason }) => reason);
+
+  test('say what is needed, and what is not', () => {
+    const demand = [short(25.3)];
+    expect(reasons({ demand })).toEqual(['Work for 2.53 replicas needs 3.']);
+    expect(reasons({ demand: [short(0.002)] })).toEqual(['Work for less than 0.001 replicas needs 1.']);
+    expect(reasons({ demand, deployments: [a(), b({ usdPerReplicaHour: 2 })] })).toEqual([
+      'Part of the cheapest plan: work for 2.53 replicas needs 3.',
+      'Not needed: other deployments serve the demand at no higher cost.',
+    ]);
+    expect(reasons({ demand: [long(5)], deployments: [a({ profile: shortAndLong(10, 0) }), b()] })[0]).toBe(
+      'Not needed: it cannot serve any of the demand.',
+    );
+    expect(reasons({ demand: [short(20)], deployments: [a({ targetUtilization: 0.7 })] })).toEqual([
+      'Work for 2 replicas at a target utilization of 70 % needs 3.',
+    ]);
+  });
+
+  test('say that a cheaper plan may exist where the search was stopped', () => {
+    const stopped = plan(corpus().find(({ name }) => name === 'adversarial/0')!.problem, { shouldStop: () => true });
+    expect(stopped.deployments.map(({ reason }) => reason).join('\n')).toMatch(/^Part of the cheapest plan found: /m);
+  });
+
+  test('say which floor holds', () => {
+    const deployments = [
+      a({ minReplicas: 3 }),
+      b({ usdPerReplicaHour: 4, idleMinReplicas: 1 }),
+      c({ profile: flat(0), minReplicas: 1 }),
+    ];
+    expect(reasons({ deployments })).toEqual([
+      'Kept at its floor of 3 replicas (minReplicas), with work for 0.5 replicas.',
+      'Not needed: other deployments serve the demand at no higher cost.',
+      'Kept at its floor of 1 replica (minReplicas), without demand in this plan.',
+    ]);
+    expect(reasons({ deployments, demand: [] })).toEqual([
+      'Kept at its floor of 3 replicas (minReplicas): there is no demand.',
+      'Kept at its idle floor of 1 replica (idleMinReplicas): there is no demand.',
+      'Kept at its floor of 1 replica (minReplicas): there is no demand.',
+    ]);
+    expect(reasons({ demand: [] })).toEqual(['Idle: there is no demand, and no floor asks for a replica.']);
+    expect(reasons({ demand: [], deployments: [a({ idleMinReplicas: 4, maxReplicas: 2 })] })).toEqual([
+      'At its ceiling of 2 replicas (maxReplicas), below its idle floor of 4.',
+    ]);
+  });
+
+  test('say which ceiling holds', () => {
+    expect(
+      reasons({
+        demand: [short(50)],
+        deployments: [a({ maxReplicas: 2 }), b({ maxReplicas: 0 }), c({ maxReplicas: 1, targetUtilization: 0.8 })],
+      }),
+    ).toEqual([
+      'At its ceiling of 2 replicas (maxReplicas), filled by work for 2 replicas.',
+      'At its ceiling of 0 replicas (maxReplicas).',
+      'At its ceiling of 1 replica (maxReplicas), filled by work for 0.8 replicas at a target utilization of 80 %.',
+    ]);
+    expect(reasons({ demand: [short(1e7)], deployments: [a({ maxReplicas: 1_000_000 })] })).toEqual([
+      'At its ceiling of 1,000,000 replicas (maxReplicas), filled by work for 1,000,000 replicas.',
+    ]);
+  });
+
+  test('say what a person fixed', () => {
+    expect(reasons({ deployments: [a({ fixedReplicas: 2 }), b({ fixedReplicas: 0 })] })).toEqual([
+      'Fixed at 2 replicas by request, with work for 0.5 replicas.',
+      'Fixed at 0 replicas by request.',
+    ]);
+    expect(
+      reasons({ demand: [], deployments: [a({ fixedReplicas: 1 }), b({ fixedReplicas: 2, profile: null })] }),
+    ).toEqual([
+      'Fixed at 1 replica by request; there is no demand.',
+      'Fixed at 2 replicas by request; without a profile it is given no demand.',
+    ]);
+  });
+
+  test('say where a profile is missing', () => {
+    expect(reasons({ deployments: [a({ profile: null, currentReplicas: 1 }), b({ profile: null }), c()] })).toEqual([
+      'No profile: kept at the 1 replica it has now, and given no demand.',
+      'No profile, and its current replicas are not known: no number is published.',
+      'Part of the cheapest plan: work for 0.5 replicas needs 1.',
+    ]);
+  });
+
+  test('say what is best effort', () => {
+    const deployments = [a({ profile: shortAndLong(10, 0) })];
+    expect(reasons({ demand: [short(5), long(5)], deployments })).toEqual([
+      'Work for 4.5 replicas (partly by best effort) needs 5.',
+    ]);
+    expect(reasons({ demand: [long(5)], deployments })).toEqual(['Work for 4 replicas (all by best effort) needs 4.']);
+    const many = plan(problem({ demand: [long(5), { ...long(1), inputTokens: 4096 }], deployments }));
+    expect(many.warnings[0]!.message).toBe(
+      'llama: no deployment meets the SLO for 6 requests/s in 2 buckets, such as 2,048 input and 64 output tokens; they are served by best effort',
+    );
+  });
+
+  test('of a corpus are all one sentence, without a number that people do not read', () => {
+    const sentences = corpus()
+      .filter(({ buckets }, index) => index % 6 === 0 && buckets <= 100)
+      .flatMap(({ problem: input }) => plan(input).deployments.map(({ reason }) => reason));
+    expect(sentences.length).toBeGreaterThan(100);
+    for (const sentence of sentences) {
+      expect(sentence).toMatch(/^[A-Z][^.]*(?:\.\d[^.]*)*\.$/);
+      expect(sentence).not.toMatch(/NaN|Infinity|undefined|null|\de[+-]|\.\d{6}|(?<![\d.,])1 replicas/);
+    }
   });
 });
 
