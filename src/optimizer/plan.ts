@@ -11,7 +11,7 @@ import {
 import type { PlanningProblem, PlanOptions, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import { branchAndBound, programLp, sharesFit, startAtCost } from './branch-and-bound.js';
 import { checkPlan } from './check.js';
-import { type Formulation, formulate, mergeFormulation, toProgram } from './formulate.js';
+import { type Formulation, fitTolerance, formulate, mergeFormulation, toProgram } from './formulate.js';
 import { leastUnserved } from './least-unserved.js';
 import { type MergedBuckets, unmerged } from './merge.js';
 import type { Program, ProgramSolution, SolveLimits, Solver } from './program.js';
@@ -292,7 +292,7 @@ function finish(stage: Stage, decision: Decision): ModelResult {
   if (replicas === null) return heldModel(model, 'planning_failed', noAnswer(solution));
   const previous = previousShares(formulation);
   const inForce = previous === null || overRaw ? previous : averaged(stage, previous, partOfGroup(stage));
-  const chosen = chooseShares(program, replicas, inForce);
+  const chosen = sharesAt(program, replicas, inForce);
   if (chosen === null)
     return heldModel(model, 'planning_failed', 'no shares were found for the replicas of the solver');
 
@@ -407,6 +407,57 @@ function finish(stage: Stage, decision: Decision): ModelResult {
     penaltyUsdPerHour: 3600 * model.unservedUsdPerRequest * unservedRps,
     nodes: solution.nodes,
   };
+}
+
+/**
+ * The best shares that fit at some whole replicas: the second choice near the shares in force, the second choice
+ * without them, or any. What a linear program gives is believed only after the loads are added up: with works over
+ * many orders of magnitude in one model, a choice between many good shares can lose its footing where finding any does not.
+ */
+function sharesAt(program: Program, replicas: Float64Array, inForce: Float64Array | null): Float64Array | null {
+  if (inForce !== null) {
+    const near = chooseShares(program, replicas, inForce);
+    if (near !== null && holds(program, replicas, near)) return near;
+  }
+  const even = chooseShares(program, replicas, null);
+  if (even !== null && holds(program, replicas, even)) return even;
+  const { bucketCount, deploymentCount } = program;
+  const lp = programLp(program);
+  startAtCost(lp, program);
+  if (sharesFit(lp, replicas) !== 'fits') return null;
+  const all = new Float64Array(bucketCount * lp.rowCount);
+  lp.readShares(all);
+  const any = new Float64Array(bucketCount * deploymentCount);
+  for (let b = 0; b < bucketCount; b++) {
+    for (let d = 0; d < deploymentCount; d++) any[b * deploymentCount + d] = all[b * lp.rowCount + d]!;
+  }
+  return holds(program, replicas, any) ? any : null;
+}
+
+/** Do these shares fit, and leave no more unserved than they may? Added up anew. */
+function holds(program: Program, replicas: Float64Array, shares: Float64Array): boolean {
+  const { bucketCount, deploymentCount, work, rate, capacity, unservedLimit } = program;
+  const load = new Float64Array(deploymentCount);
+  let unserved = 0;
+  let total = 0;
+  for (let b = 0; b < bucketCount; b++) {
+    let served = 0;
+    for (let d = 0; d < deploymentCount; d++) {
+      const share = shares[b * deploymentCount + d]!;
+      if (share < 0) return false;
+      if (share === 0) continue;
+      served += share;
+      load[d] = load[d]! + share * work[b * deploymentCount + d]!;
+    }
+    if (!(served <= 1 + 1e-9) || (unservedLimit === 0 && served < 1 - 1e-9)) return false;
+    unserved += Math.max(0, 1 - served) * rate[b]!;
+    total += rate[b]!;
+  }
+  // Half of the tolerance with which work fits is in the capacity, the other half is for rounding.
+  return (
+    load.every((amount, d) => amount <= capacity[d]! * replicas[d]! * (1 + fitTolerance / 2)) &&
+    unserved <= unservedLimit + fitTolerance * total
+  );
 }
 
 /** The shares in force per raw bucket, raw.count × deployments, or null where the document names none that still hold. */
