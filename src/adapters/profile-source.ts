@@ -1,6 +1,8 @@
 import { isUtf8 } from 'node:buffer';
+import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { InputError } from '../core/input-error.js';
 import {
   type ProfileKey,
@@ -17,6 +19,7 @@ import { largestValueBytes } from './store-keys.js';
  *
  * Both are read anew for every cycle, so that a new profile changes the next plan without a restart. A text is parsed
  * only when it is not the one that was parsed last: an unchanged profile is the very same object in every reading.
+ * Thousands of them are read some at a time, so that neither memory nor the event loop meets all of their texts at once.
  */
 type ProfileRequest = ProfileKey & { readonly id: string };
 
@@ -24,16 +27,16 @@ type ProfileRequest = ProfileKey & { readonly id: string };
 export function createStoreProfiles(store: SharedStore): ProfileSource {
   const parser = new ProfileParser();
   return {
-    async read(keys) {
-      const readings = await store.readProfiles(keys);
-      return parser.readAll(keys, (key, i) => {
-        const reading = readings[i]!;
-        if (reading.kind !== 'failed') return reading.kind === 'present' ? reading.text : null;
-        return new InputError(describeProfile(key), [
-          { place: '', found: `a value that cannot be read (${reading.message})`, expected: 'a profile in JSON' },
-        ]);
-      });
-    },
+    read: (keys) =>
+      parser.readAll(keys, async (some) => {
+        const readings = await store.readProfiles(some);
+        return readings.map((reading, i) => {
+          if (reading.kind !== 'failed') return reading.kind === 'present' ? reading.text : null;
+          return new InputError(describeProfile(some[i]!), [
+            { place: '', found: `a value that cannot be read (${reading.message})`, expected: 'a profile in JSON' },
+          ]);
+        });
+      }),
   };
 }
 
@@ -49,16 +52,18 @@ export function createFileProfiles(directory: string): ProfileSource {
   return {
     async read(keys) {
       await requireDirectory(directory);
-      const texts = new Array<string | InputError | null>(keys.length);
-      let next = 0;
-      const readSome = async (): Promise<void> => {
-        while (next < keys.length) {
-          const i = next++;
-          texts[i] = await readProfileFile(directory, keys[i]!);
-        }
-      };
-      await Promise.all(Array.from({ length: filesAtOnce }, readSome));
-      return parser.readAll(keys, (_, i) => texts[i]!);
+      return parser.readAll(keys, async (some) => {
+        const texts = new Array<string | InputError | null>(some.length);
+        let next = 0;
+        const readSome = async (): Promise<void> => {
+          while (next < some.length) {
+            const i = next++;
+            texts[i] = await readProfileFile(directory, some[i]!);
+          }
+        };
+        await Promise.all(Array.from({ length: filesAtOnce }, readSome));
+        return texts;
+      });
     },
   };
 }
@@ -66,46 +71,74 @@ export function createFileProfiles(directory: string): ProfileSource {
 /** Open files at once: enough to keep a disk busy, far from any limit of a process. */
 const filesAtOnce = 16;
 
+/** Profiles whose texts are in memory at once. */
+const keysPerRead = 250;
+
+/** New profiles that are parsed between two turns of the event loop: each takes a fraction of a millisecond. */
+const parsedPerTurn = 20;
+
 /** Reads after which a key that nobody asks for is forgotten: several cycles, but not for ever. */
 const forgetAfterReads = 64;
 
-type Parsed = { readonly text: string; readonly reading: ProfileReading; lastRead: number };
+type Parsed = { readonly digest: string; readonly reading: ProfileReading; lastRead: number };
 
 /** Parses texts, each again only when it changed. */
 class ProfileParser {
   readonly #parsed = new Map<string, Parsed>();
   #reads = 0;
 
-  /** @param textOf the text of a key, null where there is none, or why it cannot be read */
-  readAll(
+  /** @param textsOf the texts of some keys: each null where there is none, or why it cannot be read */
+  async readAll(
     keys: readonly ProfileRequest[],
-    textOf: (key: ProfileRequest, index: number) => string | InputError | null,
-  ): readonly ProfileReading[] {
+    textsOf: (some: readonly ProfileRequest[]) => Promise<readonly (string | InputError | null)[]>,
+  ): Promise<readonly ProfileReading[]> {
     this.#reads += 1;
-    const readings = keys.map((key, i): ProfileReading => {
-      const text = textOf(key, i);
-      if (text === null) return { kind: 'absent' };
-      return text instanceof InputError ? { kind: 'bad', error: text } : this.#parse(key, text);
-    });
+    const readings: ProfileReading[] = [];
+    let parsed = 0;
+    for (let start = 0; start < keys.length; start += keysPerRead) {
+      const some = keys.slice(start, start + keysPerRead);
+      const texts = await textsOf(some);
+      for (const [i, key] of some.entries()) {
+        const text = texts[i]!;
+        if (text === null) readings.push({ kind: 'absent' });
+        else if (text instanceof InputError) readings.push({ kind: 'bad', error: text });
+        else {
+          const digest = digestOf(text);
+          const known = this.#known(key, digest);
+          readings.push(known ?? this.#parse(key, text, digest));
+          if (known === null && ++parsed % parsedPerTurn === 0) await nextTurn();
+        }
+      }
+    }
     if (this.#reads % forgetAfterReads === 0) {
-      for (const [name, parsed] of this.#parsed) {
-        if (parsed.lastRead <= this.#reads - forgetAfterReads) this.#parsed.delete(name);
+      for (const [name, { lastRead }] of this.#parsed) {
+        if (lastRead <= this.#reads - forgetAfterReads) this.#parsed.delete(name);
       }
     }
     return readings;
   }
 
-  #parse(key: ProfileRequest, text: string): ProfileReading {
-    const name = `${key.id}\n${key.model}`;
-    const known = this.#parsed.get(name);
-    if (known?.text === text) {
-      known.lastRead = this.#reads;
-      return known.reading;
-    }
+  #known(key: ProfileRequest, digest: string): ProfileReading | null {
+    const known = this.#parsed.get(nameOf(key));
+    if (known?.digest !== digest) return null;
+    known.lastRead = this.#reads;
+    return known.reading;
+  }
+
+  #parse(key: ProfileRequest, text: string, digest: string): ProfileReading {
     const reading = parseReading(text, describeProfile(key));
-    this.#parsed.set(name, { text, reading, lastRead: this.#reads });
+    this.#parsed.set(nameOf(key), { digest, reading, lastRead: this.#reads });
     return reading;
   }
+}
+
+function nameOf({ id, model }: ProfileRequest): string {
+  return `${id}\n${model}`;
+}
+
+/** Stands for a text that was parsed: a fleet's texts are tens of megabytes that would be kept for a comparison. */
+function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('base64');
 }
 
 function parseReading(text: string, source: string): ProfileReading {

@@ -1,5 +1,6 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Plan } from '../core/plan.js';
-import type { Cycle, PhaseContext } from './cycle.js';
+import { type Cycle, modelsPerTurn, type PhaseContext } from './cycle.js';
 import type { ModelState, PublishedEntry } from './fleet.js';
 import { logDecision } from './log.js';
 import { heldPart, joinPlan, type ModelPlan, splitPlan } from './model-plan.js';
@@ -31,9 +32,9 @@ export class PublishPhase {
    * Held: a held model keeps its numbers; a deployment that is gone has none. Before the first view of the deployments
    * what an earlier process published is all there is, and it stays.
    *
-   * Never waits: whoever asks sees either all of the old numbers or all of the new ones.
+   * Whoever asks sees either all of the old numbers or all of the new ones: nothing waits before they are in place.
    */
-  publish(cycle: Cycle): void {
+  async publish(cycle: Cycle): Promise<void> {
     const { config, fleet, stored, clock, logger } = this.#context;
     if (!cycle.snapshot.synced) {
       this.#holdRestored(cycle);
@@ -65,7 +66,10 @@ export class PublishPhase {
     }
     if (decisions.changed) stored.setPublished(publishedState([...splitPlan(plan, []).values()]));
     stored.history.add(decisions.records);
-    for (const record of decisions.records) logDecision(logger, record);
+    for (const [index, record] of decisions.records.entries()) {
+      if (index % modelsPerTurn === 0) await nextTurn();
+      logDecision(logger, record);
+    }
   }
 
   #holdRestored(cycle: Cycle): void {
