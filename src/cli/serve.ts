@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import { Command, InvalidArgumentError } from 'commander';
 import { type ChosenConfig, chooseConfig, composeService } from '../service/compose.js';
 import type { Config } from '../service/config.js';
@@ -50,6 +51,7 @@ Examples:
 `,
     )
     .action(async (flags: ServeFlags) => {
+      setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
       await runServe(flags, {
         environment: process.env,
         stdout: process.stdout,
@@ -60,6 +62,14 @@ Examples:
       setTimeout(() => process.exit(), lingerMs).unref();
     });
 }
+
+/**
+ * How far each heap may grow beyond what was alive at its last collection before the next one [%].
+ *
+ * By default it may be several times as much, and a fleet's plans are garbage after a cycle or two. The bound is no limit:
+ * a problem that needs more gets more. See docs/decisions/heap-growth.md.
+ */
+const heapGrowingPercent = 50;
 
 /** How long a stopped service may take to end by itself [ms]. */
 const lingerMs = 1000;
