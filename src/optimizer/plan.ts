@@ -411,7 +411,7 @@ function finish(stage: Stage, decision: Decision): ModelResult {
 
 /**
  * The best shares that fit at some whole replicas: the second choice near the shares in force, the second choice
- * without them, or any. What a linear program gives is believed only after the loads are added up: with works over
+ * without them, or whatever fits. What a linear program gives is believed only after the loads are added up: with works over
  * many orders of magnitude in one model, a choice between many good shares can lose its footing where finding any does not.
  */
 function sharesAt(program: Program, replicas: Float64Array, inForce: Float64Array | null): Float64Array | null {
@@ -427,11 +427,11 @@ function sharesAt(program: Program, replicas: Float64Array, inForce: Float64Arra
   if (sharesFit(lp, replicas) !== 'fits') return null;
   const all = new Float64Array(bucketCount * lp.rowCount);
   lp.readShares(all);
-  const any = new Float64Array(bucketCount * deploymentCount);
+  const fitting = new Float64Array(bucketCount * deploymentCount);
   for (let b = 0; b < bucketCount; b++) {
-    for (let d = 0; d < deploymentCount; d++) any[b * deploymentCount + d] = all[b * lp.rowCount + d]!;
+    for (let d = 0; d < deploymentCount; d++) fitting[b * deploymentCount + d] = all[b * lp.rowCount + d]!;
   }
-  return holds(program, replicas, any) ? any : null;
+  return holds(program, replicas, fitting) ? fitting : null;
 }
 
 /** Do these shares fit, and leave no more unserved than they may? Added up anew. */

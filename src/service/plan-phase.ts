@@ -52,8 +52,14 @@ async function planTogether(cycle: Cycle, context: PhaseContext, states: readonl
   for (const state of states) {
     const part = parts.get(state.name);
     if (part === undefined) planFailed(state, context, new Error('the plan does not contain the model'));
-    else if (hitLimit && states.length > 1 && part.model.status === 'feasible') {
+    else if (states.length > 1 && (part.model.status === 'held' || (hitLimit && part.model.status === 'feasible'))) {
       await planTogether(cycle, context, [state]);
+    } else if (part.model.heldReason !== null) {
+      // The planner knows what runs; the service knows the last good plan, which is better to hold.
+      const said = part.warnings.find((warning) => warning.code === part.model.heldReason);
+      const rejected = part.model.heldReason === 'plan_rejected';
+      const why = rejected ? 'its plan was rejected by its own check' : 'no plan was found';
+      planFailed(state, context, new Error(said?.message ?? why));
     } else state.planned = { problem: state.built!.model, part };
   }
 }

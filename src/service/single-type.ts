@@ -45,7 +45,7 @@ export function cheapestSingleType(
   let best: SingleType | null = null;
   for (const gpuType of new Set(model.deployments.map((deployment) => deployment.gpuType))) {
     const variant = variants.get(variantName(model.name, gpuType));
-    if (variant === undefined) continue;
+    if (variant === undefined || variant.model.status === 'held') continue;
     const { unservedRps, bestEffortRps } = shortcomings(variant);
     if (unservedRps > whole.unservedRps + 1e-9 || bestEffortRps > whole.bestEffortRps + 1e-9) continue;
     const usdPerHour = variant.model.usdPerHour + standing;

@@ -318,6 +318,28 @@ describe('an exception', () => {
     expect([world.replicas('a100'), world.held()]).toEqual(['not-known', 'plan_rejected']);
   });
 
+  it('without an answer for a model keeps the last good plan of it, not what happens to run', async () => {
+    const world = new World(two);
+    await world.writeProfile('m', profileText({}), 'mistral');
+    await world.start();
+    await world.send('llama', { rps: 3 }).send('mistral', { rps: 2 }).cycle();
+    world.planFault = (problem) => {
+      const answer = plan(problem);
+      return {
+        ...answer,
+        models: answer.models.map((model) =>
+          model.name === 'llama' ? { ...model, status: 'held', heldReason: 'plan_rejected' } : model,
+        ),
+        deployments: answer.deployments.map((planned) =>
+          planned.model === 'llama' ? { ...planned, replicas: 1, targetReplicas: 1 } : planned,
+        ),
+      };
+    };
+    await world.send('llama', { rps: 5 }).send('mistral', { rps: 5 }).cycles(2);
+    expect([world.replicas('a100'), world.replicas('m')]).toEqual([3, 5]);
+    expect([world.held('llama'), world.held('mistral')]).toEqual(['plan_rejected', null]);
+  });
+
   it('of every model leaves the service answering', async () => {
     const world = await simple();
     await world.send('llama', { rps: 5 }).cycle();

@@ -147,7 +147,7 @@ export class World {
   /** Deployment names whose profile was deleted; the port of the store has no way to delete. */
   readonly hiddenProfiles = new Set<string>();
   /** Called before each plan; may throw. */
-  planFault: ((problem: PlanningProblem) => void) | null = null;
+  planFault: ((problem: PlanningProblem) => Plan | undefined) | null = null;
   /** How much before its time a timer fires. */
   timersAreEarlyByMs = 0;
   /** While set, the store says that this server answers. */
@@ -206,9 +206,9 @@ export class World {
   }
 
   #makePlan(problem: PlanningProblem): Plan {
-    this.planFault?.(problem);
+    const faulty = this.planFault?.(problem);
     this.planned.push(problem);
-    return plan(problem);
+    return faulty ?? plan(problem);
   }
 
   #faulty(): SharedStore {
