@@ -199,11 +199,13 @@ class Search {
       const value = lp.columnValue(d);
       y[d] = Math.min(upper[d]!, Math.max(lower[d]!, value < this.#noise[d]! ? 0 : value));
     }
-    this.#rememberCut(lp.prices);
+    // Candidates are tested on the raw buckets too, which moves that program's prices.
+    const prices = lp.prices.slice();
+    this.#rememberCut(prices);
     const start = lp.saveBasis();
     this.#roundAndTrim(y, { lower, upper });
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
-    if (outcome !== 'infeasible') this.#tighten({ lower, upper }, lp, certified);
+    if (outcome !== 'infeasible') this.#tighten({ lower, upper }, prices, certified);
 
     const branch = chooseBranch(y, { lower, upper }, this.#program.cost);
     if (branch < 0) {
@@ -381,12 +383,12 @@ class Search {
    *
    * @param bound D at exactly these prices
    */
-  #tighten(box: Box, lp: ShareLp, bound: number): void {
+  #tighten(box: Box, prices: Float64Array, bound: number): void {
     const cutoff = this.#cutoff();
     if (cutoff === Number.POSITIVE_INFINITY || bound === Number.POSITIVE_INFINITY) return;
     const room = cutoff - bound;
     for (let d = 0; d < box.lower.length; d++) {
-      const reduced = this.#program.cost[d]! - Math.max(0, lp.prices[d]!) * this.#program.capacity[d]!;
+      const reduced = this.#program.cost[d]! - Math.max(0, prices[d]!) * this.#program.capacity[d]!;
       const low = box.lower[d]!;
       const high = box.upper[d]!;
       if (reduced > 0) box.upper[d] = Math.min(high, low + Math.floor(room / reduced + 1e-6));

@@ -178,6 +178,19 @@ function mergeInProportion(
   }
 }
 
+/** A range of the groups' order. What merging it loses at the sampled prices is the reason to split it. */
+type Cluster = {
+  start: number;
+  end: number;
+  readonly work: Float64Array;
+  /** Σ of its groups' cheapest prices, per sample. */
+  readonly apart: Float64Array;
+  loss: number;
+};
+
+/** A loss below this share of the price is rounding. */
+const lossNoise = 1e-12;
+
 /**
  * Splits the groups of each servable set until there are `maxBuckets` clusters, the one with the largest loss first.
  *
@@ -194,34 +207,23 @@ function clusterShapes(options: {
   readonly groups: readonly (readonly number[])[];
 }): number[][] {
   const { deploymentCount: count, work, price, maxBuckets, shapes, groups } = options;
-  const samples = samplePrices(price);
-  const sampleCount = samples.length;
+  const prices = samplePrices(price);
+  const sampleCount = 1 + factors.length * count;
   const groupWork = new Float64Array(groups.length * count);
   const logRatio = new Float64Array(groups.length * count);
-  groups.forEach((members, g) => {
-    for (let d = 0; d < count; d++) {
-      logRatio[g * count + d] = shapes.logRatio[members[0]! * count + d]!;
-      for (const b of members) groupWork[g * count + d] = groupWork[g * count + d]! + work[b * count + d]!;
+  for (let g = 0; g < groups.length; g++) {
+    const members = groups[g]!;
+    const shape = members[0]! * count;
+    for (let d = 0; d < count; d++) logRatio[g * count + d] = shapes.logRatio[shape + d]!;
+    for (const b of members) {
+      for (let d = 0; d < count; d++) groupWork[g * count + d] = groupWork[g * count + d]! + work[b * count + d]!;
     }
-  });
+  }
   /** Cheapest price of each group at each sample, and whether a deployment is the cheapest of a group at any. */
   const least = new Float64Array(groups.length * sampleCount);
   const contests = new Uint8Array(groups.length * count);
   for (let g = 0; g < groups.length; g++) {
-    for (let s = 0; s < sampleCount; s++) {
-      const prices = samples[s]!;
-      let best = -1;
-      let value = Number.POSITIVE_INFINITY;
-      for (let d = 0; d < count; d++) {
-        const candidate = prices[d]! * groupWork[g * count + d]!;
-        if (candidate < value) {
-          value = candidate;
-          best = d;
-        }
-      }
-      least[g * sampleCount + s] = value;
-      if (best >= 0) contests[g * count + best] = 1;
-    }
+    cheapestAtSamples(groupWork, g * count, prices, least, g * sampleCount, contests);
   }
 
   // A cluster is a range of `order`; splitting it partitions the range in place.
@@ -232,54 +234,63 @@ function clusterShapes(options: {
     if (set === undefined) bySet.set(key, [g]);
     else set.push(g);
   });
-  const order = Int32Array.from([...bySet.values()].flat());
-  const starts: number[] = [];
-  const ends: number[] = [];
-  const losses: number[] = [];
-  const summed = new Float64Array(count);
-  const apart = new Float64Array(sampleCount);
+  const order = new Int32Array(groups.length);
+  const clusters: Cluster[] = [];
+  const together = new Float64Array(sampleCount);
   let from = 0;
   for (const set of bySet.values()) {
-    starts.push(from);
-    ends.push(from + set.length);
-    losses.push(lossOf(from, from + set.length));
+    order.set(set, from);
+    clusters.push(summed(from, from + set.length));
     from += set.length;
   }
-  while (starts.length < maxBuckets) {
-    let at = 0;
-    for (let i = 1; i < losses.length; i++) if (losses[i]! > losses[at]!) at = i;
-    if (!(losses[at]! > 0)) break;
-    const start = starts[at]!;
-    const end = ends[at]!;
+  while (clusters.length < maxBuckets) {
+    let worst = clusters[0]!;
+    for (const cluster of clusters) if (cluster.loss > worst.loss) worst = cluster;
+    if (!(worst.loss > 0)) break;
+    const { start, end } = worst;
     const middle = splitWidest(start, end);
     if (middle === start || middle === end) {
       // Nothing tells the members apart.
-      losses[at] = 0;
+      worst.loss = 0;
       continue;
     }
-    ends[at] = middle;
-    losses[at] = lossOf(start, middle);
-    starts.push(middle);
-    ends.push(end);
-    losses.push(lossOf(middle, end));
+    // Only the smaller half is summed; the other is what it leaves.
+    const takesLeft = middle - start <= end - middle;
+    const part = takesLeft ? summed(start, middle) : summed(middle, end);
+    for (let d = 0; d < count; d++) worst.work[d] = worst.work[d]! - part.work[d]!;
+    for (let s = 0; s < sampleCount; s++) worst.apart[s] = worst.apart[s]! - part.apart[s]!;
+    if (takesLeft) worst.start = middle;
+    else worst.end = middle;
+    worst.loss = lossOf(worst);
+    clusters.push(part);
   }
-  return starts
-    .map((start, i) => Array.from(order.subarray(start, ends[i]), (g) => groups[g]!).flat())
-    .map((members) => members.sort((a, b) => a - b))
+  return clusters
+    .map(({ start, end }) => {
+      const members: number[] = [];
+      for (let i = start; i < end; i++) for (const b of groups[order[i]!]!) members.push(b);
+      return Array.from(Int32Array.from(members).sort());
+    })
     .sort((a, b) => a[0]! - b[0]!);
 
-  function lossOf(start: number, end: number): number {
-    if (end - start < 2) return 0;
-    summed.fill(0);
-    apart.fill(0);
+  function summed(start: number, end: number): Cluster {
+    const cluster = { start, end, work: new Float64Array(count), apart: new Float64Array(sampleCount), loss: 0 };
     for (let i = start; i < end; i++) {
-      const g = order[i]!;
-      for (let d = 0; d < count; d++) summed[d] = summed[d]! + groupWork[g * count + d]!;
-      for (let s = 0; s < sampleCount; s++) apart[s] = apart[s]! + least[g * sampleCount + s]!;
+      const at = order[i]! * count;
+      for (let d = 0; d < count; d++) cluster.work[d] = cluster.work[d]! + groupWork[at + d]!;
+      const from = order[i]! * sampleCount;
+      for (let s = 0; s < sampleCount; s++) cluster.apart[s] = cluster.apart[s]! + least[from + s]!;
     }
+    cluster.loss = lossOf(cluster);
+    return cluster;
+  }
+
+  function lossOf(cluster: Cluster): number {
+    if (cluster.end - cluster.start < 2) return 0;
+    cheapestAtSamples(cluster.work, 0, prices, together, 0, null);
     let loss = 0;
     for (let s = 0; s < sampleCount; s++) {
-      if (apart[s]! < Number.POSITIVE_INFINITY) loss += Math.max(0, cheapest(summed, samples[s]!) - apart[s]!);
+      const lost = together[s]! - cluster.apart[s]!;
+      if (lost > lossNoise * together[s]! && lost < Number.POSITIVE_INFINITY) loss += lost;
     }
     return loss;
   }
@@ -332,26 +343,58 @@ function clusterShapes(options: {
   }
 }
 
-function cheapest(work: Float64Array, prices: Float64Array): number {
-  let least = Number.POSITIVE_INFINITY;
-  for (let d = 0; d < prices.length; d++) {
-    const value = prices[d]! * work[d]!;
-    if (value < least) least = value;
-  }
-  return least;
+/** Prices at which losses are measured. */
+function samplePrices(price: Float64Array): Float64Array {
+  const floor = price.reduce((most, value) => Math.max(most, value), 0) * 1e-3;
+  return price.map((value) => Math.max(value, floor));
 }
 
-/** The types' own prices; the same with each type closed; and with each made cheaper and dearer by a tenth. */
-function samplePrices(price: Float64Array): readonly Float64Array[] {
-  const floor = price.reduce((most, value) => Math.max(most, value), 0) * 1e-3;
-  const own = price.map((value) => Math.max(value, floor));
-  const samples = [own];
-  own.forEach((value, d) => {
-    for (const factor of [0.9, 1.1, Number.POSITIVE_INFINITY]) {
-      const sample = own.slice();
-      sample[d] = value * factor;
-      samples.push(sample);
+/** Besides the types' own prices: each type, one at a time, a tenth cheaper, a tenth dearer, and closed. */
+const factors = [0.8, 0.9, 0.96, 1.04, 1.1, 1.25, Number.POSITIVE_INFINITY] as const;
+
+/**
+ * The cheapest price of the works at `at` for every sample: own prices first, then type by type its factors. One price
+ * changes at a time, so the cheapest two at the own prices settle all of them.
+ *
+ * @param contests where given, marks at `at + d` the types that are the cheapest at some sample
+ */
+function cheapestAtSamples(
+  work: Float64Array,
+  at: number,
+  prices: Float64Array,
+  into: Float64Array,
+  intoAt: number,
+  contests: Uint8Array | null,
+): void {
+  let first = -1;
+  let second = -1;
+  let least = Number.POSITIVE_INFINITY;
+  let next = Number.POSITIVE_INFINITY;
+  for (let d = 0; d < prices.length; d++) {
+    const value = prices[d]! * work[at + d]!;
+    if (value < least) {
+      second = first;
+      next = least;
+      first = d;
+      least = value;
+    } else if (value < next) {
+      second = d;
+      next = value;
     }
-  });
-  return samples;
+  }
+  if (contests !== null && first >= 0) contests[at + first] = 1;
+  into[intoAt] = least;
+  let s = intoAt + 1;
+  for (let d = 0; d < prices.length; d++) {
+    const others = d === first ? next : least;
+    const own = prices[d]! * work[at + d]!;
+    for (let k = 0; k < factors.length; k++) {
+      const value = own * factors[k]!;
+      into[s] = value < others ? value : others;
+      s++;
+      if (contests === null) continue;
+      if (value < others) contests[at + d] = 1;
+      else if (d === first && second >= 0) contests[at + second] = 1;
+    }
+  }
 }
