@@ -1,5 +1,6 @@
 import { InputError } from '../core/input-error.js';
 import type { Reading, StoreIdentity } from '../core/ports.js';
+import type { UntracedSpan } from './fleet-silence.js';
 import { parseTraceRecord, type TraceNotice, type TraceRecord } from './trace-record.js';
 
 /**
@@ -11,7 +12,8 @@ import { parseTraceRecord, type TraceNotice, type TraceRecord } from './trace-re
  *   b. the interval begins after the store started: an earlier one may have been lost with its memory;
  *   c. the newest trace before it left no request pending, or a newer trace has come since: requests that are pending
  *      while nothing is recorded are long generations or tracing that was switched off, and the two look alike;
- *   d. its record had time to be written (`latenessSeconds`): before that the window simply ends one interval earlier.
+ *   d. it lies in no silence of the whole fleet (`fleet-silence.ts`): tracing that is switched off records nothing;
+ *   e. its record had time to be written (`latenessSeconds`): before that the window simply ends one interval earlier.
  * A key that could not be read, or whose text is no record, is unknown.
  *
  * Key T holds [T − interval, T); keys live 10 minutes.
@@ -61,6 +63,8 @@ export type TraceMemory = {
   readonly firstTraceSeconds: number;
   readonly newestTraceSeconds: number;
   readonly pending: number;
+  /** See `DemandWindow.busy`; absent = not known. */
+  readonly busy?: boolean | undefined;
 };
 
 export type DemandWindowOptions = {
@@ -86,6 +90,13 @@ const retrySeconds = 60;
 
 /** Without a known interval among this many newest ones (and the lateness) the numbers are too old to plan with. */
 const staleIntervals = 3;
+
+/** A model is busy or not in the minute before its newest trace [s], in at least as many intervals. */
+const busySeconds = 60;
+const busyIntervals = 6;
+
+/** Arrivals in fewer intervals are too few to expect the next ones. */
+const fewestBusyIntervals = 3;
 
 /** A clock of the gateway that is ahead of ours by up to this many intervals is harmless. */
 const futureIntervals = 2;
@@ -153,6 +164,9 @@ export class DemandWindow {
   /** First and newest trace seen; the first one on this store only. */
   #firstTraceSeconds: number | null = null;
   #newestTrace: { readonly endSeconds: number; readonly pending: number } | null = null;
+  /** Whether an earlier process saw it busy when it saw this trace. */
+  #restoredBusy: { readonly endSeconds: number; readonly busy: boolean } | null = null;
+  #untraced: readonly UntracedSpan[] = [];
   /** Completed requests of the window by packed bucket. */
   readonly #shapeCounts = new Map<number, number>();
   #shapeChanged = false;
@@ -199,6 +213,7 @@ export class DemandWindow {
     if (restored !== null && restored.runId === identity.runId) {
       this.#sawTrace(restored.firstTraceSeconds, 0);
       this.#sawTrace(restored.newestTraceSeconds, restored.pending);
+      this.#restoredBusy = { endSeconds: restored.newestTraceSeconds, busy: restored.busy ?? false };
     }
     // Requests that were pending on another store are nobody's news any more.
     this.#restored = null;
@@ -212,7 +227,41 @@ export class DemandWindow {
       firstTraceSeconds: this.#firstTraceSeconds,
       newestTraceSeconds: this.#newestTrace.endSeconds,
       pending: this.#newestTrace.pending,
+      busy: this.busy,
     };
+  }
+
+  /** End of the newest interval that has a trace, on whatever store [Unix s]; null = none was seen. */
+  get newestTraceSeconds(): number | null {
+    return this.#newestTrace?.endSeconds ?? null;
+  }
+
+  /**
+   * Whether requests came all the time when the newest trace was written: in at least half of the known intervals of
+   * the minute that ends with it (of its last six, where intervals are long), and in at least three of them.
+   */
+  get busy(): boolean {
+    if (this.#newestTrace === null) return false;
+    const { endSeconds } = this.#newestTrace;
+    // Its keys may have expired while no process ran.
+    if (this.#restoredBusy?.endSeconds === endSeconds && this.#slotOf(endSeconds)?.kind !== 'present') {
+      return this.#restoredBusy.busy;
+    }
+    let known = 0;
+    let withArrivals = 0;
+    const count = Math.max(busyIntervals, Math.ceil(busySeconds / this.#intervalSeconds));
+    for (let back = 0; back < count; back += 1) {
+      const slot = this.#slotOf(endSeconds - back * this.#intervalSeconds);
+      if (slot === undefined || !this.#isKnown(slot)) continue;
+      known += 1;
+      if (slot.arrivals > 0) withArrivals += 1;
+    }
+    return withArrivals >= fewestBusyIntervals && 2 * withArrivals >= known;
+  }
+
+  /** Says in which intervals an absent record means nothing; it replaces what was said before. */
+  setUntraced(spans: readonly UntracedSpan[]): void {
+    this.#untraced = spans;
   }
 
   /**
@@ -372,7 +421,13 @@ export class DemandWindow {
   }
 
   #isKnown(slot: Slot): boolean {
-    if (slot.kind === 'present' || slot.kind === 'empty') return true;
+    if (slot.kind === 'present') return true;
+    const isUntraced = this.#untraced.some(
+      ({ afterSeconds, beforeSeconds }) =>
+        slot.endSeconds > afterSeconds && (beforeSeconds === null || slot.endSeconds < beforeSeconds),
+    );
+    if (isUntraced) return false;
+    if (slot.kind === 'empty') return true;
     if (slot.kind !== 'absent' || this.#store === null) return false;
     const tracedBefore = this.#firstTraceSeconds !== null && this.#firstTraceSeconds <= slot.endSeconds;
     const storeWasUp = (slot.endSeconds - this.#intervalSeconds) * 1000 >= this.#store.startedAtMs;

@@ -1,7 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Reading } from '../core/ports.js';
+import { followFleetSilences, lastingSilence, type UntracedSpan } from '../demand/fleet-silence.js';
 import { forecastDemand, meanLengths } from '../demand/forecast.js';
-import { DemandWindow, interpretReading } from '../demand/window.js';
+import { DemandWindow, defaultLatenessSeconds, interpretReading } from '../demand/window.js';
 import { type Cycle, holdModel, holdWithoutStore, modelsPerTurn, type PhaseContext } from './cycle.js';
 import type { ModelState } from './fleet.js';
 
@@ -15,6 +16,9 @@ const keysPerRead = 1000;
 
 /** Records that are unpacked between two turns of the event loop: one takes some tens of microseconds. */
 const recordsPerTurn = 100;
+
+/** Most models that a sentence about several names. */
+const namedModels = 5;
 
 /** The interval of one model that a key holds. */
 type AskedKey = { readonly state: ModelState; readonly endSeconds: number };
@@ -98,12 +102,56 @@ function takeReading(
 }
 
 /**
+ * Looks for a silence of the whole fleet, and tells the windows in which intervals silence means nothing.
+ *
+ * @returns the models that fell silent together and are still
+ */
+function followSilence(cycle: Cycle, { fleet, stored, config, logger }: PhaseContext): ReadonlySet<string> {
+  const before = stored.silences;
+  // A store that was not read says nothing new, and least of all that it is silent.
+  if (cycle.read.has('traces')) {
+    const silences = followFleetSilences({
+      silences: before,
+      models: [...fleet.models.values()].map(({ name, window }) => ({
+        name,
+        newestTraceSeconds: window?.newestTraceSeconds ?? null,
+        busy: window?.busy ?? false,
+      })),
+      nowSeconds: cycle.nowMs / 1000,
+      intervalSeconds: config.demand.intervalSeconds,
+      windowSeconds: config.demand.windowSeconds,
+      latenessSeconds: defaultLatenessSeconds,
+    });
+    if (silences !== before) stored.setSilences(silences);
+  }
+  const [was, is] = [lastingSilence(before), lastingSilence(stored.silences)];
+  if (was !== null && is === null) logger.info({}, 'traces arrive again: silence means idleness again');
+  if (is !== null && is !== was) {
+    const { models } = is;
+    const rest = models.length > namedModels ? `, and ${models.length - namedModels} more` : '';
+    const names = `${models.slice(0, namedModels).join(', ')}${rest}`;
+    logger.warn({ models: models.length }, `${allSilent} Held: ${names}`);
+  }
+
+  const spans = new Map<string, UntracedSpan[]>();
+  for (const silence of stored.silences) {
+    for (const name of silence.models) spans.set(name, [...(spans.get(name) ?? []), silence]);
+  }
+  for (const { name, window } of fleet.models.values()) window?.setUntraced(spans.get(name) ?? []);
+  return new Set(is?.models ?? []);
+}
+
+const allSilent = 'all models fell silent at once: is tracing switched on at the gateway?';
+
+/**
  * Phase 4, forecast: the rate to plan for, by length.
  *
- * Held: a model whose window does not say what arrives (`no_traces`, `requests_pending`, `no_lengths`).
+ * Held: a model whose window does not say what arrives (`no_traces`, `requests_pending`, `no_lengths`), and models that
+ * fell silent together (`no_traces`).
  */
 export async function forecast(cycle: Cycle, context: PhaseContext): Promise<void> {
   const { fleet, config, inputs } = context;
+  const fellSilent = followSilence(cycle, context);
   let done = 0;
   let silent = 0;
   for (const state of fleet.models.values()) {
@@ -113,8 +161,9 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
       const history = state.window.view(cycle.nowMs);
       const { rps, meanRps, demand } = forecastDemand(history, config.forecast);
       const lengths = meanLengths(history.shape);
-      state.hold ??= history.hold;
-      if (history.hold === 'no_traces') silent += 1;
+      const hold = fellSilent.has(state.name) ? 'no_traces' : history.hold;
+      state.hold ??= hold;
+      if (hold === 'no_traces') silent += 1;
       state.demand = {
         rps: meanRps,
         forecastRps: rps,
@@ -131,8 +180,8 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
     }
   }
   if (cycle.read.has('traces')) {
-    const allSilent = silent > 0 && silent === fleet.models.size;
-    const concern = 'no recent request traces of any model: is tracing switched on at the gateway?';
-    inputs.read('traces', cycle.nowMs, allSilent ? concern : null);
+    const noTraces = 'no recent request traces of any model: is tracing switched on at the gateway?';
+    const isSilent = silent > 0 && silent === fleet.models.size;
+    inputs.read('traces', cycle.nowMs, fellSilent.size > 0 ? allSilent : isSilent ? noTraces : null);
   }
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type SharedStore, Unavailable } from '../core/ports.js';
+import type { FleetSilence } from '../demand/fleet-silence.js';
 import type { TraceMemory } from '../demand/window.js';
 import { sentence } from './cycle.js';
 import { DecisionHistory } from './history.js';
@@ -18,13 +19,22 @@ const tracesSchema = z.array(
     firstTraceSeconds: z.number(),
     newestTraceSeconds: z.number(),
     pending: z.number(),
+    busy: z.boolean().optional(),
   }),
 );
 export type SavedTraces = readonly (TraceMemory & { readonly model: string })[];
 
+const silencesSchema = z.array(
+  z.object({
+    afterSeconds: z.number(),
+    beforeSeconds: z.number().nullable(),
+    models: z.array(z.string()),
+  }),
+);
+
 /**
  * All that outlives the process, in the shared store: what people fixed and unfollowed, what was published last and what
- * was decided, and which models were ever traced.
+ * was decided, and which models were ever traced and when all of them fell silent.
  *
  * It acts from memory. `restore` reads the store until it has succeeded once; `flush` writes what changed, and what could
  * not be written is written by a later one.
@@ -36,6 +46,7 @@ export class StoredState {
   readonly #unfollowed: StoredDocument<readonly string[]>;
   readonly #published: StoredDocument<PublishedState>;
   readonly #traces: StoredDocument<SavedTraces>;
+  readonly #silences: StoredDocument<readonly FleetSilence[]>;
   #runId: string | null = null;
   #restored = false;
   #flushing: Promise<unknown> = Promise.resolve();
@@ -68,6 +79,13 @@ export class StoredState {
       store,
       name: 'traces',
       schema: tracesSchema,
+      initial: [],
+      merge: (stored) => stored,
+    });
+    this.#silences = new StoredDocument<readonly FleetSilence[]>({
+      store,
+      name: 'silences',
+      schema: silencesSchema,
       initial: [],
       merge: (stored) => stored,
     });
@@ -106,6 +124,15 @@ export class StoredState {
     return this.#traces.value;
   }
 
+  /** When the whole fleet fell silent, as `followFleetSilences` tells it. */
+  get silences(): readonly FleetSilence[] {
+    return this.#silences.value;
+  }
+
+  setSilences(silences: readonly FleetSilence[]): void {
+    this.#silences.set(silences);
+  }
+
   /**
    * Reads the store, until that has succeeded once.
    *
@@ -119,6 +146,7 @@ export class StoredState {
       await this.#unfollowed.restore(),
       await this.#published.restore(),
       await this.#traces.restore(),
+      await this.#silences.restore(),
     ];
     const lost = await this.history.restore();
     if (lost > 0) problems.push(`${lost} entries of the decision history could not be read`);
@@ -137,6 +165,7 @@ export class StoredState {
     this.#unfollowed.storeWasReplaced();
     this.#published.storeWasReplaced();
     this.#traces.storeWasReplaced();
+    this.#silences.storeWasReplaced();
     this.history.storeWasReplaced();
   }
 
@@ -170,6 +199,7 @@ export class StoredState {
       await this.#unfollowed.flush();
       await this.#published.flush();
       await this.#traces.flush();
+      await this.#silences.flush();
       await this.history.flush();
       return null;
     } catch (error) {

@@ -327,6 +327,7 @@ describe('what a later process is told', () => {
       firstTraceSeconds: start,
       newestTraceSeconds: start + 20,
       pending: 0,
+      busy: true,
     });
     expect(quietSince(JSON.parse(JSON.stringify(memory)))).toMatchObject({ idle: true, hold: null });
     expect(quietSince(null)).toMatchObject({ idle: false, hold: 'no_traces' });
