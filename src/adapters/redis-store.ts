@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { EventEmitter } from 'node:events';
 import calculateSlot from 'cluster-key-slot';
 import { type ChainableCommander, Cluster, Redis, type RedisOptions } from 'ioredis';
-import { quoteInput } from '../core/input-error.js';
+import { InputError, quoteInput } from '../core/input-error.js';
 import {
   type Clock,
   type ProfileKey,
@@ -14,6 +14,7 @@ import {
 } from '../core/ports.js';
 import { describeRedis, type RedisSettings } from './redis-settings.js';
 import {
+  defaultStatePrefix,
   largestStateBytes,
   largestValueBytes,
   listKeyName,
@@ -32,6 +33,8 @@ export type RedisStoreOptions = {
   readonly connectTimeoutMs?: number;
   /** Commands of one pipeline: large enough to fill a packet, small enough that no reply becomes much memory. */
   readonly chunkSize?: number;
+  /** First part of the names of gpumix's own keys. */
+  readonly statePrefix?: string;
   /** Told once whenever the connection is gained or lost, with a sentence for the log. */
   readonly onConnection?: (state: { readonly connected: boolean; readonly message: string }) => void;
 };
@@ -81,6 +84,7 @@ class RedisStore implements SharedStore {
   readonly #commandTimeoutMs: number;
   readonly #connectTimeoutMs: number;
   readonly #chunkSize: number;
+  readonly #statePrefix: string;
   readonly #onConnection: RedisStoreOptions['onConnection'];
   #connected: boolean | null = null;
   #closed = false;
@@ -98,6 +102,7 @@ class RedisStore implements SharedStore {
     this.#commandTimeoutMs = options.commandTimeoutMs ?? 3000;
     this.#connectTimeoutMs = options.connectTimeoutMs ?? 5000;
     this.#chunkSize = options.chunkSize ?? 500;
+    this.#statePrefix = options.statePrefix ?? defaultStatePrefix;
     this.#onConnection = options.onConnection;
     this.#client = this.#createClient(settings);
     this.#watch(this.#client as EventEmitter);
@@ -219,20 +224,26 @@ class RedisStore implements SharedStore {
   }
 
   async readState(name: string): Promise<string | null> {
-    const [reading] = await this.#readBounded([stateKeyName(name)], largestStateBytes);
-    if (reading!.kind === 'failed') throw this.#unavailable(reading!.message);
+    const key = stateKeyName(name, this.#statePrefix);
+    const [probe] = await this.#run([rangeOf(key, 0)]);
+    if (isWrongType(probe!)) throw unusable(key, wrongType, 'text');
+    if ('error' in probe!) throw this.#refused(key, probe.error);
+    const [reading] = await this.#readBounded([key], largestStateBytes);
+    if (reading!.kind === 'failed') {
+      throw unusable(key, `a value of more than ${largestStateBytes} bytes, or one that is not UTF-8`, 'text');
+    }
     return reading!.kind === 'present' ? reading!.text : null;
   }
 
   async writeState(name: string, text: string): Promise<void> {
     if (Buffer.byteLength(text) > largestStateBytes)
       throw new RangeError(`state ${name}: ${tooLong(largestStateBytes)}`);
-    const key = stateKeyName(name);
+    const key = stateKeyName(name, this.#statePrefix);
     await this.#write([{ key, add: (pipeline) => pipeline.set(key, text) }]);
   }
 
   async appendToList(name: string, entries: readonly string[], keep: number): Promise<void> {
-    const key = listKeyName(name);
+    const key = listKeyName(name, this.#statePrefix);
     if (keep <= 0) return this.#write([{ key, add: (pipeline) => pipeline.del(key) }]);
     const newest = entries.slice(-keep);
     const steps: Step[] = [];
@@ -241,13 +252,17 @@ class RedisStore implements SharedStore {
       steps.push({ key, add: (pipeline) => pipeline.rpush(key, ...chunk) });
     }
     steps.push({ key, add: (pipeline) => pipeline.ltrim(key, -keep, -1) });
-    await this.#write(steps);
+    const outcomes = await this.#run(steps);
+    if (!outcomes.some(isWrongType)) return this.#check(steps, outcomes);
+    // Something else lies in our place; a document in its place would be overwritten too.
+    await this.#write([{ key, add: (pipeline) => pipeline.del(key) }, ...steps]);
   }
 
   async readList(name: string, count: number): Promise<readonly string[]> {
     if (count <= 0) return [];
-    const key = listKeyName(name);
+    const key = listKeyName(name, this.#statePrefix);
     const [outcome] = await this.#run([{ key, add: (pipeline) => pipeline.lrange(key, -count, -1) }]);
+    if (isWrongType(outcome!)) throw unusable(key, wrongType, 'a list');
     if ('error' in outcome!) throw this.#refused(key, outcome.error);
     return outcome!.value as string[];
   }
@@ -323,14 +338,15 @@ class RedisStore implements SharedStore {
 
   /** What one key's own error means to a person. */
   #refused(key: string, error: Error): Unavailable {
-    const sentence = error.message.startsWith('WRONGTYPE')
-      ? 'found a value of another type than expected (WRONGTYPE)'
-      : this.#describe(error);
+    const sentence = error.message.startsWith('WRONGTYPE') ? `found ${wrongType}` : this.#describe(error);
     return new Unavailable('redis_unreachable', `Redis key ${quoteInput(key)}: ${sentence}`);
   }
 
   async #write(steps: readonly Step[]): Promise<void> {
-    const outcomes = await this.#run(steps);
+    this.#check(steps, await this.#run(steps));
+  }
+
+  #check(steps: readonly Step[], outcomes: readonly Outcome[]): void {
     outcomes.forEach((outcome, i) => {
       if ('error' in outcome) throw this.#refused(steps[i]!.key, outcome.error);
     });
@@ -468,6 +484,17 @@ const attemptEnds = ['ready', 'close', 'end'] as const;
 function rangeOf(key: string, limitBytes: number): Step {
   // The end is inclusive: one byte more than the limit, which tells a value of the limit from a longer one.
   return { key, add: (pipeline) => pipeline.getrangeBuffer(key, 0, limitBytes) };
+}
+
+const wrongType = 'a value of another type than expected (WRONGTYPE)';
+
+function isWrongType(outcome: Outcome): boolean {
+  return 'error' in outcome && outcome.error.message.startsWith('WRONGTYPE');
+}
+
+/** A value of our own that no try of ours will make readable: it is reported and replaced, as one that does not parse. */
+function unusable(key: string, found: string, expected: string): InputError {
+  return new InputError(`Redis key ${quoteInput(key)}`, [{ place: '', found, expected }]);
 }
 
 function isRedirection(error: Error): boolean {

@@ -2,7 +2,7 @@ import type { ProfileKey, TraceKey } from '../core/ports.js';
 
 /**
  * The names under which the shared store holds things. Traces and profiles are AIBrix's names, which its gateway
- * and its benchmark tools use too; everything under `gpumix:` is our own. A model's name goes in verbatim (it may
+ * and its benchmark tools use too; everything under the state prefix is our own. A model's name goes in verbatim (it may
  * hold `/`, `:`, `*`, a newline): keys are only ever used whole, never as a pattern.
  */
 
@@ -16,12 +16,15 @@ export function profileKeyName(key: ProfileKey): string {
   return `aibrix:profile_${key.model}_${key.deployment}`;
 }
 
-export function stateKeyName(name: string): string {
-  return `gpumix:state:${name}`;
+/** Two gpumix on one Redis (shadow beside live) need two prefixes: each would overwrite what the other must remember. */
+export const defaultStatePrefix = 'gpumix';
+
+export function stateKeyName(name: string, prefix: string): string {
+  return `${prefix}:state:${name}`;
 }
 
-export function listKeyName(name: string): string {
-  return `gpumix:list:${name}`;
+export function listKeyName(name: string, prefix: string): string {
+  return `${prefix}:list:${name}`;
 }
 
 /** How long an interval record lives [s]: as long as the gateway lets it, so that late readers still find it. */

@@ -54,12 +54,16 @@ export interface SharedStore {
   /** Exactly the named profiles; never a scan. Values over 1 MiB are `failed`. */
   readProfiles(keys: readonly ProfileKey[]): Promise<readonly Reading[]>;
   writeProfile(key: ProfileKey, text: string): Promise<void>;
-  /** A small named document of gpumix's own (overrides, models seen), or null. Survives a restart of gpumix. */
+  /**
+   * A small named document of gpumix's own (overrides, models seen), or null. Survives a restart of gpumix. Rejects with
+   * `InputError` where something lies there that is no text of ours; the next write replaces it.
+   */
   readState(name: string): Promise<string | null>;
+  /** Rejects with `RangeError` for a text of more than 8 MiB. */
   writeState(name: string, text: string): Promise<void>;
   /** Appends to a named list (decision history) and keeps its newest `keep` entries. */
   appendToList(name: string, entries: readonly string[], keep: number): Promise<void>;
-  /** Newest last, at most `count` of the newest. */
+  /** Newest last, at most `count` of the newest. `InputError` as for `readState`. */
   readList(name: string, count: number): Promise<readonly string[]>;
   close(): Promise<void>;
 }

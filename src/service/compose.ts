@@ -192,6 +192,7 @@ async function createStore(
   // Loaded where it is used: its driver is a tenth of the time that the quickstart takes to start.
   const { createRedisStore } = await import('../adapters/redis-store.js');
   return createRedisStore(settings, clock, {
+    statePrefix: redis.statePrefix,
     onConnection: ({ connected, message }) => logger[connected ? 'info' : 'warn']({ input: 'redis' }, message),
   });
 }

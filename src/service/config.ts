@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { parseRedisUrl } from '../adapters/redis-settings.js';
+import { defaultStatePrefix } from '../adapters/store-keys.js';
 import { InputError } from '../core/input-error.js';
 import { nearestName } from '../core/parse.js';
 import { largestUsd } from '../core/profile.js';
@@ -40,6 +41,12 @@ const redisSchema = z
         'Server, TLS (`rediss://`), user, password and database in one URL; several hosts or `?cluster=true` are a cluster.',
       ),
     password: z.string().min(1).nullable().default(null).describe('Password; it wins over one in the URL.'),
+    statePrefix: z
+      .string()
+      .min(1)
+      .max(200)
+      .default(defaultStatePrefix)
+      .describe("First part of the names of gpumix's own keys; two gpumix on one Redis need two."),
     caFile: pemFile.describe('With `rediss://`: PEM file of the authority to trust, instead of the system’s.'),
     certFile: pemFile.describe('With `rediss://`: PEM file of the client certificate.'),
     keyFile: pemFile.describe('With `rediss://`: PEM file of the client key.'),

@@ -59,16 +59,25 @@ export class DecisionHistory {
   /**
    * Reads the store's list once.
    *
-   * @returns how many entries could not be read
+   * @returns how many entries could not be read, or why none could (the next write then replaces what lies there); null
+   * = all is well
    * @throws Unavailable; the next call tries again
    */
-  async restore(): Promise<number> {
-    if (this.#restored) return 0;
-    const texts = await this.#store.readList(listName, this.#keep);
+  async restore(): Promise<string | null> {
+    if (this.#restored) return null;
+    let texts: readonly string[] = [];
+    let problem: string | null = null;
+    try {
+      texts = await this.#store.readList(listName, this.#keep);
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      problem = error.message;
+    }
     this.#restored = true;
     const stored = texts.flatMap((text) => parseDecision(text) ?? []);
     this.#decisions = [...stored, ...this.#decisions].slice(-this.#keep);
-    return texts.length - stored.length;
+    const lost = texts.length - stored.length;
+    return lost > 0 ? `${lost} entries of the decision history could not be read` : problem;
   }
 
   /** @throws Unavailable; what was not written stays to be written */
@@ -76,8 +85,7 @@ export class DecisionHistory {
     await this.restore();
     if (this.#maybeEmptied) {
       // A server that kept its data through the restart must not get every decision twice.
-      const [newest] = await this.#store.readList(listName, 1);
-      if (newest === undefined) this.#unwritten = [...this.#decisions];
+      if (await this.#isListEmpty()) this.#unwritten = [...this.#decisions];
       this.#maybeEmptied = false;
     }
     const unwritten = this.#unwritten;
@@ -90,6 +98,15 @@ export class DecisionHistory {
     // What came during the write has been added behind it; a cut at `keep` took from the front, which was written.
     const written = new Set(unwritten);
     this.#unwritten = this.#unwritten.filter((record) => !written.has(record));
+  }
+
+  async #isListEmpty(): Promise<boolean> {
+    try {
+      return (await this.#store.readList(listName, 1)).length === 0;
+    } catch (error) {
+      if (error instanceof InputError) return true;
+      throw error;
+    }
   }
 
   /** The store may have lost the list: the next flush looks, and writes all of it again where it did. */

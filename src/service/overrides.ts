@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { SharedStore } from '../core/ports.js';
-import { StoredDocument } from './stored-document.js';
+import { firstItems, StoredDocument } from './stored-document.js';
 
 /** A person fixed the replicas of one deployment (PUT /scale). */
 export type Override = {
@@ -48,6 +48,9 @@ export class Overrides {
           cleared: [],
         };
       },
+      firstOf: ({ overrides, cleared }, share) => {
+        return { overrides: firstItems(overrides, share), cleared: firstItems(cleared, share) };
+      },
     });
   }
 
@@ -83,7 +86,7 @@ export class Overrides {
     return this.#document.restore();
   }
 
-  flush(): Promise<void> {
+  flush(): Promise<string | null> {
     return this.#document.flush();
   }
 

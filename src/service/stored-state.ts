@@ -7,7 +7,7 @@ import { DecisionHistory } from './history.js';
 import type { Logger } from './log.js';
 import { Overrides } from './overrides.js';
 import { type PublishedState, publishedStateSchema } from './published-state.js';
-import { StoredDocument } from './stored-document.js';
+import { firstItems, StoredDocument } from './stored-document.js';
 
 /** Keys live 10 minutes, so what silence means is known well enough when it is saved once in as many seconds. */
 const saveTracesSeconds = 60;
@@ -67,6 +67,7 @@ export class StoredState {
       schema: z.array(z.string()),
       initial: [],
       merge: (stored, here) => [...new Set([...stored, ...here])],
+      firstOf: firstItems,
     });
     this.#published = new StoredDocument<PublishedState>({
       store,
@@ -74,6 +75,7 @@ export class StoredState {
       schema: publishedStateSchema,
       initial: { models: [] },
       merge: (stored) => stored,
+      firstOf: ({ models }, share) => ({ models: firstItems(models, share) }),
     });
     this.#traces = new StoredDocument<SavedTraces>({
       store,
@@ -81,6 +83,7 @@ export class StoredState {
       schema: tracesSchema,
       initial: [],
       merge: (stored) => stored,
+      firstOf: firstItems,
     });
     this.#silences = new StoredDocument<readonly FleetSilence[]>({
       store,
@@ -88,6 +91,7 @@ export class StoredState {
       schema: silencesSchema,
       initial: [],
       merge: (stored) => stored,
+      firstOf: firstItems,
     });
   }
 
@@ -147,9 +151,8 @@ export class StoredState {
       await this.#published.restore(),
       await this.#traces.restore(),
       await this.#silences.restore(),
+      await this.history.restore(),
     ];
-    const lost = await this.history.restore();
-    if (lost > 0) problems.push(`${lost} entries of the decision history could not be read`);
     for (const problem of problems) if (problem !== null) this.#logger.warn({ problem }, problem);
     this.#restored = true;
     return true;
@@ -195,11 +198,10 @@ export class StoredState {
       this.#traces.set(traces);
     }
     try {
-      await this.overrides.flush();
-      await this.#unfollowed.flush();
-      await this.#published.flush();
-      await this.#traces.flush();
-      await this.#silences.flush();
+      for (const document of [this.overrides, this.#unfollowed, this.#published, this.#silences, this.#traces]) {
+        const problem = await document.flush();
+        if (problem !== null) this.#logger.warn({ problem }, problem);
+      }
       await this.history.flush();
       return null;
     } catch (error) {

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseRedisUrl, type RedisSettings } from '../../src/adapters/redis-settings.js';
 import { createRedisStore, type RedisStoreOptions, reconnectDelayMs } from '../../src/adapters/redis-store.js';
-import type { SharedStore } from '../../src/core/ports.js';
+import { InputError } from '../../src/core/input-error.js';
+import { type SharedStore, Unavailable } from '../../src/core/ports.js';
 import { type RedisServer, redisMissing, startRedisCluster, startRedisServer } from '../support/redis-server.js';
 import { describeSharedStore } from './shared-store.contract.js';
 
@@ -118,9 +119,38 @@ describe.skipIf(redisMissing !== null)('Redis', () => {
       const store = open(server.url);
       server.command('RPUSH', 'gpumix:state:overrides', 'x');
       server.command('SET', 'gpumix:list:history', 'x');
-      await expect(store.readState('overrides')).rejects.toThrow(/gpumix:state:overrides.*another type/);
-      await expect(store.readList('history', 5)).rejects.toThrow(/gpumix:list:history.*another type/);
-      await expect(store.appendToList('history', ['x'], 5)).rejects.toThrow(/gpumix:list:history.*another type/);
+      const document: unknown = await store.readState('overrides').catch((error) => error);
+      const list: unknown = await store.readList('history', 5).catch((error) => error);
+      expect([document instanceof InputError, list instanceof InputError]).toEqual([true, true]);
+      expect(String(document)).toMatch(/gpumix:state:overrides.*another type/);
+      expect(String(list)).toMatch(/gpumix:list:history.*another type/);
+      await store.writeState('overrides', 's');
+      await store.appendToList('history', ['a', 'b'], 5);
+      expect([await store.readState('overrides'), await store.readList('history', 5)]).toEqual(['s', ['a', 'b']]);
+    });
+
+    it('says so too where it is no text, or too long', async () => {
+      const store = open(server.url);
+      server.command('EVAL', "return redis.call('SET', KEYS[1], '\\255\\254')", '1', 'gpumix:state:a');
+      server.command('SETRANGE', 'gpumix:state:b', String(9 * 2 ** 20), 'x');
+      await expect(store.readState('a')).rejects.toBeInstanceOf(InputError);
+      await expect(store.readState('b')).rejects.toThrow(/gpumix:state:b.*8388608 bytes/);
+    });
+
+    it('keeps what two gpumix remember apart by their prefixes, and shares the traces', async () => {
+      const [live, shadow] = [open(server.url), open(server.url, { statePrefix: 'gpumix-shadow' })];
+      await live.writeState('published', 'live');
+      await shadow.writeState('published', 'shadow');
+      await live.appendToList('decisions', ['live'], 5);
+      await shadow.appendToList('decisions', ['shadow'], 5);
+      await live.writeTraces([{ ...key, text: '{}' }]);
+      expect([await live.readState('published'), await live.readList('decisions', 5)]).toEqual(['live', ['live']]);
+      expect([await shadow.readState('published'), await shadow.readList('decisions', 5)]).toEqual([
+        'shadow',
+        ['shadow'],
+      ]);
+      expect(await shadow.readTraces([key])).toEqual([{ kind: 'present', text: '{}' }]);
+      expect(server.command('EXISTS', 'gpumix-shadow:state:published', 'gpumix-shadow:list:decisions')).toBe('2');
     });
 
     it('uses the database of the URL, and refuses one that the server does not have', async () => {
@@ -279,6 +309,8 @@ describe.skipIf(redisMissing !== null)('Redis', () => {
         { kind: 'absent' },
         { kind: 'failed', message: expect.stringMatching(/"aibrix:other_request_trace_10".*NOPERM|permission/) },
       ]);
+      // Who may not look does not know that it is garbage: it is not replaced.
+      await expect(store.readState('overrides')).rejects.toBeInstanceOf(Unavailable);
     });
 
     it('speaks TLS, trusts the given certificate, and refuses a server that it cannot trust', async () => {

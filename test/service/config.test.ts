@@ -101,6 +101,14 @@ describe('configuration', () => {
     });
   });
 
+  it('names its own keys in Redis as it is told', () => {
+    expect(load(working).config.redis?.statePrefix).toBe('gpumix');
+    const environment = { GPUMIX_REDIS_STATE_PREFIX: 'gpumix-shadow' };
+    expect(load(working, { environment }).config.redis?.statePrefix).toBe('gpumix-shadow');
+    const bare = working.replace('{ url', "{ statePrefix: '', url");
+    expect(refusal(() => load(bare))).toContain('redis.statePrefix');
+  });
+
   it('leaves alone what Kubernetes sets next to a Service of the same name', () => {
     const environment = {
       GPUMIX_PORT: 'tcp://10.96.0.7:8080',

@@ -90,7 +90,7 @@ describe('the decision history', () => {
     const store = createMemoryStore(clock);
     await store.appendToList('decisions', [JSON.stringify(record('a', 1)), '{', '{"model": 1}'], 10);
     const history = new DecisionHistory(store, 10);
-    expect(await history.restore()).toBe(2);
+    expect(await history.restore()).toBe('2 entries of the decision history could not be read');
     expect(history.query({ limit: 9 })).toHaveLength(1);
   });
 
