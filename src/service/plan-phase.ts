@@ -88,12 +88,28 @@ export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext
   // Those without a price come first, then those that were asked longest ago.
   const chosen = wanted.sort((a, b) => (a.single?.atMs ?? 0) - (b.single?.atMs ?? 0)).slice(0, singleTypesPerCycle);
   if (chosen.length === 0) return;
-  const variants = chosen.flatMap((state) => singleTypeVariants(state.built!.model));
-  const { planner, config } = context;
-  const problem = problemOf(variants, { config, at: cycle.at });
-  const plan = await planner.plan(problem, { timeLimitMs: config.planning.timeLimitMs });
-  const parts = splitPlan(plan, variants);
-  for (const state of chosen) {
+  await compareTogether(cycle, context, chosen);
+}
+
+/** Compares some models with one plan; where that fails, each alone, so that none keeps the others from an answer. */
+async function compareTogether(cycle: Cycle, context: PhaseContext, states: readonly ModelState[]): Promise<void> {
+  const variants = states.flatMap((state) => singleTypeVariants(state.built!.model));
+  const { planner, config, logger } = context;
+  let parts: ReadonlyMap<string, ModelPlan> = new Map();
+  try {
+    const problem = problemOf(variants, { config, at: cycle.at });
+    const plan = await planner.plan(problem, { timeLimitMs: config.planning.timeLimitMs });
+    parts = splitPlan(plan, variants);
+  } catch (error) {
+    if (states.length > 1) {
+      for (const state of states) await compareTogether(cycle, context, [state]);
+      return;
+    }
+    // Without an answer until its demand or its choices change: asked again, it would fail again.
+    const { name } = states[0]!;
+    logger.warn({ model: name, err: error }, `${name}: the single-type comparison failed: ${sentence(error)}`);
+  }
+  for (const state of states) {
     const model = state.built?.model;
     if (model === undefined || state.planned === null) continue;
     const { demand, deployments } = model;

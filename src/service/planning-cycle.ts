@@ -152,8 +152,8 @@ export class PlanningCycle {
    * @returns how many could not be used
    * @throws Unavailable
    */
-  readProfiles(deployments: readonly ObservedDeployment[]): Promise<number> {
-    return this.#problems.readProfiles(deployments);
+  async readProfiles(deployments: readonly ObservedDeployment[]): Promise<number> {
+    return (await this.#problems.readProfiles(deployments)).length;
   }
 
   /**

@@ -64,17 +64,17 @@ export class ProblemPhase {
   /**
    * Reads the profiles of some deployments now.
    *
-   * @returns how many could not be used
+   * @returns why some could not be used, a sentence each
    * @throws Unavailable
    */
-  async readProfiles(deployments: readonly ObservedDeployment[]): Promise<number> {
+  async readProfiles(deployments: readonly ObservedDeployment[]): Promise<readonly string[]> {
     const { profiles, config, stored } = this.#context;
     const readings = await profiles.read(deployments.map(({ id, model, name }) => ({ id, model, deployment: name })));
     const epoch = config.profiles.source === 'redis' ? (stored.runId ?? '') : '';
-    let bad = 0;
+    const bad: string[] = [];
     deployments.forEach(({ id, model }, index) => {
       const reading = readings[index]!;
-      if (reading.kind === 'bad') bad += 1;
+      if (reading.kind === 'bad') bad.push(reading.error.message);
       this.#profiles.update({ id, model, reading, epoch });
     });
     return bad;
@@ -84,8 +84,8 @@ export class ProblemPhase {
     const { fleet, inputs } = this.#context;
     try {
       const bad = await this.readProfiles([...fleet.observed.values()]);
-      for (let count = 0; count < bad; count += 1) cycle.errors.push({ input: 'profiles', code: 'bad_profile' });
-      inputs.read('profiles', cycle.nowMs);
+      for (const _ of bad) cycle.errors.push({ input: 'profiles', code: 'bad_profile' });
+      inputs.read('profiles', cycle.nowMs, badProfiles(bad));
       cycle.read.add('profiles');
     } catch (error) {
       if (!(error instanceof Unavailable)) throw error;
@@ -112,6 +112,17 @@ export class ProblemPhase {
     for (const id of this.#prices.keys()) if (!fleet.observed.has(id)) this.#prices.delete(id);
     for (const name of this.#loggedNotices.keys()) if (!fleet.models.has(name)) this.#loggedNotices.delete(name);
   }
+}
+
+/** Longest reason that `/readyz` repeats, in characters: a profile can be wrong in many places. */
+const shownReason = 300;
+
+function badProfiles(reasons: readonly string[]): string | null {
+  const [first] = reasons;
+  if (first === undefined) return null;
+  const line = first.replaceAll('\n', '; ');
+  const shown = line.length > shownReason ? `${line.slice(0, shownReason)}…` : line;
+  return `${reasons.length} ${reasons.length === 1 ? 'profile' : 'profiles'} cannot be used: ${shown}`;
 }
 
 /** Some models' problems as one document. */

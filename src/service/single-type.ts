@@ -26,7 +26,8 @@ export function singleTypeVariants(model: ProblemModel): readonly ProblemModel[]
 }
 
 /**
- * The cheapest type that serves as much as the whole plan does, as well as it does; null where none can.
+ * The cheapest type that serves as much as the whole plan does, as well as it does; null where none can, and where a
+ * type whose plan is not proven might be cheaper than it: a saving is never told too large.
  *
  * @param variants plans of `singleTypeVariants`, by name
  */
@@ -43,15 +44,20 @@ export function cheapestSingleType(
     }, 0);
   const whole = shortcomings(plan);
   let best: SingleType | null = null;
+  let leastUnproven = Number.POSITIVE_INFINITY;
   for (const gpuType of new Set(model.deployments.map((deployment) => deployment.gpuType))) {
     const variant = variants.get(variantName(model.name, gpuType));
-    if (variant === undefined || variant.model.status === 'held') continue;
+    if (variant === undefined || variant.model.status === 'infeasible') continue;
+    if (variant.model.status !== 'optimal') {
+      leastUnproven = Math.min(leastUnproven, variant.model.boundUsdPerHour + standing);
+      continue;
+    }
     const { unservedRps, bestEffortRps } = shortcomings(variant);
     if (unservedRps > whole.unservedRps + 1e-9 || bestEffortRps > whole.bestEffortRps + 1e-9) continue;
     const usdPerHour = variant.model.usdPerHour + standing;
     if (best === null || usdPerHour < best.usdPerHour) best = { gpuType, usdPerHour };
   }
-  return best;
+  return best === null || leastUnproven < best.usdPerHour ? null : best;
 }
 
 /** Names hold any characters, so two of them are joined as JSON. */
