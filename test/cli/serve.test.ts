@@ -14,6 +14,7 @@ import {
   replicasSchema,
   routingSchema,
 } from '../../src/service/http/schemas.js';
+import { childEnvironment } from '../support/child-environment.js';
 
 type Serving = {
   readonly child: ChildProcess;
@@ -25,7 +26,7 @@ type Serving = {
 /** Starts the real program; it is ended with the test, however that ends. */
 function serve(args: readonly string[], env: Readonly<Record<string, string>> = {}): Serving {
   const child = spawn(process.execPath, ['dist/cli/main.js', 'serve', ...args], {
-    env: { PATH: process.env.PATH, HOME: tmpdir(), ...env },
+    env: childEnvironment({ HOME: tmpdir(), ...env }),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let [stdout, stderr] = ['', ''];

@@ -4,6 +4,7 @@ import { parseRedisUrl } from '../../src/adapters/redis-settings.js';
 import { createRedisStore } from '../../src/adapters/redis-store.js';
 import type { SharedStore } from '../../src/core/ports.js';
 import { formatTraceRecord } from '../../src/demand/trace-record.js';
+import { childEnvironment } from '../support/child-environment.js';
 import { profileText } from '../support/controller-world.js';
 import { freePort, type RedisServer, redisMissing, startRedisServer } from '../support/redis-server.js';
 import { type FakeCluster, manifest, startFakeCluster } from '../support/test-cluster.js';
@@ -39,14 +40,14 @@ describe.skipIf(redisMissing !== null)('gpumix serve in the place of another opt
     const port = await freePort();
     url = `http://127.0.0.1:${port}`;
     service = spawn(process.execPath, ['dist/cli/main.js', 'serve'], {
-      env: {
-        PATH: process.env.PATH ?? '',
+      env: childEnvironment({
         KUBECONFIG: cluster.kubeconfig,
         REDIS_HOST: '127.0.0.1',
         REDIS_PORT: String(redis.port),
         REDIS_PASSWORD: 'of redis',
         GPUMIX_PORT: String(port),
-      },
+        GPUMIX_REDIS_STATE_PREFIX: 'gpumix-candidate',
+      }),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     for (const stream of [service.stdout, service.stderr]) {
@@ -130,5 +131,8 @@ describe.skipIf(redisMissing !== null)('gpumix serve in the place of another opt
     const ended = new Promise((resolve) => service.once('close', resolve));
     service.kill('SIGTERM');
     expect(await ended).toBe(0);
+    // What outlives it lies under its own prefix, and nothing under that of another gpumix.
+    expect(redis.command('EXISTS', 'gpumix-candidate:state:published', 'gpumix-candidate:list:decisions')).toBe('2');
+    expect(redis.command('KEYS', 'gpumix:*')).toBe('');
   });
 });
