@@ -36,8 +36,6 @@ const costTolerance = 1e-9;
 const wholeTolerance = 1e-9;
 /** Cuts kept for testing candidates. */
 const keptCuts = 64;
-/** Leaves of the merged program that may be settled on the raw buckets; the rest of them leave a stated gap. */
-const rawNodeLimit = 128;
 /** Candidates that a node may test by a linear program. */
 const candidatesPerNode = 4;
 
@@ -101,7 +99,6 @@ class Search {
   #best: Float64Array | null = null;
   #bestCost = Number.POSITIVE_INFINITY;
   #nodes = 0;
-  #rawNodes = 0;
   /** Two different costs differ by at least this [USD/hour]. */
   readonly #costStep: number;
   /** y below this is rounding noise [replicas], per deployment. */
@@ -161,11 +158,16 @@ class Search {
     };
   }
 
-  /** A node whose bound reaches this holds nothing better. */
+  /** A node whose bound reaches this is closed: it holds nothing better, or nothing better than the gap allows. */
   #cutoff(): number {
     if (this.#bestCost === Number.POSITIVE_INFINITY) return Number.POSITIVE_INFINITY;
-    const step = Math.max(costTolerance * Math.max(1e-3, this.#bestCost), this.#costStep * (1 - 1e-6));
-    return this.#bestCost - Math.max(step, this.#limits.relativeGap * this.#bestCost);
+    return Math.min(this.#nothingBetter(), this.#bestCost * (1 - this.#limits.relativeGap));
+  }
+
+  /** A node whose bound reaches this holds nothing better than the best answer so far. */
+  #nothingBetter(): number {
+    if (this.#bestCost === Number.POSITIVE_INFINITY) return Number.POSITIVE_INFINITY;
+    return this.#bestCost - Math.max(costTolerance * Math.max(1e-3, this.#bestCost), this.#costStep * (1 - 1e-6));
   }
 
   /** Solves a node, pushes its children; returns the bound of a leaf that stays open, Infinity where it is closed. */
@@ -189,8 +191,6 @@ class Search {
     const bound = Math.max(node.bound, certified);
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
     if (lp !== this.#raw && this.#certified(lp, lp, outcome) >= this.#cutoff()) {
-      if (this.#rawNodes >= rawNodeLimit) return bound;
-      this.#rawNodes++;
       open.push({ lower, upper, bound, start: { prices: nonNegative(lp.prices) }, depth: node.depth, onRaw: true });
       return Number.POSITIVE_INFINITY;
     }
@@ -235,9 +235,9 @@ class Search {
     return fit === 'impossible' ? Number.POSITIVE_INFINITY : Math.max(bound, Math.min(cost, this.#bestCost));
   }
 
-  /** With a gap allowed, what is pruned may still lie below the incumbent: the answer's bound must say so. */
+  /** With a gap allowed, a closed node may still hold something better: the answer's bound must say so. */
   #closedBy(bound: number): number {
-    return this.#limits.relativeGap > 0 && bound < this.#bestCost ? bound : Number.POSITIVE_INFINITY;
+    return bound >= this.#nothingBetter() ? Number.POSITIVE_INFINITY : bound;
   }
 
   /** The bound that `bounder` certifies at the prices (or along the ray) that `lp` ended with. */

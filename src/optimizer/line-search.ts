@@ -4,6 +4,9 @@ import { type GubBasis, type LpData, largestSize } from './lp-basis.js';
 /** A pivot smaller than this, relative to its terms, is noise. */
 const pivotTolerance = 1e-9;
 
+/** A slope below this share of what it was at the start is used up. */
+const slopeTolerance = 1e-12;
+
 /** Ratios that agree to this are a tie. */
 const tie = 1e-12;
 
@@ -51,7 +54,7 @@ export class LineSearch {
     this.#sortRows();
     this.#findBlocker(passing);
     const stop = this.#blocker >= 0 ? this.ratio : Number.POSITIVE_INFINITY;
-    this.#findBreakpoints(stop, passing ? slope : 0);
+    this.#findBreakpoints(stop, passing ? slope * (1 - slopeTolerance) : 0);
 
     let left = passing ? slope : 0;
     for (;;) {
@@ -64,7 +67,7 @@ export class LineSearch {
       const id = points.firstId();
       const size = this.#sizeOf(id);
       left -= size * this.#rangeOf(id);
-      if (left <= 0) {
+      if (left <= slopeTolerance * slope) {
         this.ratio = at;
         points.removeFirst();
         // At a tie the larger pivot enters.
@@ -193,7 +196,7 @@ export class LineSearch {
 
   /** Where a free bucket's key is overtaken, and by which row (`#next`); Infinity where not before `limit`. */
   #nextOf(bucket: number, limit: number): number {
-    const { rowCount, work, arcCost, closed } = this.#data;
+    const { rowCount, work, simplexCost, closed } = this.#data;
     const q = this.#q;
     const rows = this.#rows;
     const p = this.#basis.prices;
@@ -202,7 +205,7 @@ export class LineSearch {
     const keyWork = work[at + key]!;
     const keyMove = q[key]! * keyWork;
     const count = keyMove < 0 ? rowCount : this.#falling;
-    const keyPrice = p[key]! * keyWork + (arcCost === null ? 0 : arcCost[at + key]!);
+    const keyPrice = p[key]! * keyWork + (simplexCost === null ? 0 : simplexCost[at + key]!);
     let best = limit;
     let bestSize = 0;
     for (let i = 0; i < count; i++) {
@@ -211,7 +214,7 @@ export class LineSearch {
       const move = q[d]! * w;
       const size = move - keyMove;
       if (!(size > 0)) continue;
-      const reduced = p[d]! * w + (arcCost === null ? 0 : arcCost[at + d]!) - keyPrice;
+      const reduced = p[d]! * w + (simplexCost === null ? 0 : simplexCost[at + d]!) - keyPrice;
       if (reduced > best * size || w === Number.POSITIVE_INFINITY || closed[d] === 1) continue;
       if (size <= pivotTolerance * (Math.abs(move) + Math.abs(keyMove))) continue;
       const ratio = Math.max(0, reduced) / size;

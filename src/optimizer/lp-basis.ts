@@ -8,6 +8,8 @@ export type LpData = {
   /** bucketCount × rowCount, row by bucket; Infinity = no such arc. */
   readonly work: Float64Array;
   readonly arcCost: Float64Array | null;
+  /** Arc costs that the simplex works with: `arcCost`, or moved a little apart while it stands still. */
+  simplexCost: Float64Array | null;
   readonly vectors: readonly Float64Array[];
   readonly cost: Float64Array;
   readonly rhs: Float64Array;
@@ -30,6 +32,9 @@ export type LpBasis = {
 
 /** Prices of two rows for a bucket that agree to this are the same. */
 const tieTolerance = 1e-11;
+
+/** By how much costs are moved apart, of the price of a bucket: well above rounding, well below what a plan shows. */
+const spreadSize = 1e-9;
 
 /**
  * A basis of the program with generalised upper bounds, and what follows from it: prices, values.
@@ -242,9 +247,30 @@ export class GubBasis {
 
   /** Price of an arc, its own cost included. */
   arcPrice(bucket: number, row: number): number {
-    const { work, arcCost, rowCount } = this.#data;
+    const { work, simplexCost, rowCount } = this.#data;
     const at = bucket * rowCount + row;
-    return this.prices[row]! * work[at]! + (arcCost === null ? 0 : arcCost[at]!);
+    return this.prices[row]! * work[at]! + (simplexCost === null ? 0 : simplexCost[at]!);
+  }
+
+  /**
+   * Makes every arc that is not basic a little dearer, each by its own amount: prices stay as they are, and what was a
+   * tie no longer is one. The amounts follow from the arcs' numbers, so the same program takes the same way.
+   */
+  spread(into: Float64Array): void {
+    const { bucketCount, rowCount, arcCost } = this.#data;
+    let unit = 0;
+    for (let b = 0; b < bucketCount; b++) unit += Math.abs(this.arcPrice(b, this.keys[b]!)) / bucketCount;
+    if (!(unit > 0)) unit = 1 / bucketCount;
+    for (let b = 0, at = 0; b < bucketCount; b++, at += rowCount) {
+      const size = spreadSize * Math.max(Math.abs(this.arcPrice(b, this.keys[b]!)), unit * 1e-3);
+      for (let d = 0; d < rowCount; d++) {
+        const own = arcCost === null ? 0 : arcCost[at + d]!;
+        const isBasic = d === this.keys[b] || this.isBasicArc[at + d] === 1;
+        // The high bits of a product with the golden ratio's are spread evenly, and no two neighbours are alike.
+        const apart = (Math.imul(at + d + 1, 0x9e3779b1) >>> 0) / 2 ** 32;
+        into[at + d] = isBasic ? own : own + size * (1 + apart);
+      }
+    }
   }
 
   /** The cheapest open arc of a bucket; its key where none is open. */
@@ -287,18 +313,18 @@ export class GubBasis {
   }
 
   computePrices(): void {
-    const { rowCount, cost, arcCost } = this.#data;
+    const { rowCount, cost, simplexCost } = this.#data;
     const left = this.#row;
     for (let i = 0; i < rowCount; i++) {
       const variable = this.basics[i]!;
       if (variable < rowCount) left[i] = 0;
       else if (variable < this.firstHold) left[i] = -cost[variable - rowCount]!;
       else if (variable < this.firstArc) left[i] = this.held[variable - this.firstHold]!;
-      else if (arcCost === null) left[i] = 0;
+      else if (simplexCost === null) left[i] = 0;
       else {
         const bucket = this.placeBucket[i]!;
         const at = bucket * rowCount;
-        left[i] = arcCost[at + this.keys[bucket]!]! - arcCost[at + this.placeRow[i]!]!;
+        left[i] = simplexCost[at + this.keys[bucket]!]! - simplexCost[at + this.placeRow[i]!]!;
       }
     }
     this.inverse.multiplyLeft(left, this.prices);

@@ -20,7 +20,9 @@ export type { LpBasis } from './lp-basis.js';
  *
  * The prices p ≥ 0 of the rows give a lower bound that certifies itself, for any p (Lagrange):
  *   D(p) = Σ_b min_d (arcCost_bd + p_d arcWork_bd) − Σ_d p_d rhs_d + Σ_j min over s_j in its box of (cost_j + p·vector_j) s_j
- * so a wrong turn of the simplex can cost time but never a proof: callers prune with D computed afresh.
+ * so a wrong turn of the simplex can cost time but never a proof: callers prune with D computed afresh. Where many prices
+ * tie (types whose works are in proportion) and steps move nothing, the simplex goes on with costs moved apart by 1e-9;
+ * shares stay feasible, and D is that of the true costs.
  */
 
 /** A variable that is not a share: whole replicas, a utilisation, the amount left unserved. */
@@ -61,6 +63,9 @@ const shareTolerance = 1e-11;
 const relativeTolerance = 1e-11;
 /** A price that moves by less than this share of the largest move, in money, does not move. */
 const negligibleMove = 1e-12;
+/** Steps that move no price after which costs are moved apart, and after which the lowest index decides. */
+const spreadAfter = 10;
+const blandAfter = 20;
 /** Steps after which the working basis is inverted afresh. */
 const freshAfter = 24;
 /** A pivot this small against its column calls for a fresh inverse at once. */
@@ -86,6 +91,7 @@ export class ShareLp {
   readonly #rowScale: Float64Array;
   readonly #row: Float64Array;
   readonly #direction: Float64Array;
+  #spread: Float64Array | null = null;
   #startPrices: ArrayLike<number>;
   #startBasics: ArrayLike<number>;
   /** Steps in a row that moved no price. */
@@ -109,6 +115,7 @@ export class ShareLp {
       columnCount: columns.length,
       work: input.arcWork,
       arcCost: input.arcCost ?? null,
+      simplexCost: input.arcCost ?? null,
       vectors: columns.map((column) => column.vector),
       cost: Float64Array.from(columns, (column) => column.cost),
       rhs: input.rhs,
@@ -178,15 +185,25 @@ export class ShareLp {
    * @param cutoff stops with `cutoff` once the objective is at least this
    */
   solve(cutoff = Number.POSITIVE_INFINITY): LpOutcome {
+    const outcome = this.#iterate(cutoff);
+    if (this.#data.simplexCost !== this.#data.arcCost) {
+      // The basis stays: its shares are as feasible as they were, its prices are those of the true costs.
+      this.#data.simplexCost = this.#data.arcCost;
+      this.#basis.computePrices();
+    }
+    return outcome;
+  }
+
+  #iterate(cutoff: number): LpOutcome {
     const basis = this.#basis;
     this.ray.fill(0);
     this.#measureRows();
     if (!this.#prepare()) return 'infeasible';
     const limit = 500 + 50 * this.rowCount + 4 * this.bucketCount;
-    const patience = 20 + 4 * this.rowCount;
     this.#standstill = 0;
     for (let iteration = 0; iteration < limit; iteration++) {
-      this.#bland = this.#standstill > patience;
+      if (this.#standstill > spreadAfter && this.#data.simplexCost === this.#data.arcCost) this.#spreadCosts();
+      this.#bland = this.#standstill > blandAfter + 4 * this.rowCount;
       if (cutoff < Number.POSITIVE_INFINITY && this.objective() >= cutoff) return 'cutoff';
       const found = this.#chooseLeaving();
       if (!found || !this.#step()) {
@@ -205,6 +222,14 @@ export class ShareLp {
       }
     }
     return 'stalled';
+  }
+
+  /** Moves the costs of arcs apart, so that steps are no longer of length 0. */
+  #spreadCosts(): void {
+    this.#spread ??= new Float64Array(this.bucketCount * this.rowCount);
+    this.#basis.spread(this.#spread);
+    this.#data.simplexCost = this.#spread;
+    this.#standstill = 0;
   }
 
   /** Objective of the current basic solution: a lower bound on the optimum, up to rounding. */

@@ -1,5 +1,5 @@
 import type { Program } from './program.js';
-import { type LpColumn, ShareLp } from './share-lp.js';
+import { ShareLp } from './share-lp.js';
 
 /**
  * The second choice: at whole replicas that are decided, which shares? First those with the smallest maximum
@@ -38,28 +38,26 @@ function rowCountOf(program: Program): number {
 /**
  * minimise t subject to work_d ≤ capacity_d y_d t.
  *
- * Each row may also buy room s_d at a price that is too high to pay in the end (above 1 / (capacity_d y_d), the most a
- * row's price can reach): all rows priced alike is a start near the end, and not a degenerate one.
+ * Starts at prices in proportion to what a full replica costs, as at the optimum of the whole program, which these
+ * replicas are near; scaled so that Σ_d p_d capacity_d y_d = 1.
  */
 function balance(program: Program, replicas: Float64Array): { shares: Float64Array; utilization: number } | null {
   const { bucketCount, deploymentCount } = program;
   const rowCount = rowCountOf(program);
   const vector = new Float64Array(rowCount);
-  let work = 0;
-  for (const amount of program.work) if (amount < Number.POSITIVE_INFINITY) work += amount;
-  const columns: LpColumn[] = [{ vector, cost: 1, lower: 0, upper: 1 + slack }];
   const prices = new Float64Array(rowCount);
-  const basics = new Int32Array(rowCount).fill(-1);
-  const openRows = replicas.reduce((count, y) => count + (y > 0 ? 1 : 0), 0);
+  const dearest = program.cost.reduce((most, cost) => Math.max(most, cost), 0);
+  let total = 0;
   for (let d = 0; d < deploymentCount; d++) {
-    const room = program.capacity[d]! * replicas[d]!;
-    if (!(room > 0)) continue;
-    vector[d] = -room;
-    const buy = new Float64Array(rowCount);
-    buy[d] = -1;
-    prices[d] = (2 + d / openRows / 8) / room;
-    basics[d] = columns.length;
-    columns.push({ vector: buy, cost: prices[d]!, lower: 0, upper: work });
+    vector[d] = -program.capacity[d]! * replicas[d]!;
+    // No price at all would be a bad start: what is free counts as a thousandth of the dearest.
+    prices[d] = dearest > 0 ? Math.max(program.cost[d]!, dearest * 1e-3) / program.capacity[d]! : 1;
+    total -= prices[d]! * vector[d]!;
+  }
+  if (!(total > 0)) {
+    const demand = program.rate.reduce((sum, rate) => sum + rate, 0);
+    const mayAllStay = program.unservedLimit >= demand * (1 - slack);
+    return mayAllStay ? { shares: new Float64Array(bucketCount * deploymentCount), utilization: 0 } : null;
   }
   const rhs = new Float64Array(rowCount);
   if (rowCount > deploymentCount) rhs[deploymentCount] = program.unservedLimit;
@@ -72,11 +70,11 @@ function balance(program: Program, replicas: Float64Array): { shares: Float64Arr
       (b) => b,
       (_, work) => work,
     ),
-    columns,
+    columns: [{ vector, cost: 1, lower: 0, upper: 1 + slack }],
     rhs,
   });
   for (let d = 0; d < deploymentCount; d++) lp.setClosed(d, replicas[d] === 0);
-  lp.startFrom(prices, basics);
+  lp.startAt(prices.map((price) => price / total));
   if (lp.solve() !== 'optimal') return null;
   const all = new Float64Array(bucketCount * rowCount);
   lp.readShares(all);
