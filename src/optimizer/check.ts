@@ -301,10 +301,11 @@ function checkShares(
 
   const room = checkLoads(model, { planned, load, say });
   for (const { facts, rps, where } of leftOver) {
-    // The least unserved demand leaves no room that could take some of it.
+    // The least unserved demand leaves no room that could take some of it. A thousandth is let pass: where one model's
+    // numbers span ten orders of magnitude and more, a plan that leaves a hair too much is worth more than no plan.
     for (const [id, work] of facts.works) {
       const takes = room.get(id)! / work;
-      if (rps > 1e-6 * total && takes > 1e-6 * total) {
+      if (rps > 1e-3 * total && takes > 1e-3 * total) {
         say(`${where} leaves ${rps} requests/s unserved, though ${id} could grow to serve ${takes}`);
       }
     }
