@@ -56,7 +56,42 @@ export function leastUnserved(
   basics[count] = 0;
   lp.startFrom(prices, basics);
   const outcome = lp.solve();
-  // All of it unserved is always possible, so anything but `optimal` is a numerical accident: take what is safe.
-  const unserved = outcome === 'optimal' ? lp.columnValue(0) : total;
+  // Anything but `optimal` is a numerical accident: what filling the room bucket by bucket leaves is possible too.
+  const unserved = outcome === 'optimal' ? lp.columnValue(0) : leftByFilling(lp, { arcWork, rowCount, capacity });
   return unserved <= negligible * total ? 0 : Math.min(total, unserved * (1 + 1e-10));
+}
+
+/**
+ * Demand left when buckets fill the room one by one, those with the most requests per work first, each where it takes
+ * the smallest part of what a deployment can hold. Not always the least, but nothing that is left would still fit.
+ */
+function leftByFilling(
+  lp: ShareLp,
+  { arcWork, rowCount, capacity }: { arcWork: Float64Array; rowCount: number; capacity: readonly number[] },
+): number {
+  const count = rowCount - 1;
+  const room = [...capacity];
+  const partOf = (b: number, d: number): number => arcWork[b * rowCount + d]! / capacity[d]!;
+  const order = Array.from({ length: lp.bucketCount }, (_, b) => {
+    let least = Number.POSITIVE_INFINITY;
+    for (let d = 0; d < count; d++) if (capacity[d]! > 0) least = Math.min(least, partOf(b, d));
+    return { b, worth: arcWork[b * rowCount + count]! / least };
+  }).sort((x, y) => y.worth - x.worth || x.b - y.b);
+  let left = 0;
+  for (const { b } of order) {
+    let share = 1;
+    const cheapestFirst = room
+      .map((_, d) => d)
+      .filter((d) => capacity[d]! > 0 && arcWork[b * rowCount + d]! < Number.POSITIVE_INFINITY)
+      .sort((d, e) => partOf(b, d) - partOf(b, e) || d - e);
+    for (const d of cheapestFirst) {
+      const work = arcWork[b * rowCount + d]!;
+      const placed = Math.min(share, Math.max(0, room[d]!) / work);
+      room[d] = room[d]! - placed * work;
+      share -= placed;
+      if (share <= 0) break;
+    }
+    left += Math.max(0, share) * arcWork[b * rowCount + count]!;
+  }
+  return left;
 }
