@@ -25,7 +25,7 @@ export class LineSearch {
   readonly #basis: GubBasis;
   readonly #points: Breakpoints;
   /** Row that overtakes the key of a free bucket at its next breakpoint. */
-  readonly #next: Uint8Array;
+  readonly #next: Uint16Array;
   #q: Float64Array = new Float64Array(0);
   /** Rows along which prices fall, then the others: only falling prices overtake a key whose price does not rise. */
   readonly #rows: Int32Array;
@@ -37,7 +37,7 @@ export class LineSearch {
     this.#data = data;
     this.#basis = basis;
     this.#points = new Breakpoints(data.bucketCount + data.columnCount);
-    this.#next = new Uint8Array(data.bucketCount);
+    this.#next = new Uint16Array(data.bucketCount);
     this.#rows = new Int32Array(data.rowCount);
   }
 

@@ -22,7 +22,7 @@ export type LpData = {
 
 /** Enough to resume from a basis later. */
 export type LpBasis = {
-  readonly keys: Uint8Array;
+  readonly keys: Uint16Array;
   readonly basics: Int32Array;
   readonly atUpper: Uint8Array;
   readonly closed: Uint8Array;
@@ -47,14 +47,14 @@ const spreadSize = 1e-9;
 export class GubBasis {
   readonly firstHold: number;
   readonly firstArc: number;
-  readonly keys: Uint8Array;
+  readonly keys: Uint16Array;
   /** Variable of each place of the working basis. */
   readonly basics: Int32Array;
   /** Bucket and row of the arc at each place; bucket −1 where it is no arc. */
   readonly placeBucket: Int32Array;
   readonly placeRow: Int32Array;
   /** Basic arcs of each bucket, besides its key. */
-  readonly basicArcs: Uint8Array;
+  readonly basicArcs: Uint16Array;
   readonly isBasicArc: Uint8Array;
   readonly isBasicOther: Uint8Array;
   /** 1 = the nonbasic column is at its upper bound. */
@@ -76,11 +76,11 @@ export class GubBasis {
     this.#data = data;
     this.firstHold = rowCount + columnCount;
     this.firstArc = 2 * rowCount + columnCount;
-    this.keys = new Uint8Array(bucketCount);
+    this.keys = new Uint16Array(bucketCount);
     this.basics = new Int32Array(rowCount);
     this.placeBucket = new Int32Array(rowCount).fill(-1);
     this.placeRow = new Int32Array(rowCount);
-    this.basicArcs = new Uint8Array(bucketCount);
+    this.basicArcs = new Uint16Array(bucketCount);
     this.isBasicArc = new Uint8Array(bucketCount * rowCount);
     this.isBasicOther = new Uint8Array(this.firstArc);
     this.atUpper = new Uint8Array(columnCount);

@@ -37,7 +37,7 @@ export type LpColumn = {
 
 export type ShareLpInput = {
   readonly bucketCount: number;
-  /** At most 255. */
+  /** At most 65,535: rows are numbered in 16 bits. */
   readonly rowCount: number;
   /** bucketCount × rowCount, row by bucket; Infinity = no such arc. Every bucket has at least one arc. */
   readonly arcWork: Float64Array;

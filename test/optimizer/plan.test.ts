@@ -171,6 +171,15 @@ describe('replicas', () => {
     expect(allFree).toMatchObject({ status: 'optimal', usdPerHour: 0 });
     expect(allFree.deployments.reduce((sum, it) => sum + it.targetReplicas!, 0)).toBeLessThanOrEqual(6);
   });
+
+  test('of more deployments than a byte counts are planned, the cheapest last among them', () => {
+    const dear = Array.from({ length: 299 }, (_, i) =>
+      deployment({ id: `default/d${i}`, gpuType: `D${i}`, usdPerReplicaHour: 10 + i, profile: flat(10 + i / 100) }),
+    );
+    const cheap = deployment({ id: 'default/z', profile: flat(3) });
+    const answer = plan(problem({ demand: [short(20)], deployments: [...dear, cheap] }));
+    expect([answer.status, answer.usdPerHour, replicasOf(answer).z]).toEqual(['optimal', 7, 7]);
+  });
 });
 
 describe('floors and ceilings', () => {
