@@ -15,7 +15,7 @@ import type { LongList, PlanningReply, PlanningRequest, TransferredError } from 
  */
 
 /** Why a call was rejected without a plan. What `plan` itself throws on purpose is passed on as it is. */
-export const planningFailures = ['queue_full', 'deadline', 'crashed', 'failed', 'closed'] as const;
+const planningFailures = ['queue_full', 'deadline', 'crashed', 'failed', 'closed'] as const;
 export type PlanningFailure = (typeof planningFailures)[number];
 
 export class PlanningThreadError extends Error {

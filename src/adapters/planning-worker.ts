@@ -35,14 +35,14 @@ export type TransferredError =
   | { readonly kind: 'other'; readonly message: string };
 
 /** The lists of a plan that grow with the number of models, deployments and buckets. */
-export const longLists = ['deployments', 'shares', 'unserved', 'shortfalls', 'warnings', 'models'] as const;
+const longLists = ['deployments', 'shares', 'unserved', 'shortfalls', 'warnings', 'models'] as const;
 export type LongList = (typeof longLists)[number];
 
 /** Items in a piece: about 100 kB of shares, which take about a millisecond to parse. */
 const itemsPerPiece = 400;
 
 /** Cuts a plan in the replies that carry it, made one at a time. */
-export function* planReplies(answer: Plan): Generator<PlanningReply> {
+function* planReplies(answer: Plan): Generator<PlanningReply> {
   const empty = Object.fromEntries(longLists.map((list) => [list, []]));
   yield { kind: 'head', text: JSON.stringify({ ...answer, ...empty }) };
   for (const list of longLists) {

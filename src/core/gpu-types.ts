@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { InputError, quoteInput } from './input-error.js';
 import { check } from './parse.js';
-import type { GpuCatalogueEntry } from './ports.js';
 
 /**
  * One name for each GPU type. Node labels, accelerator names of clouds, configuration and profiles spell the same part
@@ -10,11 +9,18 @@ import type { GpuCatalogueEntry } from './ports.js';
  * Names are compared without regard to case, `-`, `_` and spaces. A name that the catalogue does not know stays itself.
  */
 
-export const gpuVendors = ['nvidia', 'amd', 'intel', 'huawei'] as const;
+const gpuVendors = ['nvidia', 'amd', 'intel', 'huawei'] as const;
 export type GpuVendor = (typeof gpuVendors)[number];
 
-/** A catalogue entry with where its facts come from. `aliases` holds the instance types too. */
-export type CataloguedGpu = GpuCatalogueEntry & {
+/** What the catalogue knows of one GPU type, and where its facts come from. */
+export type CataloguedGpu = {
+  /** Canonical name, e.g. `A100-80GB`. */
+  readonly name: string;
+  /** Other spellings, and the instance types of clouds. */
+  readonly aliases: readonly string[];
+  readonly memoryGib: number;
+  /** On-demand list price; null = not known. */
+  readonly usdPerGpuHour: number | null;
   readonly vendor: GpuVendor;
   /** Whose list price `usdPerGpuHour` is and of which instance; null where there is no price. */
   readonly priceSource: string | null;

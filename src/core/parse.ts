@@ -71,6 +71,13 @@ export function nearestName(name: string, known: readonly string[]): string | un
   return isSlip ? best : undefined;
 }
 
+/** What `check` gives, for those who only read it. */
+export type DeepReadonly<T> = T extends (infer Item)[]
+  ? readonly DeepReadonly<Item>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
+    : T;
+
 /** Faults of one input that are worded one by one; beyond it they are only counted. */
 const wordedIssues = 50;
 

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { DeepReadonly } from './parse.js';
+import { routingModes } from './planning-problem.js';
 
 /**
  * The whole output of a planning decision, as one plain JSON document with its proof.
@@ -11,12 +13,12 @@ import { z } from 'zod';
 export const planStatuses = ['optimal', 'feasible', 'infeasible', 'held'] as const;
 export type PlanStatus = (typeof planStatuses)[number];
 
-export const unservedReasons = ['slo', 'max_replicas', 'quota', 'capacity', 'budget'] as const;
+const unservedReasons = ['slo', 'max_replicas', 'quota', 'capacity', 'budget'] as const;
 export type UnservedReason = (typeof unservedReasons)[number];
 
 const money = z.number();
 
-export const plannedDeploymentSchema = z.object({
+const plannedDeploymentSchema = z.object({
   id: z.string(),
   model: z.string(),
   gpuType: z.string(),
@@ -27,7 +29,7 @@ export const plannedDeploymentSchema = z.object({
   reason: z.string().describe('one sentence'),
 });
 
-export const bucketSharesSchema = z.object({
+const bucketSharesSchema = z.object({
   model: z.string(),
   inputTokens: z.number(),
   outputTokens: z.number(),
@@ -38,7 +40,7 @@ export const bucketSharesSchema = z.object({
   unservedShare: z.number(),
 });
 
-export const unservedDemandSchema = z.object({
+const unservedDemandSchema = z.object({
   model: z.string(),
   inputTokens: z.number(),
   outputTokens: z.number(),
@@ -46,14 +48,14 @@ export const unservedDemandSchema = z.object({
   reason: z.enum(unservedReasons),
 });
 
-export const planNoticeSchema = z.object({
+const planNoticeSchema = z.object({
   code: z.string(),
   message: z.string(),
   model: z.string().optional(),
   deployment: z.string().optional(),
 });
 
-export const mergingSchema = z.object({
+const mergingSchema = z.object({
   rawBuckets: z.int(),
   mergedBuckets: z.int(),
   relativeErrorBound: z
@@ -61,7 +63,7 @@ export const mergingSchema = z.object({
     .describe('merging alone can make the plan at most this much dearer (before whole replicas)'),
 });
 
-export const plannedModelSchema = z.object({
+const plannedModelSchema = z.object({
   name: z.string(),
   status: z.enum(planStatuses),
   heldReason: z.string().nullable(),
@@ -77,7 +79,7 @@ export const planSchema = z.object({
   kind: z.literal('Plan'),
   at: z.string().optional(),
   status: z.enum(planStatuses),
-  routing: z.enum(['free', 'proportional']),
+  routing: z.enum(routingModes),
   usdPerHour: money,
   publishedUsdPerHour: money,
   objectiveUsdPerHour: money.describe('usdPerHour + switching, at the unserved demand of this plan'),
@@ -93,12 +95,6 @@ export const planSchema = z.object({
   models: z.array(plannedModelSchema),
   solver: z.object({ name: z.string(), nodes: z.int(), milliseconds: z.number() }),
 });
-
-type DeepReadonly<T> = T extends (infer Item)[]
-  ? readonly DeepReadonly<Item>[]
-  : T extends object
-    ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
-    : T;
 
 export type Plan = DeepReadonly<z.output<typeof planSchema>>;
 export type PlannedDeployment = DeepReadonly<z.output<typeof plannedDeploymentSchema>>;

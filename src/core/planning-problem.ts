@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { InputError } from './input-error.js';
-import { check, parseJson } from './parse.js';
+import { check, type DeepReadonly, parseJson } from './parse.js';
 import { largestRps, largestTokens, largestUsd, profileGridSchema } from './profile.js';
 
 /**
@@ -19,7 +19,7 @@ const tokens = nonNegative.max(largestTokens);
 const usd = nonNegative.max(largestUsd);
 const wholeReplicas = z.int().min(0).max(1_000_000);
 
-export const bucketDemandSchema = z.strictObject({
+const bucketDemandSchema = z.strictObject({
   inputTokens: tokens.describe('prompt tokens'),
   outputTokens: tokens.describe('generated tokens'),
   rps: nonNegative.max(largestRps).describe('arrivals [requests/s]'),
@@ -52,7 +52,7 @@ export const problemDeploymentSchema = z
     message: 'at most maxReplicas',
   });
 
-export const previousShareSchema = z.strictObject({
+const previousShareSchema = z.strictObject({
   inputTokens: tokens,
   outputTokens: tokens,
   to: z.array(
@@ -84,7 +84,6 @@ export const problemModelSchema = z
   });
 
 export const routingModes = ['free', 'proportional'] as const;
-export type RoutingMode = (typeof routingModes)[number];
 
 export const planOptionsSchema = z.strictObject({
   routing: z.enum(routingModes).default('free'),
@@ -146,12 +145,6 @@ function reportRepeats<Item>(
     seen.add(value);
   });
 }
-
-type DeepReadonly<T> = T extends (infer Item)[]
-  ? readonly DeepReadonly<Item>[]
-  : T extends object
-    ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
-    : T;
 
 /** A document as a person writes it: optional keys may be absent. */
 export type PlanningProblemInput = z.input<typeof planningProblemSchema>;

@@ -131,13 +131,3 @@ export type DeploymentSnapshot = {
   readonly problem: string | null;
   readonly deployments: readonly ObservedDeployment[];
 };
-
-/** GPU facts that the catalogue knows; `core` holds the shape, `profiles/gpus.json` the facts. */
-export type GpuCatalogueEntry = {
-  /** Canonical name, e.g. `A100-80GB`. */
-  readonly name: string;
-  readonly aliases: readonly string[];
-  readonly memoryGib: number;
-  /** On-demand list price; null = not known. */
-  readonly usdPerGpuHour: number | null;
-};

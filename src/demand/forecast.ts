@@ -21,7 +21,7 @@ export type ForecastOptions = {
 /** The rates of the known intervals, oldest first and never empty, to the rate to plan for [requests/s]. */
 export type Forecaster = (knownRps: readonly number[], options: ForecastOptions) => number;
 
-export const forecasters = {
+const forecasters = {
   /**
    * The larger of a quantile and the mean of the window. The quantile covers bursts; the mean keeps sparse traffic,
    * which a quantile does not see: one request in 240 s is 0.1 rps in one interval of 24 and a 0.95 quantile of 0.

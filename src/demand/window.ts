@@ -77,7 +77,7 @@ export type DemandWindowOptions = {
 };
 
 /** Long enough for a stable rate, short enough to follow load; AIBrix's window. [s] */
-export const defaultWindowSeconds = 240;
+const defaultWindowSeconds = 240;
 
 /** Records appear within 0.5 s of their tick; the rest is for clocks that disagree. [s] */
 export const defaultLatenessSeconds = 10;

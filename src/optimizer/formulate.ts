@@ -43,7 +43,7 @@ export type ReplicaBounds = {
 export const fitTolerance = 1e-9;
 
 /** The floor and ceiling of a deployment's replicas. A floor above its ceiling yields. */
-export function replicaBounds(deployment: ProblemDeployment, idle: boolean): ReplicaBounds {
+function replicaBounds(deployment: ProblemDeployment, idle: boolean): ReplicaBounds {
   const fixed = deployment.fixedReplicas;
   if (fixed !== null) return { lower: fixed, upper: fixed, floor: fixed };
   const floor = Math.max(deployment.minReplicas, idle ? deployment.idleMinReplicas : 0);
@@ -51,7 +51,7 @@ export function replicaBounds(deployment: ProblemDeployment, idle: boolean): Rep
 }
 
 /** Compares ids as plain strings, the same on every machine. */
-export function byName(a: string, b: string): number {
+function byName(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 

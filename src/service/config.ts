@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { parseRedisUrl } from '../adapters/redis-settings.js';
 import { defaultStatePrefix } from '../adapters/store-keys.js';
 import { InputError } from '../core/input-error.js';
-import { nearestName } from '../core/parse.js';
+import { type DeepReadonly, nearestName } from '../core/parse.js';
 import { largestUsd } from '../core/profile.js';
+import { forecasterNames } from '../demand/forecast.js';
 
 /**
  * The configuration of the service: every key is declared here once, next to its meaning and default. Validation,
@@ -173,7 +174,7 @@ const modelSchema = z.strictObject({
 });
 
 const forecastSchema = z.strictObject({
-  method: z.enum(['window']).default('window').describe('`window`: the larger of the quantile and the mean.'),
+  method: z.enum(forecasterNames).default('window').describe('`window`: the larger of the quantile and the mean.'),
   quantile: z.number().gt(0).max(1).default(0.95).describe("Quantile of the window's request rates to plan for."),
 });
 
@@ -213,7 +214,7 @@ const historySchema = z.strictObject({
   decisions: whole.min(1).max(100_000).default(1000).describe('Past decisions that are remembered.'),
 });
 
-export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
 const logSchema = z.strictObject({
   level: z.enum(logLevels).default('info').describe('Least severe level that is logged.'),
@@ -238,12 +239,6 @@ const configObject = z.strictObject({
 
 export const configSchema = configObject.superRefine(checkTogether);
 
-type DeepReadonly<T> = T extends (infer Item)[]
-  ? readonly DeepReadonly<Item>[]
-  : T extends object
-    ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
-    : T;
-
 /** The configuration with every default applied. */
 export type Config = DeepReadonly<z.output<typeof configSchema>>;
 export type ConfiguredDeployment = DeepReadonly<z.output<typeof configuredDeploymentSchema>>;
@@ -251,7 +246,7 @@ export type ModelConfig = DeepReadonly<z.output<typeof modelSchema>>;
 export type SloConfig = DeepReadonly<z.output<typeof sloSchema>>;
 
 /** Settings of a model that the configuration does not name. */
-export const defaultModelConfig: ModelConfig = modelSchema.parse({});
+const defaultModelConfig: ModelConfig = modelSchema.parse({});
 
 /** The settings of one model. A record lookup that never reaches into Object.prototype. */
 export function modelConfig(config: Config, model: string): ModelConfig {

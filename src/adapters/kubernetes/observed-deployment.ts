@@ -15,7 +15,7 @@ import { countOf, record, textEntries, textOf } from './wire.js';
 /** Marks a Deployment as serving a model; on the Deployment itself, not on its pod template. */
 export const modelLabel = 'model.aibrix.ai/name';
 /** Replicas to keep while the model is idle. */
-export const idleReplicasLabel = 'model.aibrix.ai/min_replicas';
+const idleReplicasLabel = 'model.aibrix.ai/min_replicas';
 
 const annotationPrefix = 'gpumix.dev/';
 const annotationNames = [

@@ -11,7 +11,7 @@ import { solveWithJavascriptLpSolver } from './javascript-lp-solver.js';
  */
 
 /** The engines that run here. */
-export const workerEngines = ['highs', 'javascript-lp-solver'] as const;
+const workerEngines = ['highs', 'javascript-lp-solver'] as const;
 export type WorkerEngine = (typeof workerEngines)[number];
 
 export type SolveRequest = { readonly program: Program; readonly limits: EngineLimits };

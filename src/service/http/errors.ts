@@ -68,7 +68,7 @@ export function errorAnswer(error: unknown, request: { readonly method: string; 
 }
 
 /** Cuts the metric name out of a text that is not the metric. The ellipsis keeps the halves from joining anew. */
-export function withoutMetricName(text: string): string {
+function withoutMetricName(text: string): string {
   return text.replaceAll(aibrixMetricName, 'vllm:…');
 }
 

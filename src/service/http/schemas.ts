@@ -78,7 +78,7 @@ const modelSummaryShape = {
   deployments: z.array(deploymentSchema),
 };
 
-export const modelSummarySchema = z.strictObject(modelSummaryShape);
+const modelSummarySchema = z.strictObject(modelSummaryShape);
 export type ModelSummary = z.output<typeof modelSummarySchema>;
 
 export const modelsSchema = z.strictObject({ models: z.array(modelSummarySchema) });
@@ -123,7 +123,7 @@ export const modelFilterSchema = z.strictObject({
 });
 
 /** Most decisions that one answer lists. */
-export const largestHistoryLimit = 1000;
+const largestHistoryLimit = 1000;
 
 export const historyQuerySchema = z.strictObject({
   model: z.string().min(1).optional(),
@@ -147,7 +147,7 @@ export const deploymentParamsSchema = z.strictObject({ namespace: z.string(), de
 export const largestFixedReplicas = 10_000;
 
 /** Longest life of fixed replicas [s]: one year. Longer is "until cleared", which is what no life means. */
-export const longestTtlSeconds = 365 * 24 * 3600;
+const longestTtlSeconds = 365 * 24 * 3600;
 
 export const expectedReplicas = `a whole number of replicas from 0 to ${largestFixedReplicas}, or -1 to clear`;
 
