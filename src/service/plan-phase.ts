@@ -1,4 +1,5 @@
 import type { BucketDemand, ProblemDeployment } from '../core/planning-problem.js';
+import { PlanRejected } from '../optimizer/plan.js';
 import { type Cycle, type PhaseContext, sentence } from './cycle.js';
 import type { ModelState } from './fleet.js';
 import { type ModelPlan, splitPlan } from './model-plan.js';
@@ -44,28 +45,35 @@ async function planTogether(cycle: Cycle, context: PhaseContext, states: readonl
     cycle.nodes += plan.solver.nodes;
     cycle.solver = plan.solver.name;
   } catch (error) {
-    if (states.length === 1) planFailed(states[0]!, context, error);
+    const reason = error instanceof PlanRejected ? 'plan_rejected' : 'planning_failed';
+    if (states.length === 1) planFailed(states[0]!, context, { reason, error });
     else for (const state of states) await planTogether(cycle, context, [state]);
     return;
   }
   const hitLimit = steadyMs() - startedMs >= timeLimitMs;
   for (const state of states) {
     const part = parts.get(state.name);
-    if (part === undefined) planFailed(state, context, new Error('the plan does not contain the model'));
-    else if (states.length > 1 && (part.model.status === 'held' || (hitLimit && part.model.status === 'feasible'))) {
+    if (part === undefined) {
+      const error = new Error('the plan does not contain the model');
+      planFailed(state, context, { reason: 'planning_failed', error });
+    } else if (states.length > 1 && (part.model.status === 'held' || (hitLimit && part.model.status === 'feasible'))) {
       await planTogether(cycle, context, [state]);
     } else if (part.model.heldReason !== null) {
       // The planner knows what runs; the service knows the last good plan, which is better to hold.
       const said = part.warnings.find((warning) => warning.code === part.model.heldReason);
-      const rejected = part.model.heldReason === 'plan_rejected';
-      const why = rejected ? 'its plan was rejected by its own check' : 'no plan was found';
-      planFailed(state, context, new Error(said?.message ?? why));
+      const reason = part.model.heldReason === 'plan_rejected' ? 'plan_rejected' : 'planning_failed';
+      const why = reason === 'plan_rejected' ? 'its plan was rejected by its own check' : 'no plan was found';
+      planFailed(state, context, { reason, error: new Error(said?.message ?? why) });
     } else state.planned = { problem: state.built!.model, part };
   }
 }
 
-function planFailed(state: ModelState, { logger }: PhaseContext, error: unknown): void {
-  state.hold = /rejected by its own check/.test(sentence(error)) ? 'plan_rejected' : 'planning_failed';
+function planFailed(
+  state: ModelState,
+  { logger }: PhaseContext,
+  { reason, error }: { readonly reason: 'planning_failed' | 'plan_rejected'; readonly error: unknown },
+): void {
+  state.hold = reason;
   state.built = null;
   logger.error({ model: state.name, err: error }, `${state.name} is held: ${sentence(error)}`);
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { checkPlan } from '../../src/optimizer/check.js';
-import { plan } from '../../src/optimizer/plan.js';
+import { PlanRejected, plan } from '../../src/optimizer/plan.js';
 import { aibrixMetric } from '../../src/service/publication.js';
 import { deployment, profileText, World } from '../support/controller-world.js';
 
@@ -312,7 +312,7 @@ describe('an exception', () => {
   it('that rejects a plan says that the plan was rejected', async () => {
     const world = await simple();
     world.planFault = () => {
-      throw new Error('planning failed: the plan was rejected by its own check: x');
+      throw new PlanRejected(['x']);
     };
     await world.send('llama', { rps: 5 }).cycle();
     expect([world.replicas('a100'), world.held()]).toEqual(['not-known', 'plan_rejected']);
