@@ -191,9 +191,36 @@ describe('every file of src', () => {
     expect(violations(({ path }) => magnet.exec(path)?.slice(2, 3) ?? [])).toEqual([]);
   });
 
+  /** The type `any`, and no variable of that name. */
+  const anyType =
+    /(?<![?]\s*[^\s:;?][^:;\n]*):\s*any\b(?!\s*[:(.?])|<\s*any\s*[,>]|<[^<>;=()\n]*,\s*any\s*>|\bas\s+any\b|\bany\s*\[\s*\]|(?<!\|)\|\s*any\b|\btype\s+\w+\s*=\s*any\b/;
+
+  it('is searched for the type any, not for the word', () => {
+    const types = [
+      'x: any;',
+      '(x?: any)',
+      'Map<string, any>',
+      'x<any>(',
+      'x as any',
+      'any[]',
+      'string | any',
+      'type A = any;',
+    ];
+    expect(types.filter((code) => !anyType.test(code))).toEqual([]);
+    const names = [
+      'let any = false;',
+      'any = true',
+      'return any ? shares : null;',
+      'x ? shares : any;',
+      'a || any',
+      'f(a, any)',
+    ];
+    expect(names.filter((code) => anyType.test(code))).toEqual([]);
+  });
+
   it('has no default export, enum, namespace or any', () => {
-    const forbidden =
-      /\bexport\s+default\b|\bas\s+default\b|\b(?:const\s+)?enum\s+\w+\s*\{|\bnamespace\s+\w+\s*\{|(?::|<|,|\bas|\||=)\s*any\b(?!\s*[:(.])/g;
+    const otherForms = /\bexport\s+default\b|\bas\s+default\b|\b(?:const\s+)?enum\s+\w+\s*\{|\bnamespace\s+\w+\s*\{/;
+    const forbidden = new RegExp(`${otherForms.source}|${anyType.source}`, 'g');
     expect(
       violations(({ path, code }) =>
         path.endsWith('.d.ts') ? [] : (strip(code, { texts: false }).match(forbidden) ?? []),

@@ -468,7 +468,7 @@ function previousShares(formulation: Formulation): Float64Array | null {
   const known = new Map(model.previousShares.map((entry) => [`${entry.inputTokens}:${entry.outputTokens}`, entry.to]));
   const count = deployments.length;
   const shares = new Float64Array(placed.length * count);
-  let any = false;
+  let hasShare = false;
   placed.forEach((index, b) => {
     const { inputTokens, outputTokens } = model.demand[index]!;
     let total = 0;
@@ -477,11 +477,11 @@ function previousShares(formulation: Formulation): Float64Array | null {
       if (d === undefined || !(rawWork[b * count + d]! < Number.POSITIVE_INFINITY)) continue;
       shares[b * count + d] = shares[b * count + d]! + share;
       total += share;
-      any = true;
+      hasShare = true;
     }
     if (total > 1) for (let d = 0; d < count; d++) shares[b * count + d] = shares[b * count + d]! / total;
   });
-  return any ? shares : null;
+  return hasShare ? shares : null;
 }
 
 /** Part of its merged bucket's work that each raw bucket is; the same on every deployment where works are in proportion. */
