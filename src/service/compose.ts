@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -124,6 +125,7 @@ export async function composeService(options: {
     whatIfPlanner,
     catalogue,
     logger,
+    newId: randomUUID,
   });
   const replay = await createReplay(config, { directory, store, time, logger });
   return {

@@ -13,6 +13,7 @@ import type { Config } from './config.js';
 import type { Fleet, ModelState } from './fleet.js';
 import type { InputStates } from './input-states.js';
 import type { Logger } from './log.js';
+import type { StoreEpoch } from './store-epoch.js';
 import type { StoredState } from './stored-state.js';
 import type { HeldReason } from './view.js';
 
@@ -34,11 +35,14 @@ export type PlanningCycleOptions = {
   readonly planner: Planner;
   readonly catalogue: GpuCatalogue;
   readonly logger: Logger;
+  /** A new name that nothing else has, such as a random UUID. */
+  readonly newId: () => string;
 };
 
 export type PhaseContext = PlanningCycleOptions & {
   readonly fleet: Fleet;
   readonly stored: StoredState;
+  readonly epoch: StoreEpoch;
   readonly inputs: InputStates;
 };
 

@@ -30,7 +30,7 @@ type AskedKey = { readonly state: ModelState; readonly endSeconds: number };
  * interval of its model.
  */
 export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<void> {
-  const { fleet, stored, store, config, inputs } = context;
+  const { fleet, stored, epoch, config, inputs } = context;
   const models = [...fleet.models.values()];
   for (const state of models) {
     state.hold = null;
@@ -40,7 +40,7 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
   const { windowSeconds, intervalSeconds } = config.demand;
   const memories = new Map(stored.traces.map((memory) => [memory.model, memory]));
   try {
-    const identity = await store.identity();
+    const identity = await epoch.identity();
     stored.sawStore(identity.runId);
     for (const state of models) {
       const memory = memories.get(state.name) ?? null;

@@ -10,6 +10,7 @@ import type { Overrides } from './overrides.js';
 import { compareWithSingleTypes, planModels } from './plan-phase.js';
 import { ProblemPhase, problemOf } from './problem-phase.js';
 import { PublishPhase } from './publish-phase.js';
+import { StoreEpoch } from './store-epoch.js';
 import { StoredState } from './stored-state.js';
 import { type CyclePhase, type CycleReport, cyclePhases } from './view.js';
 
@@ -27,7 +28,7 @@ export class PlanningCycle {
   #ready = false;
 
   constructor(options: PlanningCycleOptions) {
-    const { config, store, logger } = options;
+    const { config, store, clock, newId, logger } = options;
     const stored = new StoredState({ store, keptDecisions: config.history.decisions, logger });
     const fleet = new Fleet({
       currentIsPublished: config.deployments.source === 'config',
@@ -37,7 +38,8 @@ export class PlanningCycle {
       [...(config.redis === null ? [] : ['redis']), config.deployments.source, 'profiles', 'traces'],
       logger,
     );
-    this.#context = { ...options, fleet, stored, inputs };
+    const epoch = new StoreEpoch({ store, clock, newId });
+    this.#context = { ...options, fleet, stored, epoch, inputs };
     this.#problems = new ProblemPhase(this.#context);
     this.#publication = new PublishPhase(this.#context, (id) => this.#problems.price(id));
   }

@@ -158,16 +158,19 @@ export class StoredState {
     return true;
   }
 
-  /** Another server than before, or the same one after a restart: what it may have lost is written again. */
+  /**
+   * Another store than before (restarted, replaced or emptied): what it may have lost is written again. Not so what was
+   * remembered of traces: they are gone, and silence means nothing until new ones come.
+   */
   sawStore(runId: string): void {
     const isAnother = this.#runId !== null && this.#runId !== runId;
     this.#runId = runId;
     if (!isAnother) return;
-    this.#logger.warn({}, 'the store is another one than before: gpumix writes its state again');
+    this.#logger.warn({}, 'the store is another one than before, or was emptied: gpumix writes its state again');
     this.overrides.storeWasReplaced();
     this.#unfollowed.storeWasReplaced();
     this.#published.storeWasReplaced();
-    this.#traces.storeWasReplaced();
+    this.#traces.set([]);
     this.#silences.storeWasReplaced();
     this.history.storeWasReplaced();
   }

@@ -265,6 +265,16 @@ describe.skipIf(missing !== null)('from request traces in Redis to the metric of
     expect(usd).toBeLessThan(1.15 * fractionalUsd(arrived, busiest / 240) + 1.3);
   });
 
+  it('holds the value after FLUSHALL, which no restart of the server tells', async () => {
+    const before = [await metricOf(a40), await metricOf(a100)];
+    redis.command('FLUSHALL');
+    // Longer than the window, as above.
+    for (let i = 0; i < 40; i += 1) await world.cycle();
+    expect([await metricOf(a40), await metricOf(a100)]).toEqual(before);
+    expect(world.held(model)).toBe('no_traces');
+    expect(redis.command('GET', 'gpumix:state:epoch')).toContain('sinceMs');
+  });
+
   /**
    * Cost of serving some requests with fractions of replicas [USD/h]: all on the A40, and beyond its limit those that
    * cost the least more on the A100. A request that the A100 cannot serve stays.

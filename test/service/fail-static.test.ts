@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createMemoryStore } from '../../src/adapters/memory-store.js';
-import { Unavailable } from '../../src/core/ports.js';
+import { type SharedStore, Unavailable } from '../../src/core/ports.js';
 import { deployment, profileText, unreachable, World, type WorldOptions } from '../support/controller-world.js';
 
 const gpu = deployment({ name: 'gpu', currentReplicas: 6, usdPerReplicaHour: 2 });
@@ -11,6 +11,11 @@ async function serving(options: WorldOptions = {}): Promise<World> {
   await world.send('llama', { rps: 6 }).cycles(3);
   expect([world.replicas('gpu'), world.held()]).toEqual([6, null]);
   return world;
+}
+
+/** An empty store that has run for long. */
+function longRunning(world: World): SharedStore {
+  return createMemoryStore({ now: () => world.nowMs - 3_600_000 });
 }
 
 describe('losing the store', () => {
@@ -100,6 +105,61 @@ describe('losing the store', () => {
     expect(await world.store.readState('overrides')).toContain('default/gpu');
     expect(await world.store.readState('published')).toContain('default/gpu');
     expect((await world.store.readList('decisions', 10)).length).toBeGreaterThan(0);
+  });
+
+  it('emptied while its server runs on makes silence mean nothing again', async () => {
+    const world = await serving();
+    world.runId = 'the same server';
+    await world.cycles(26);
+    world.send('llama', null);
+    Object.assign(world.store, longRunning(world));
+    await world.cycles(40);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, 'no_traces']);
+    expect(world.log.map(({ message }) => message)).toContain(
+      'the store is another one than before, or was emptied: gpumix writes its state again',
+    );
+    world.send('llama', { rps: 2 });
+    await world.cycles(26);
+    expect([world.replicas('gpu'), world.held()]).toEqual([2, null]);
+  });
+
+  it('emptied just before a restart scales nothing down: what was remembered of its traces is void', async () => {
+    const first = await serving();
+    first.runId = 'the same server';
+    await first.cycles(26);
+    // No cycle sees that everything is gone: the process writes what it remembers, and ends.
+    Object.assign(first.store, longRunning(first));
+    await first.controller.stop();
+    expect(await first.store.readState('traces')).toContain('the same server');
+    const second = new World({
+      deployments: [gpu],
+      profiles: { gpu: profileText({}) },
+      store: first.store,
+      nowMs: first.nowMs,
+    });
+    second.runId = 'the same server';
+    await second.send('llama', { rps: 6 }).start();
+    const seen = new Set([second.replicas('gpu')]);
+    for (let i = 0; i < 30; i += 1) {
+      await second.cycle();
+      seen.add(second.replicas('gpu'));
+    }
+    // Its number is gone with everything else: 503 until a trace tells one, never a smaller one.
+    expect([...seen]).toEqual(['not-known', 6]);
+    expect(second.held()).toBeNull();
+  });
+
+  it('that cannot be written is the same one in every cycle', async () => {
+    const world = await serving();
+    const { writeState } = world.store;
+    Object.assign(world.store, longRunning(world));
+    world.store.writeState = async () => {
+      throw new Unavailable('redis_refused', 'READONLY');
+    };
+    await world.cycles(26);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, null]);
+    expect(world.log.filter(({ message }) => message.startsWith('the store is another one'))).toHaveLength(1);
+    world.store.writeState = writeState;
   });
 
   it('does not make cycles come faster', async () => {

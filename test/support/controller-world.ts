@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createMemoryStore } from '../../src/adapters/memory-store.js';
 import { parseGpuCatalogue } from '../../src/core/gpu-types.js';
@@ -198,6 +199,7 @@ export class World {
         error: write('error'),
         fatal: write('fatal'),
       } as never,
+      newId: randomUUID,
     });
     this.controller.onCycle((report) => {
       this.reports.push(report);
