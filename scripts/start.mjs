@@ -1,19 +1,18 @@
 // `npm start`: installs and builds what is missing, then serves the embedded quickstart: no Redis, no cluster.
 // Arguments after `--` go to `gpumix serve`: `npm start -- --port 9090`.
-import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { checkNode, installMissing, isBuildStale, root } from './toolchain.mjs';
+import { checkNode, installMissing, isBuildStale, root, runToEnd } from './toolchain.mjs';
 
 checkNode();
-const notInstalled = installMissing();
+const notInstalled = await installMissing();
 if (notInstalled !== null) {
   console.error(`gpumix: ${notInstalled}; nothing was started.`);
   process.exit(1);
 }
 if (isBuildStale()) {
   console.error('gpumix: building …');
-  const built = spawnSync(process.execPath, [join(root, 'scripts', 'build.mjs')], { stdio: 'inherit' });
+  const built = await runToEnd(process.execPath, [join(root, 'scripts', 'build.mjs')]);
   if (built.status !== 0) {
     console.error('gpumix: the build failed (see above); nothing was started.');
     process.exit(1);

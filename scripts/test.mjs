@@ -15,7 +15,7 @@ const failures = [];
 const environment = process.stdout.isTTY ? process.env : { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined };
 
 checkNode();
-count('packages', installMissing());
+count('packages', await installMissing());
 if (totals.failed === 0) runChecks();
 for (const failure of failures) console.log(`failed: ${failure}`);
 const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';

@@ -1,7 +1,8 @@
 // What `npm start` and `npm test` need before they can begin: a Node.js that is new enough, and the installed packages
 // of package-lock.json. Plain Node, no dependencies: this runs in a clone where nothing is installed yet.
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -28,18 +29,94 @@ function isOlder(found, wanted) {
   return false;
 }
 
+/** After this long an installation says what it is busy with [ms]. */
+const silenceMs = 10_000;
+
+/** What npm writes where the registry cannot be reached. */
+const networkFailure =
+  /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT|FETCH_ERROR|EIDLETIMEOUT)\b|network request to .* failed/i;
+
 /**
  * Installs what package-lock.json asks for, where it is not there.
  *
- * @returns null, or what went wrong
+ * @returns null, or what went wrong; a signal that ends the installation ends this process once npm has ended
  */
-export function installMissing() {
+export async function installMissing() {
   const missing = whatIsMissing();
   if (missing === null) return null;
   console.error(`gpumix: installing packages (${missing}) …`);
+  const registry = (process.env.npm_config_registry ?? 'the npm registry').replace(/\/\/[^/@]*@/, '//');
+  const notice = setTimeout(() => {
+    console.error(
+      `gpumix: still installing from ${registry}; behind a proxy, npm needs HTTPS_PROXY or its own settings …`,
+    );
+  }, silenceMs);
   // Development packages hold the compiler, so they are asked for even where NODE_ENV=production leaves them out.
-  const installed = runNpm(['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error']);
-  return installed.status === 0 ? null : '`npm ci` failed (see above)';
+  // npm would try an unreachable registry for minutes without a word.
+  const { status, errors } = await runNpm([
+    'ci',
+    '--include=dev',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+    '--fetch-timeout=30000',
+    '--fetch-retries=2',
+    '--fetch-retry-mintimeout=1000',
+    '--fetch-retry-maxtimeout=5000',
+  ]).finally(() => clearTimeout(notice));
+  if (status === 0) return null;
+  if (networkFailure.test(errors)) {
+    return `${registry} cannot be reached from here, and the packages come from it (see above; behind a proxy set HTTPS_PROXY, for a mirror \`npm config set registry URL\`)`;
+  }
+  return '`npm ci` failed (see above)';
+}
+
+/** Signals that ask this process to end; what it runs is asked first. */
+const endings = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/**
+ * Runs a program to its end, and never ends before it: one that went on by itself would still write into node_modules/
+ * or dist/ when the next start does. A signal is passed on (a second one kills), and ends this process afterwards.
+ *
+ * @returns its exit code (null where a signal ended it) and what it wrote to standard error, with `keepErrors`
+ */
+export function runToEnd(command, args, { keepErrors = false, ...options } = {}) {
+  // In a group of its own, Ctrl-C of a terminal reaches it (and what it started) once, through here, and not twice.
+  const hasGroup = process.platform !== 'win32';
+  const child = spawn(command, args, {
+    cwd: root,
+    ...options,
+    stdio: ['ignore', 'inherit', keepErrors ? 'pipe' : 'inherit'],
+    detached: hasGroup,
+  });
+  let errors = '';
+  child.stderr?.on('data', (chunk) => {
+    process.stderr.write(chunk);
+    errors = (errors + chunk).slice(-100_000);
+  });
+  let endedBy = null;
+  const passOn = (signal) => {
+    const isFirst = endedBy === null;
+    endedBy ??= signal;
+    if (isFirst) console.error('gpumix: stopping; what runs ends first (Ctrl-C again ends it at once) …');
+    try {
+      process.kill(hasGroup ? -child.pid : child.pid, isFirst ? signal : 'SIGKILL');
+    } catch {
+      // It has just ended.
+    }
+  };
+  for (const signal of endings) process.on(signal, passOn);
+  return new Promise((resolve) => {
+    child.once('error', (error) => {
+      console.error(`gpumix: ${command}: ${error.message}`);
+      resolve(1);
+    });
+    child.once('close', resolve);
+  }).then((status) => {
+    for (const signal of endings) process.off(signal, passOn);
+    if (endedBy !== null) process.exit(128 + constants.signals[endedBy]);
+    return { status, errors };
+  });
 }
 
 /**
@@ -66,9 +143,8 @@ function whatIsMissing() {
 /** Runs npm itself: the very one that runs this script, where there is one. */
 function runNpm(args) {
   const npm = process.env.npm_execpath;
-  const options = { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] };
-  if (npm && /npm-cli\.c?js$/.test(npm)) return spawnSync(process.execPath, [npm, ...args], options);
-  return spawnSync('npm', args, { ...options, shell: process.platform === 'win32' });
+  if (npm && /npm-cli\.c?js$/.test(npm)) return runToEnd(process.execPath, [npm, ...args], { keepErrors: true });
+  return runToEnd('npm', args, { keepErrors: true, shell: process.platform === 'win32' });
 }
 
 const builtStamp = join(root, 'dist', '.built');
