@@ -29,6 +29,9 @@ const longestLine = 65_536;
 /** More tokens than any request has: a larger number is a mistaken column. */
 const mostTokens = 1_000_000_000;
 
+/** The year 33658: a later time counts in finer units than milliseconds, or is mistaken. */
+const latestMs = 1e15;
+
 /**
  * Reads a request log, row by row and no faster than the rows are taken; memory does not grow with the file.
  *
@@ -92,6 +95,15 @@ function readHeader(text: string, source: string, line: number): RowReader {
       inputTokens: readTokens(cells[inputAt], source, at, 'input_tokens'),
       outputTokens: readTokens(cells[outputAt], source, at, 'output_tokens'),
     };
+    if (atMs > latestMs) {
+      throw new InputError(source, [
+        {
+          place: `line ${at}, timestamp_ms`,
+          found: quoteInput(atMs),
+          expected: `at most ${latestMs}: milliseconds, not micro- or nanoseconds`,
+        },
+      ]);
+    }
     if (atMs < last) {
       throw new InputError(source, [
         {

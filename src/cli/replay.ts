@@ -30,6 +30,8 @@ export type ReplaySurroundings = {
   readonly writeError: (text: string) => void;
   /** Draws a progress line on standard error. */
   readonly isTerminal: boolean;
+  /** Columns of the terminal now; it may change. */
+  readonly width?: () => number | undefined;
   /** Calls the replay off. */
   readonly signal: AbortSignal;
 };
@@ -72,6 +74,7 @@ export function replayCommand(): Command {
           write: (text) => stdout.write(text),
           writeError: (text) => stderr.write(text),
           isTerminal: stderr.isTTY === true,
+          width: () => stderr.columns,
           signal: calledOff.signal,
         });
       } finally {
@@ -98,7 +101,7 @@ export async function runReplay(flags: ReplayFlags, around: ReplaySurroundings):
   }
   const clock = { now: () => Date.now() };
   const store = createRedisStore(redisSettings(flags, around.env), clock);
-  const progress = around.isTerminal ? progressLine(around.writeError, flags.model) : null;
+  const progress = around.isTerminal ? progressLine(around, flags.model) : null;
   try {
     const summary = await replayAsGateway({
       open: () => readRequestLog({ file: flags.trace, stdin, signal }),
@@ -113,6 +116,7 @@ export async function runReplay(flags: ReplayFlags, around: ReplaySurroundings):
       clock,
       sleep: abortableSleep,
       signal,
+      onWaiting: (problem) => around.writeError(`waiting for ${problem}\n`),
       ...(progress === null ? {} : { onProgress: progress.show }),
     });
     progress?.clear();
@@ -160,8 +164,11 @@ async function abortableSleep(ms: number, signal: AbortSignal): Promise<void> {
 /** Wide enough to tell two replays apart; longer names would wrap the progress line. */
 const shownModelLength = 30;
 
+/** Where the terminal does not say how wide it is. */
+const usualWidth = 80;
+
 function progressLine(
-  write: (text: string) => void,
+  { writeError: write, width }: ReplaySurroundings,
   model: string,
 ): { readonly show: (progress: ReplayProgress) => void; readonly clear: () => void } {
   const printable = JSON.stringify(model).slice(1, -1);
@@ -171,10 +178,11 @@ function progressLine(
       const time = new Date(Math.round(elapsedSeconds) * 1000).toISOString().slice(11, 19);
       const rate = elapsedSeconds > 0 ? (requests / elapsedSeconds).toFixed(2) : '-';
       const state = problem === null ? '' : ' · retrying: Redis does not answer';
-      write(
-        `\r\u001b[K${name} · ${time} · ${requests} requests (${rate} rps) · ${outstanding} in flight · ` +
-          `${records} records${state}`,
-      );
+      const line =
+        `${name} · ${time} · ${count(requests, 'request')} (${rate} rps) · ${outstanding} in flight · ` +
+        `${count(records, 'record')}${state}`;
+      // A line that wraps could not be drawn over. The last column stays free: some terminals wrap once it is filled.
+      write(`\r\u001b[K${cut(line, (width?.() ?? usualWidth) - 1)}`);
     },
     clear() {
       write('\r\u001b[K');
@@ -182,23 +190,38 @@ function progressLine(
   };
 }
 
+function cut(line: string, width: number): string {
+  const characters = [...line];
+  return characters.length <= width ? line : `${characters.slice(0, Math.max(0, width - 1)).join('')}…`;
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
 function describeSummary(summary: ReplaySummary): string {
   const rate =
     summary.meanRps === null ? '' : `, ${summary.meanRps.toFixed(2)} rps over ${summary.seconds.toFixed(1)} s`;
   return (
-    `${summary.interrupted ? 'called off: ' : ''}replayed ${summary.requests} requests as ` +
-    `${JSON.stringify(summary.model)} (${summary.records} trace records${rate})`
+    `${summary.interrupted ? 'called off: ' : ''}replayed ${count(summary.requests, 'request')} as ` +
+    `${JSON.stringify(summary.model)} (${count(summary.records, 'trace record')}${rate})`
   );
 }
 
 function positiveNumber(text: string): number {
-  const value = nonNegativeNumber(text);
-  if (value === 0) throw new InvalidArgumentError('Expected a number > 0.');
+  const value = finiteNumber(text);
+  if (!(value > 0)) throw new InvalidArgumentError('expected a number > 0.');
   return value;
 }
 
 function nonNegativeNumber(text: string): number {
-  const value = /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isFinite(value)) throw new InvalidArgumentError('Expected a number >= 0.');
+  const value = finiteNumber(text);
+  if (!(value >= 0)) throw new InvalidArgumentError('expected a number >= 0.');
   return value;
+}
+
+/** NaN where the text is no decimal number. */
+function finiteNumber(text: string): number {
+  const value = /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
+  return Number.isFinite(value) ? value : Number.NaN;
 }

@@ -39,6 +39,8 @@ export type ReplayOptions = {
   readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   /** Calls the replay off. */
   readonly signal: AbortSignal;
+  /** Told once where the store does not answer at the start, and the replay waits for it: why. */
+  readonly onWaiting?: (problem: string) => void;
   readonly onProgress?: (progress: ReplayProgress) => void;
 };
 
@@ -102,8 +104,12 @@ export async function replayAsGateway(options: ReplayOptions): Promise<ReplaySum
   return new Replay(options).run();
 }
 
+/** What Redis says to a login that it refuses. */
+const refusedLogin = /\b(?:WRONGPASS|NOAUTH)\b/;
+
 /** Fails before the first request is played, rather than with the first record, where the store is not there. */
-async function reachStore({ store, clock, sleep, signal }: ReplayOptions): Promise<void> {
+async function reachStore({ store, clock, sleep, signal, onWaiting }: ReplayOptions): Promise<void> {
+  let isWaiting = false;
   const giveUpAt = clock.now() + startPatienceMs;
   for (;;) {
     try {
@@ -111,6 +117,10 @@ async function reachStore({ store, clock, sleep, signal }: ReplayOptions): Promi
       return;
     } catch (error) {
       if (!(error instanceof Unavailable) || clock.now() + retryMs > giveUpAt || signal.aborted) throw error;
+      // No wait cures a password that is wrong.
+      if (refusedLogin.test(error.message)) throw error;
+      if (!isWaiting) onWaiting?.(error.message);
+      isWaiting = true;
       await sleep(retryMs, signal);
     }
   }

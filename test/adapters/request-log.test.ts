@@ -125,6 +125,11 @@ describe('a request log', () => {
       'FILE: line 2, timestamp_ms: found "-1", expected a number of milliseconds >= 0',
     ],
     [
+      'a time in nanoseconds',
+      `${header}1700000000000000000,1,2\n`,
+      'FILE: line 2, timestamp_ms: found 1700000000000000000, expected at most 1000000000000000: milliseconds, not micro- or nanoseconds',
+    ],
+    [
       'negative tokens',
       `${header}0,1,-2\n`,
       'FILE: line 2, output_tokens: found "-2", expected a whole number of tokens >= 0',

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ReplayFlags, runReplay } from '../../src/cli/replay.js';
+import { type ReplayFlags, replayCommand, runReplay } from '../../src/cli/replay.js';
 import { parseTraceRecord } from '../../src/demand/trace-record.js';
 import { freePort, type RedisServer, redisMissing, startRedisServer } from '../support/redis-server.js';
 
@@ -37,6 +37,7 @@ async function run(
     readonly signal?: AbortSignal;
     readonly stdin?: Readable;
     readonly isTerminal?: boolean;
+    readonly width?: number;
     readonly onError?: (text: string) => void;
   } = {},
 ): Promise<Outcome> {
@@ -55,6 +56,7 @@ async function run(
         around.onError?.(text);
       },
       isTerminal: around.isTerminal ?? false,
+      width: () => around.width,
       signal: around.signal ?? new AbortController().signal,
     },
   );
@@ -99,6 +101,22 @@ describe('gpumix replay', () => {
     expect({ code, output }).toEqual({ code: 1, output: '' });
     expect(errors).toMatch(/^Redis at redis:\/\/127\.0\.0\.1:\d+\/0: .*ECONNREFUSED.*\n$/);
   });
+
+  it('says at once that it waits for Redis', async () => {
+    const stop = new AbortController();
+    const redis = `redis://127.0.0.1:${await freePort()}`;
+    const { code, errors } = await run({ redis }, { signal: stop.signal, onError: () => stop.abort() });
+    expect(code).toBe(1);
+    expect(errors).toMatch(/^waiting for Redis at redis:\/\/127\.0\.0\.1:\d+\/0: .*ECONNREFUSED.*\nRedis at .*\n$/);
+  });
+
+  it.each(['-1', '0', 'x'])('refuses --speed %s in the same words', async (speed) => {
+    const command = replayCommand()
+      .exitOverride()
+      .configureOutput({ writeErr: () => {} });
+    const parsed = command.parseAsync(['--trace', log, '--model', 'm', '--speed', speed], { from: 'user' });
+    await expect(parsed).rejects.toThrow(/ argument '.*' is invalid\. expected a number > 0\.$/);
+  });
 });
 
 if (redisMissing !== null) console.warn(`replay.test.ts ${redisMissing}`);
@@ -114,6 +132,35 @@ describe.skipIf(redisMissing !== null)('gpumix replay into a real Redis', () => 
     const keys = server.command('KEYS', `aibrix:${model}_request_trace_*`).split('\n').filter(Boolean).sort();
     return keys.map((key) => ({ key, text: server.command('GET', key) }));
   }
+
+  it.each([
+    ['a wrong password', 'redis://:wrong@', 'WRONGPASS'],
+    ['no password', 'redis://', 'NOAUTH'],
+  ])('ends at once with %s, which no wait cures', async (_, scheme, reason) => {
+    const { code, errors } = await run({ redis: `${scheme}127.0.0.1:${new URL(server.url).port}` });
+    expect({ code, lines: errors.trimEnd().split('\n').length }).toEqual({ code: 1, lines: 1 });
+    expect(errors).toContain(reason);
+  });
+
+  it('keeps its progress within one line of the terminal', async () => {
+    const stop = new AbortController();
+    const drawn: string[] = [];
+    await run(
+      { redis: server.url, model: 'narrow' },
+      {
+        isTerminal: true,
+        width: 30,
+        signal: stop.signal,
+        onError: (text) => {
+          drawn.push(text);
+          if (drawn.length > 2) stop.abort();
+        },
+      },
+    );
+    const lines = drawn.map((text) => text.replace('\r\u001b[K', ''));
+    expect(lines[0]).toMatch(/^narrow · 00:00:0\d · .*…$/);
+    expect(Math.max(...lines.map((line) => line.length))).toBe(29);
+  });
 
   it('writes records that a reader of AIBrix traces understands, until it is called off', async () => {
     const stop = new AbortController();
