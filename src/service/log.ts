@@ -54,7 +54,7 @@ const namedChanges = 4;
 
 /**
  * What changed and why, in one line:
- * `llama: default/llama-a100 1 → 2, default/llama-l20 3 → 0 at 12.4 rps, 7.34 USD/h (optimal): …reason…`
+ * `llama: default/llama-a100 1 → 2, default/llama-l20 3 → 0 at 12.4 rps, 7.34 USD/h (optimal): default/llama-a100: …reason…`
  */
 export function decisionLine(decision: DecisionRecord): string {
   const { model, changes, rps, usdPerHour, status, heldReason } = decision;
@@ -63,9 +63,24 @@ export function decisionLine(decision: DecisionRecord): string {
   });
   if (changes.length > namedChanges) named.push(`${changes.length - namedChanges} more`);
   const what = named.length === 0 ? 'no replicas change' : named.join(', ');
-  const reasons = [...new Set(changes.map(({ reason }) => reason))];
-  const why = status === 'held' ? (heldReason ?? 'unknown') : reasons.slice(0, 2).join(' ');
+  const why = status === 'held' ? (heldReason ?? 'unknown') : reasonsOf(changes);
   return `${model}: ${what} at ${round(rps)} rps, ${round(usdPerHour)} USD/h (${status})${why === '' ? '' : `: ${why}`}`;
+}
+
+/** Most reasons in a line: each is a sentence. */
+const namedReasons = 2;
+
+/** Each reason says whose it is where more than one deployment changes. */
+function reasonsOf(changes: DecisionRecord['changes']): string {
+  if (changes.length === 1) return changes[0]!.reason;
+  const deploymentsByReason = new Map<string, string[]>();
+  for (const { deployment, reason } of changes.slice(0, namedChanges)) {
+    deploymentsByReason.set(reason, [...(deploymentsByReason.get(reason) ?? []), deployment]);
+  }
+  return [...deploymentsByReason]
+    .slice(0, namedReasons)
+    .map(([reason, of]) => `${of.join(', ')}: ${reason}`)
+    .join(' ');
 }
 
 /** Writes one decision: a held plan is a warning. */

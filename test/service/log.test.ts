@@ -24,8 +24,16 @@ async function linesOf(act: (logger: Awaited<ReturnType<typeof createLogger>>) =
 describe('decisions in the log', () => {
   it('say in one line what changed and why', () => {
     expect(decisionLine(decision)).toBe(
-      'llama: default/llama-a100 1 → 2, default/llama-l4 3 → 0 at 12.4 rps, 7.34 USD/h (optimal): long prompts need it. the A100 has room.',
+      'llama: default/llama-a100 1 → 2, default/llama-l4 3 → 0 at 12.4 rps, 7.34 USD/h (optimal): ' +
+        'default/llama-a100: long prompts need it. default/llama-l4: the A100 has room.',
     );
+  });
+
+  it('do not repeat whose the reason is where one deployment changes, and say once what is shared', () => {
+    const [first] = decision.changes;
+    expect(decisionLine({ ...decision, changes: [first!] })).toMatch(/\(optimal\): long prompts need it\.$/);
+    const changes = ['a', 'b'].map((deployment) => ({ deployment, from: 1, to: 2, reason: 'more arrives.' }));
+    expect(decisionLine({ ...decision, changes })).toMatch(/\(optimal\): a, b: more arrives\.$/);
   });
 
   it('say of a held plan why it is held', () => {
