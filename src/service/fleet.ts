@@ -41,6 +41,8 @@ export type PublishedEntry = {
   readonly gpuType: string;
   readonly replicas: number | null;
   readonly targetReplicas: number | null;
+  /** What was published when it could last be planned, with a profile and a price; null = it never could. */
+  readonly plannedReplicas: number | null;
   readonly status: Plan['status'];
   readonly heldReason: string | null;
   readonly at: string;
@@ -141,12 +143,13 @@ export class Fleet {
   restore(now: string): void {
     const published = new Map<string, PublishedEntry>();
     for (const model of this.#saved().models) {
-      for (const { id, gpuType, replicas, targetReplicas, reason } of model.deployments) {
+      for (const { id, gpuType, replicas, targetReplicas, plannedReplicas, reason } of model.deployments) {
         published.set(id, {
           model: model.name,
           gpuType,
           replicas,
           targetReplicas,
+          plannedReplicas: plannedReplicas ?? null,
           status: 'held',
           heldReason: 'not_synced',
           at: model.planAt ?? now,

@@ -139,6 +139,7 @@ export class PlanningCycle {
       status: state?.planned?.part.model.status ?? 'held',
       heldReason: state?.hold ?? null,
       reason: 'A person fixed it.',
+      plannedReplicas: null,
       ...fleet.published.get(id),
       replicas,
       targetReplicas: replicas,

@@ -44,6 +44,7 @@ export class ProblemPhase {
           profileOf: (deployment) => this.#profiles.get(deployment.id, deployment.model),
           demand: state.planDemand,
           fixedReplicas,
+          plannedReplicasOf: (id) => fleet.published.get(id)?.plannedReplicas ?? null,
           previousShares: previousShares(state),
           settings: modelConfig(config, state.name),
           catalogue,

@@ -20,6 +20,8 @@ export type ModelProblemInput = {
   readonly demand: readonly BucketDemand[];
   /** Replicas that a person fixed, by deployment id. */
   readonly fixedReplicas: ReadonlyMap<string, { readonly replicas: number }>;
+  /** What was published when a deployment could last be planned, by its id; null = it never could. */
+  readonly plannedReplicasOf: (id: string) => number | null;
   readonly previousShares: ProblemModel['previousShares'];
   readonly settings: ModelConfig;
   readonly catalogue: GpuCatalogue;
@@ -124,7 +126,7 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
     minReplicas: floor(deployment.minReplicas, 'a minimum of'),
     idleMinReplicas: floor(deployment.idleMinReplicas ?? 0, 'an idle minimum of'),
     maxReplicas,
-    currentReplicas: deployment.currentReplicas,
+    currentReplicas: profile === null ? keptReplicas(deployment, input) : deployment.currentReplicas,
     readyReplicas: deployment.readyReplicas,
     pendingReplicas: deployment.pendingReplicas,
     fixedReplicas: input.fixedReplicas.get(deployment.id)?.replicas ?? null,
@@ -133,6 +135,16 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
     maxTokens: deployment.maxTokens,
     profile: profile?.grid ?? null,
   };
+}
+
+/**
+ * Where nothing can be planned, what runs stays; and where it lost its profile or its price on its way up, what was
+ * asked for then.
+ */
+function keptReplicas(deployment: ObservedDeployment, { plannedReplicasOf }: ModelProblemInput): number | null {
+  const { id, currentReplicas, maxReplicas } = deployment;
+  const planned = plannedReplicasOf(id);
+  return planned === null ? currentReplicas : Math.max(currentReplicas ?? 0, Math.min(planned, maxReplicas));
 }
 
 /**

@@ -32,6 +32,11 @@ export type PublicationFacts = {
   readonly override: { readonly replicas: number; readonly expiresAt: string | null } | null;
   /** What was published last; null = nothing yet. */
   readonly published: number | null;
+  /**
+   * It cannot be planned now (no profile or no price), and this was published when it last could; null = it can, or never
+   * could.
+   */
+  readonly keptReplicas: number | null;
   /** `published` comes from an earlier process, which cannot know what was changed since. */
   readonly restored: boolean;
   /** Highest number published within the last minute; null = none. */
@@ -97,7 +102,12 @@ export function publishDeployment(input: {
   if (target === null) {
     return { replicas: null, reason: 'Its current replicas are not known, and no profile says more.' };
   }
-  return limitFall(target, deployment.reason, facts, settings);
+  // What was on its way up is not cut because its profile went away.
+  const isKept = facts.keptReplicas !== null && target > (current ?? 0);
+  const reason = isKept
+    ? `It lost its profile or its price: it keeps the ${target} that were published when it could last be planned.`
+    : deployment.reason;
+  return limitFall(target, reason, facts, settings);
 }
 
 /** A held model keeps what was published; without a profile anywhere, what runs. Never a guess, never 0 for unknown. */

@@ -57,14 +57,17 @@ export class PublishPhase {
       maxStepsDownPerMinute,
     });
     const decisions = this.#decisions(cycle, states, plan);
-    fleet.publish(this.#entriesOf(cycle, plan));
+    fleet.publish(this.#entriesOf(cycle, plan, overrides));
     this.#plan = plan;
     if (maxStepsDownPerMinute !== null) {
       for (const [id, { replicas }] of fleet.published) {
         if (replicas !== null) this.#recent.add(id, replicas, cycle.nowMs);
       }
     }
-    if (decisions.changed) stored.setPublished(publishedState([...splitPlan(plan, []).values()]));
+    if (decisions.changed) {
+      const plannedReplicasOf = (id: string) => fleet.published.get(id)?.plannedReplicas ?? null;
+      stored.setPublished(publishedState([...splitPlan(plan, []).values()], plannedReplicasOf));
+    }
     stored.history.add(decisions.records);
     for (const [index, record] of decisions.records.entries()) {
       if (index % modelsPerTurn === 0) await nextTurn();
@@ -125,20 +128,36 @@ export class PublishPhase {
               expiresAt: override.expiresAtMs === null ? null : new Date(override.expiresAtMs).toISOString(),
             },
       published: before?.replicas ?? null,
+      keptReplicas: this.#isPlanned(id, deployment.model) ? null : (before?.plannedReplicas ?? null),
       restored: before?.restored ?? false,
       highestWithinMinute: this.#recent.highest(id, cycle.nowMs),
     };
   }
 
-  #entriesOf(cycle: Cycle, plan: Plan): ReadonlyMap<string, PublishedEntry> {
+  /** Whether the plan of this cycle chose its replicas: it has a profile and a price, and its model is not held. */
+  #isPlanned(id: string, model: string): boolean {
+    const state = this.#context.fleet.models.get(model);
+    if (state === undefined || state.built === null) return false;
+    return state.built.model.deployments.some((deployment) => deployment.id === id && deployment.profile !== null);
+  }
+
+  #entriesOf(cycle: Cycle, plan: Plan, overrides: ReadonlyMap<string, Override>): ReadonlyMap<string, PublishedEntry> {
     const models = new Map(plan.models.map((model) => [model.name, model]));
     const { published } = this.#context.fleet;
     return new Map(
       plan.deployments.map(({ id, model, gpuType, replicas, targetReplicas, reason }) => {
         const { status, heldReason, planAt } = models.get(model)!;
-        const restored = heldReason !== null && (published.get(id)?.restored ?? false);
+        const before = published.get(id);
+        const restored = heldReason !== null && (before?.restored ?? false);
         const at = planAt ?? cycle.at;
-        return [id, { model, gpuType, replicas, targetReplicas, status, heldReason, at, reason, restored }];
+        const plannedBefore = before?.plannedReplicas ?? null;
+        // What a person fixed takes the place of what was planned, not of what never was.
+        const isChosen = this.#isPlanned(id, model) || (overrides.has(id) && plannedBefore !== null);
+        const plannedReplicas = isChosen ? replicas : plannedBefore;
+        return [
+          id,
+          { model, gpuType, replicas, targetReplicas, plannedReplicas, status, heldReason, at, reason, restored },
+        ];
       }),
     );
   }

@@ -21,6 +21,8 @@ const publishedSchema = z.object({
           gpuType: z.string(),
           replicas: z.int().min(0).nullable(),
           targetReplicas: z.int().min(0).nullable(),
+          /** See `PublishedEntry`. */
+          plannedReplicas: z.int().min(0).nullish(),
           utilization: z.number(),
           usdPerHour: z.number(),
           reason: z.string(),
@@ -34,8 +36,15 @@ export type PublishedState = z.output<typeof publishedSchema>;
 
 export const publishedStateSchema: z.ZodType<PublishedState> = publishedSchema;
 
-/** Models that nobody ever planned are left out: there is nothing to remember of them. */
-export function publishedState(parts: readonly ModelPlan[]): PublishedState {
+/**
+ * Models that nobody ever planned are left out: there is nothing to remember of them.
+ *
+ * @param plannedReplicasOf by deployment id, see `PublishedEntry`
+ */
+export function publishedState(
+  parts: readonly ModelPlan[],
+  plannedReplicasOf: (id: string) => number | null,
+): PublishedState {
   return {
     models: parts
       .filter((part) => part.deployments.some((deployment) => deployment.replicas !== null))
@@ -46,7 +55,8 @@ export function publishedState(parts: readonly ModelPlan[]): PublishedState {
         usdPerHour: model.usdPerHour,
         boundUsdPerHour: model.boundUsdPerHour,
         deployments: deployments.map(({ id, gpuType, replicas, targetReplicas, utilization, usdPerHour, reason }) => {
-          return { id, gpuType, replicas, targetReplicas, utilization, usdPerHour, reason };
+          const plannedReplicas = plannedReplicasOf(id);
+          return { id, gpuType, replicas, targetReplicas, plannedReplicas, utilization, usdPerHour, reason };
         }),
       })),
   };
@@ -65,7 +75,7 @@ export function restoredPart(model: PublishedState['models'][number]): ModelPlan
       boundUsdPerHour,
       gap: usdPerHour > 0 ? Math.max(0, (usdPerHour - boundUsdPerHour) / usdPerHour) : 0,
     },
-    deployments: model.deployments.map((deployment) => ({ ...deployment, model: name })),
+    deployments: model.deployments.map(({ plannedReplicas: _, ...deployment }) => ({ ...deployment, model: name })),
     shares: [],
     unserved: [],
     shortfalls: [],

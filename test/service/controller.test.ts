@@ -168,7 +168,7 @@ describe('a profile', () => {
     expect(world.warnings()).toEqual(['bad_profile']);
   });
 
-  it('that was deleted is no longer planned with: its deployment keeps what runs', async () => {
+  it('that was deleted is no longer planned with: its deployment keeps what was asked for', async () => {
     const texts = { a100: profileText({}), l4: profileText({ rps: 0.5 }) };
     const world = await simple({ deployments: [a100, { ...l4, currentReplicas: 4 }], profiles: texts });
     await world.send('llama', { rps: 4 }).cycle();
@@ -177,7 +177,7 @@ describe('a profile', () => {
     await world.cycle();
     expect(world.warnings()).toEqual(['profile_kept']);
     await world.cycle();
-    expect([world.replicas('a100'), world.replicas('l4')]).toEqual([4, 4]);
+    expect([world.replicas('a100'), world.replicas('l4')]).toEqual([4, 8]);
     expect(world.warnings()).toEqual(['no_profile']);
   });
 

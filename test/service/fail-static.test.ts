@@ -286,6 +286,68 @@ describe('losing the profiles', () => {
   });
 });
 
+describe('losing what one deployment needs to be planned, on its way up', () => {
+  const cheap = deployment({ name: 'cheap', currentReplicas: 2, usdPerReplicaHour: 1 });
+  const dear = deployment({ name: 'dear', currentReplicas: 0, usdPerReplicaHour: 5 });
+  const free = profileText({ cost: null });
+  const profiles = { cheap: free, dear: free };
+
+  async function climbing(): Promise<World> {
+    const world = await new World({ deployments: [cheap, dear], profiles }).start();
+    await world.send('llama', { rps: 12 }).cycles(3);
+    expect([world.replicas('cheap'), world.replicas('dear')]).toEqual([12, 0]);
+    return world;
+  }
+  const reasonOf = (world: World, id: string) =>
+    world.controller.plan()?.deployments.find((each) => each.id === id)?.reason;
+
+  it('keeps what was asked for, not what runs: its profile', async () => {
+    const world = await climbing();
+    world.hiddenProfiles.add('cheap');
+    await world.cycles(3);
+    expect([world.replicas('cheap'), world.held()]).toEqual([12, null]);
+    expect(reasonOf(world, cheap.id)).toBe(
+      'It lost its profile or its price: it keeps the 12 that were published when it could last be planned.',
+    );
+    world.hiddenProfiles.clear();
+    await world.send('llama', { rps: 3 }).cycles(26);
+    expect(world.replicas('cheap')).toBe(3);
+  });
+
+  it('keeps what was asked for, not what runs: its price', async () => {
+    const world = await climbing();
+    world.deployments.set({ deployments: [{ ...cheap, gpuType: 'L4', usdPerReplicaHour: null }, dear] });
+    await world.cycles(3);
+    expect([world.replicas('cheap'), world.held()]).toEqual([12, null]);
+    expect(world.warnings()).toContain('no_price');
+  });
+
+  it('keeps it through a restart, and never above its maximum', async () => {
+    const first = await climbing();
+    await first.controller.stop();
+    const second = new World({ deployments: [cheap, dear], profiles, store: first.store, nowMs: first.nowMs });
+    second.hiddenProfiles.add('cheap');
+    await second.send('llama', { rps: 12 }).start();
+    await second.cycles(2);
+    expect([second.replicas('cheap'), second.held()]).toEqual([12, null]);
+    second.deployments.set({ deployments: [{ ...cheap, maxReplicas: 7 }, dear] });
+    await second.cycle();
+    expect(second.replicas('cheap')).toBe(7);
+  });
+
+  it('follows what people do with a deployment that never could be planned', async () => {
+    const world = await new World({
+      deployments: [{ ...cheap, currentReplicas: 5 }, dear],
+      profiles: { dear: free },
+    }).start();
+    await world.send('llama', { rps: 2 }).cycles(2);
+    expect(world.replicas('cheap')).toBe(5);
+    world.deployments.set({ deployments: [{ ...cheap, currentReplicas: 3 }, dear] });
+    await world.cycle();
+    expect(world.replicas('cheap')).toBe(3);
+  });
+});
+
 describe('readiness', () => {
   it('comes once a cycle has read every input, and does not go with a fault', async () => {
     const world = new World({ deployments: [gpu], profiles: { gpu: profileText({}) } });

@@ -96,6 +96,7 @@ function publish(change: {
       usdPerReplicaHour: 1,
       override: null,
       published: null,
+      keptReplicas: null,
       restored: false,
       highestWithinMinute: null,
       ...change.facts,
