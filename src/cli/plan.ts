@@ -13,13 +13,38 @@ type ReadProblem = { readonly problem: PlanningProblem; readonly notices: readon
 
 /** Formats that `--from` reads. */
 const problemFormats = {
-  // The size was bounded while reading, by --max-mib.
-  gpumix: (text, source) => ({
-    problem: parsePlanningProblem(text, source, Number.POSITIVE_INFINITY),
-    notices: [],
-  }),
+  gpumix: readPlanningProblem,
   melange: readMelangeConfig,
 } satisfies Record<string, (text: string, source: string) => ReadProblem>;
+
+/** @throws InputError, with the way out where the document is one of Mélange */
+function readPlanningProblem(text: string, source: string): ReadProblem {
+  try {
+    // The size was bounded while reading, by --max-mib.
+    return { problem: parsePlanningProblem(text, source, Number.POSITIVE_INFINITY), notices: [] };
+  } catch (error) {
+    if (!(error instanceof InputError) || !isMelangeConfig(text)) throw error;
+    throw new InputError(source, [
+      {
+        place: '',
+        found: 'the configuration JSON of Mélange',
+        expected: 'a PlanningProblem, or --from melange to read it as what it is',
+      },
+    ]);
+  }
+}
+
+/** Whether a text that is no PlanningProblem has the two keys that every configuration of Mélange has. */
+function isMelangeConfig(text: string): boolean {
+  try {
+    const document: unknown = JSON.parse(text);
+    return (
+      typeof document === 'object' && document !== null && 'gpu_info' in document && 'workload_distribution' in document
+    );
+  } catch {
+    return false;
+  }
+}
 
 type ProblemFormat = keyof typeof problemFormats;
 

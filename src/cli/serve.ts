@@ -1,5 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { Command, InvalidArgumentError } from 'commander';
+import { InputError, quoteInput } from '../core/input-error.js';
 import { type ChosenConfig, chooseConfig, composeService } from '../service/compose.js';
 import type { Config } from '../service/config.js';
 import type { ConfigFlag, ConfigLayers } from '../service/config-layers.js';
@@ -50,7 +51,14 @@ Examples:
   REDIS_HOST=redis.example gpumix serve          in place of AIBrix's optimizer
 `,
     )
-    .action(async (flags: ServeFlags) => {
+    .usage('[options]')
+    .argument('[file]') // only to say where it belongs
+    .action(async (file: string | undefined, flags: ServeFlags) => {
+      if (file !== undefined) {
+        throw new InputError('serve', [
+          { place: '', found: quoteInput(file), expected: `flags only: --config ${file} for a configuration` },
+        ]);
+      }
       setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
       await runServe(flags, {
         environment: process.env,
@@ -110,6 +118,8 @@ export async function runServe(flags: ServeFlags, around: ServeSurroundings): Pr
   const show = isQuickstart
     ? new QuickstartShow({ view: controller, output: stdout, color: stdout.isTTY === true && wantsColor(environment) })
     : null;
+  // Listened for from the start: a signal that comes while the service starts, or at once after it said where, counts.
+  const stopAsked = around.untilStopped();
   try {
     const server = await startServer({
       app: buildApp({
@@ -127,7 +137,7 @@ export async function runServe(flags: ServeFlags, around: ServeSurroundings): Pr
     });
     sayWhere(server, config, { logger, show, output: stdout });
     table = stdout.isTTY === true ? show : null;
-    const signal = await around.untilStopped();
+    const signal = await stopAsked;
     show?.stop();
     table = null;
     logger.info({ signal }, `${signal}: running requests and the running cycle end, then gpumix stops`);

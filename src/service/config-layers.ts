@@ -44,6 +44,7 @@ export function loadConfig(layers: ConfigLayers): LoadedConfig {
   const source = layers.file?.name ?? 'configuration';
   const tree: Tree =
     layers.file === null ? serviceDefaults(layers.environment) : readYaml(layers.file.name, layers.file.text, places);
+  refuseDocument(tree, source);
   applyEnvironment(tree, layers.environment, places, warnings);
   for (const { flag, key, value } of layers.flags ?? []) setKey(tree, key, value, `flag ${flag}`, places);
   if (layers.environment.KUBERNETES_SERVICE_HOST && !hasKey(tree, ['server', 'host'])) {
@@ -56,6 +57,18 @@ export function loadConfig(layers: ConfigLayers): LoadedConfig {
     if (!(error instanceof InputError)) throw error;
     throw located(error, { source, places, hasFile: layers.file !== null });
   }
+}
+
+/** A document of `gpumix plan` is not a configuration with many unknown keys. */
+function refuseDocument(tree: Tree, source: string): void {
+  if (tree.kind !== 'PlanningProblem' && tree.kind !== 'Plan') return;
+  throw new InputError(source, [
+    {
+      place: '',
+      found: `a ${tree.kind}`,
+      expected: 'the configuration of a service (for planning documents, use gpumix plan)',
+    },
+  ]);
 }
 
 /** Without a file: a drop-in for AIBrix's optimizer, which looks for Redis on localhost unless told otherwise. */

@@ -122,6 +122,12 @@ describe('gpumix plan', () => {
     await expect(run(file, { solver: 'highs' })).rejects.toThrow(`${file}: pools[0].gpus: found`);
   });
 
+  it('says how to read a configuration of Mélange that it is given for a problem', async () => {
+    await expect(run('samples/problems/melange.json')).rejects.toThrow(
+      'samples/problems/melange.json: found the configuration JSON of Mélange, expected a PlanningProblem, or --from melange',
+    );
+  });
+
   it('names line and column of a JSON fault', async () => {
     const file = written('broken.json', '{\n  "apiVersion": "gpumix/v1",\n  "kind": NaN\n}');
     await expect(run(file)).rejects.toThrow(`${file}: line 3, column 11: found "NaN", expected a number`);

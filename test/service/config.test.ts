@@ -152,6 +152,14 @@ describe('configuration', () => {
 
 describe('a configuration error', () => {
   const cases: readonly (readonly [string, string, string])[] = [
+    ...['PlanningProblem', 'Plan'].map(
+      (kind) =>
+        [
+          `a ${kind}`,
+          JSON.stringify({ apiVersion: 'gpumix/v1', kind, models: [] }),
+          `gpumix.yaml: found a ${kind}, expected the configuration of a service (for planning documents, use gpumix plan)`,
+        ] as const,
+    ),
     ['an unknown key', `${working}servr: { port: 1 }`, 'gpumix.yaml: line 6: servr: found an unknown key'],
     ['an unknown key, with the nearest known one', `${working}server: { prot: 1 }`, 'did you mean "port"?'],
     [
