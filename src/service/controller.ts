@@ -4,14 +4,15 @@ import { Unavailable } from '../core/ports.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
 import type { ModelState } from './fleet.js';
 import { PlanningCycle } from './planning-cycle.js';
-import type {
-  ControllerCommands,
-  ControllerView,
-  CycleReport,
-  DecisionRecord,
-  InputState,
-  ModelView,
-  PublishedReplicas,
+import {
+  type ControllerCommands,
+  type ControllerView,
+  type CycleReport,
+  type DecisionRecord,
+  heldSentences,
+  type InputState,
+  type ModelView,
+  type PublishedReplicas,
 } from './view.js';
 
 /** Starts a timer on the controller's clock; the answer cancels it. */
@@ -28,19 +29,6 @@ const afterIntervalMs = 1500;
 
 /** A what-if plan may take this long, whatever its document says. [ms] */
 const longestWhatIfMs = 10_000;
-
-/** What a hold means for a deployment that has no number yet. */
-const holdSentences: Readonly<Record<string, string>> = {
-  not_synced: 'the deployments have not been listed yet',
-  redis_unreachable: 'the store cannot be reached',
-  kubernetes_unreachable: 'the API server cannot be reached',
-  no_traces: 'no recent request traces of its model were found',
-  requests_pending: 'requests of its model are pending and nothing arrives',
-  no_lengths: 'no request of its model has completed with its lengths yet',
-  no_profile: 'no deployment of its model has a usable profile',
-  planning_failed: 'its model could not be planned',
-  plan_rejected: 'the plan of its model failed its check',
-};
 
 /**
  * The service's brain over time: runs a cycle shortly after each interval boundary, answers what was decided from
@@ -181,7 +169,7 @@ export class Controller implements ControllerView, ControllerCommands {
 
   #whyNotKnown(model: string, reason: string | undefined): string {
     const hold = this.#cycle.models.get(model)?.hold ?? null;
-    if (hold !== null) return holdSentences[hold] ?? hold;
+    if (hold !== null) return heldSentences[hold];
     return reason ?? 'the first plan has not been made yet';
   }
 

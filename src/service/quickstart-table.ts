@@ -1,6 +1,6 @@
 import type { Plan } from '../core/plan.js';
 import { savingVsSingleType } from './metrics.js';
-import type { ModelView } from './view.js';
+import { heldReasons, heldSentences, type ModelView } from './view.js';
 
 /**
  * The live table of the quickstart: what load there is, what the plan runs for it, what that costs, and what it saves.
@@ -66,6 +66,7 @@ export function isPlanChange(before: QuickstartRow | undefined, after: Quickstar
 
 /** One plan change as one line, for pipes and log files. */
 export function quickstartLine(row: QuickstartRow): string {
+  if (row.usdPerHour === null) return `${clockText(row.atMs)} · ${heldSentence(row)}`;
   const replicas = [...row.replicas].map(([gpuType, count]) => `${count ?? '?'} × ${printable(gpuType)}`).join(', ');
   const saving = savingOf(row);
   const against = row.singleTypeGpu === null ? 'one GPU type' : `${printable(row.singleTypeGpu)} only`;
@@ -75,7 +76,7 @@ export function quickstartLine(row: QuickstartRow): string {
     replicas,
     `${decimal(row.usdPerHour, 2)} USD/h`,
     saving === null ? null : `${percent(saving)} less than ${against} (${decimal(row.singleTypeUsdPerHour, 2)})`,
-    row.heldReason === null ? null : `${heldWord(row)}: ${row.heldReason}`,
+    row.heldReason === null ? null : `held: ${row.heldReason}`,
   ]
     .filter((part) => part !== null)
     .join(' · ');
@@ -87,7 +88,7 @@ const linesAroundRows = 10;
 /**
  * Draws the table.
  *
- * @param rows oldest first: one for each plan change, the last one being now
+ * @param rows oldest first: one for each plan change, the last one being now; those before the first plan are not listed
  * @param loads arrivals of each cycle so far [requests/s], oldest first; several make one bar where they are many
  * @returns at most `size.rows` lines, none wider than `size.columns`
  */
@@ -99,8 +100,9 @@ export function renderQuickstart(
   const { size, loads } = options;
   const paint = painter(size);
   const columns = fitColumns(rows, size.columns);
-  const shown = rows.slice(-Math.max(1, size.rows - linesAroundRows));
-  const firstShown = rows.length - shown.length;
+  const planned = rows.filter(({ usdPerHour }) => usdPerHour !== null);
+  const shown = planned.slice(-Math.max(1, size.rows - linesAroundRows));
+  const firstShown = planned.length - shown.length;
   const now = rows.at(-1);
   const lines = [
     paint([bold(' gpumix'), plain(`  ${printable(facts.title)}`)]),
@@ -110,9 +112,9 @@ export function renderQuickstart(
       plain(sparkline(averages(loads, Math.max(8, size.columns - 30)))),
       dim(`  ${range(loads)}`),
     ]),
-    paint(now === undefined || now.heldReason === null ? [] : [yellow(` ${heldWord(now)}  ${heldSentence(now)}`)]),
+    paint(statusSegments(now)),
     paint([dim(headings(columns))]),
-    ...shown.map((row, index) => paint(rowSegments(row, rows[firstShown + index - 1], columns))),
+    ...shown.map((row, index) => paint(rowSegments(row, planned[firstShown + index - 1], columns))),
     '',
     paint([dim(' read  '), plain(`curl ${facts.url}${facts.metricPath}`)]),
     paint([dim(' look  '), plain(`${facts.url}/docs`), dim('  every route, to try')]),
@@ -195,19 +197,23 @@ function rowSegments(row: QuickstartRow, before: QuickstartRow | undefined, colu
     plain(decimal(row.usdPerHour, 2).padStart(width.usdPerHour)),
     dim(decimal(row.singleTypeUsdPerHour, 2).padStart(width.oneType)),
     row.heldReason !== null
-      ? yellow(heldWord(row).padStart(width.saving))
+      ? yellow('held'.padStart(width.saving))
       : saving === null
         ? dim('–'.padStart(width.saving))
         : green(percent(saving).padStart(width.saving)),
   ];
 }
 
-function heldWord(row: QuickstartRow): 'held' | 'wait' {
-  return row.usdPerHour === null ? 'wait' : 'held';
+/** Nothing while all is well. */
+function statusSegments(now: QuickstartRow | undefined): readonly Segment[] {
+  if (now === undefined || now.usdPerHour === null) return [yellow(` wait  ${heldSentence(now)}`)];
+  return now.heldReason === null ? [] : [yellow(` held  ${heldSentence(now)}`)];
 }
 
-function heldSentence({ heldReason, usdPerHour }: QuickstartRow): string {
-  return usdPerHour === null ? `no plan yet: ${heldReason}` : `the last good plan is served: ${heldReason}`;
+function heldSentence(row: QuickstartRow | undefined): string {
+  const reason = heldReasons.find((one) => one === row?.heldReason);
+  const why = reason === undefined ? 'the first cycle is not over' : heldSentences[reason];
+  return row === undefined || row.usdPerHour === null ? `no plan yet: ${why}` : `the last plan is kept: ${why}`;
 }
 
 function savingOf(row: QuickstartRow): number | null {

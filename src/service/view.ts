@@ -19,10 +19,25 @@ export const heldReasons = [
   'requests_pending',
   'no_lengths',
   'no_profile',
+  'nothing_servable',
   'planning_failed',
   'plan_rejected',
 ] as const;
 export type HeldReason = (typeof heldReasons)[number];
+
+/** The same for people, of a deployment (or a model) that has no number yet. */
+export const heldSentences: Readonly<Record<HeldReason, string>> = {
+  not_synced: 'the deployments have not been listed yet',
+  redis_unreachable: 'the store cannot be reached',
+  kubernetes_unreachable: 'the API server cannot be reached',
+  no_traces: 'no recent request traces of its model were found',
+  requests_pending: 'requests of its model are pending and nothing arrives',
+  no_lengths: 'no request of its model has completed with its lengths yet',
+  no_profile: 'no deployment of its model has a usable profile',
+  nothing_servable: 'no profile of its model serves any of its requests within the SLO',
+  planning_failed: 'its model could not be planned',
+  plan_rejected: 'the plan of its model failed its check',
+};
 
 /** What is published for one deployment. */
 export type PublishedReplicas =

@@ -117,18 +117,25 @@ describe('the quickstart table', () => {
 
   it('says that a plan is held, and why', () => {
     const lines = draw([row({ heldReason: 'no_traces' })]);
-    expect(lines).toContain(' held  the last good plan is served: no_traces');
+    expect(lines).toContain(' held  the last plan is kept: no recent request traces of its model were found');
     expect(lines.find((line) => line.includes('11-20'))).toMatch(/held$/);
-    const none = draw([row({ heldReason: 'no_lengths', usdPerHour: null })]);
-    expect(none).toContain(' wait  no plan yet: no_lengths');
-    expect(none.find((line) => line.includes('11-20'))).toMatch(/wait$/);
+  });
+
+  it('says that there is no plan yet, and why, and lists no row before there is one', () => {
+    const waiting = row({ heldReason: 'no_lengths', usdPerHour: null, replicas: new Map([['L4', null]]) });
+    const lines = draw([waiting]);
+    expect(lines).toContain(' wait  no plan yet: no request of its model has completed with its lengths yet');
+    expect(lines.filter((line) => line.includes('11-20'))).toEqual([]);
+    expect(draw([])).toContain(' wait  no plan yet: the first cycle is not over');
+    const planned = draw([waiting, row()]);
+    expect(planned.filter((line) => line.includes('11-20'))).toHaveLength(1);
+    expect(planned.join('\n')).not.toContain('wait');
   });
 
   it('shows what is not known as a question mark, never as zero', () => {
     const unknown = row({
       rps: null,
       forecastRps: null,
-      usdPerHour: null,
       singleTypeUsdPerHour: null,
       replicas: new Map([['L4', null]]),
     });
@@ -137,7 +144,7 @@ describe('the quickstart table', () => {
         .find((line) => line.includes('11-20'))!
         .replace(/ +/g, ' ')
         .trim(),
-    ).toBe('11-20 10:00 ? ? ? ? ? –');
+    ).toBe('11-20 10:00 ? ? ? 6.60 ? –');
   });
 
   it('has no colour codes where there is no colour, and the same text with them', () => {
@@ -227,6 +234,9 @@ describe('the line of a plan change', () => {
     );
     expect(quickstartLine(row({ singleTypeUsdPerHour: null, heldReason: 'no_traces' }))).toBe(
       '11-20 10:00 · 3.2 rps (planned for 4.1) · 2 × L4, 1 × A100-80GB, 0 × H100-80GB · 6.60 USD/h · held: no_traces',
+    );
+    expect(quickstartLine(row({ usdPerHour: null, heldReason: 'no_lengths' }))).toBe(
+      '11-20 10:00 · no plan yet: no request of its model has completed with its lengths yet',
     );
   });
 });
