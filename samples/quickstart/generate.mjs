@@ -61,7 +61,7 @@ const largestBatch = 64;
 const busyShare = 0.7;
 const queueingFactor = 2.5;
 
-const outputAxis = [32, 64, 128, 256, 512, 1024];
+const outputAxis = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 const inputAxis = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384];
 
 /**
@@ -144,48 +144,68 @@ function profileText(document) {
 // ── Trace ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const traceSeed = 20_261_120;
-const startHour = 5;
+const startHour = 8;
 const spanHours = 24;
 
 /** Chat requests/s by hour of the day, straight between the points. */
 const chatCurve = [
-  [5, 0.25],
-  [6, 0.6],
-  [8, 3.4],
-  [10, 5.4],
-  [12, 4.4],
-  [14, 5.8],
-  [17, 4.2],
-  [20, 2.8],
-  [23, 0.8],
-  [25, 0.3],
-  [29, 0.25],
+  [8, 2.4],
+  [8.5, 4.5],
+  [9, 5.8],
+  [10, 6.6],
+  [11, 7],
+  [12.5, 5.5],
+  [14, 7.2],
+  [16.5, 6.4],
+  [18, 4.4],
+  [20, 3.4],
+  [22, 2],
+  [24, 0.8],
+  [26, 0.4],
+  [29, 0.3],
+  [30, 0.6],
+  [31, 1.2],
+  [32, 2.4],
 ];
 
 /** Minutes of much chat at once: [start hour, minutes, how many times the curve]. */
 const chatBursts = [
-  [9.2, 8, 2.2],
-  [15.5, 6, 2.5],
-  [21, 10, 2],
+  [9.6, 12, 1.6],
+  [15.5, 10, 1.7],
+  [21, 15, 1.8],
+];
+
+/** Requests/s about long documents, while people work. */
+const documentCurve = [
+  [8, 0.3],
+  [9, 0.4],
+  [17, 0.4],
+  [19, 0.15],
+  [22, 0],
+  [31, 0],
+  [32, 0.3],
 ];
 
 /** Jobs that summarise long documents: [start hour, minutes, requests/s]. */
 const documentJobs = [
-  [5.3, 12, 1.2],
-  [7, 15, 2],
-  [9.75, 20, 3],
-  [13, 15, 2],
-  [16, 25, 3.5],
-  [18.5, 12, 2],
-  [22, 15, 1.5],
+  [8.75, 20, 1.2],
+  [10.5, 30, 2],
+  [13, 25, 1.5],
+  [16, 30, 2.2],
+  [18.5, 20, 1.2],
+  [22.5, 30, 1],
 ];
 
-/** Lengths are lognormal [median, sigma of the logarithm], within what the application lets through. */
-const chatLengths = { input: [380, 0.8, 16, 2500], output: [300, 0.7, 4, 1000] };
-const documentLengths = { input: [7200, 0.25, 3000, 11_000], output: [260, 0.4, 40, 900] };
+/**
+ * Lengths are lognormal [median, sigma of the logarithm], within what the application lets through. Answers are long: the
+ * model thinks before it answers.
+ */
+const chatLengths = { input: [380, 0.8, 16, 2500], output: [1100, 0.6, 40, 4000] };
+const documentLengths = { input: [7200, 0.25, 3000, 11_000], output: [420, 0.4, 40, 2000] };
 
-/** Steps of the time stamps [ms]: coarse, so that the file compresses well. */
-const timeStepMs = 500;
+/** Steps of the time stamps [ms], and significant digits of the lengths: coarse, so that the file compresses well. */
+const timeStepMs = 1000;
+const lengthDigits = 2;
 
 /** Uniform numbers in [0, 1) from a 32-bit state: a Weyl sequence through an avalanche of shifts and products. */
 function uniformNumbers(seed) {
@@ -209,22 +229,29 @@ function normal(uniform) {
 }
 
 function length([median, sigma, smallest, largest], uniform) {
-  const tokens = Math.round(median * Math.exp(sigma * normal(uniform)));
-  return Math.min(largest, Math.max(smallest, tokens));
+  const tokens = Number((median * Math.exp(sigma * normal(uniform))).toPrecision(lengthDigits));
+  return Math.min(largest, Math.max(smallest, Math.round(tokens)));
+}
+
+/** The value of a curve at an hour. */
+function valueAt(curve, hour) {
+  const next = curve.findIndex(([at]) => at > hour);
+  const [fromHour, fromValue] = curve[next - 1];
+  const [toHour, toValue] = curve[next];
+  return fromValue + ((toValue - fromValue) * (hour - fromHour)) / (toHour - fromHour);
+}
+
+/** The one of some events that lasts at an hour. */
+function eventAt(events, hour) {
+  return events.find(([start, minutes]) => hour >= start && hour < start + minutes / 60);
 }
 
 function chatRps(hour) {
-  const next = chatCurve.findIndex(([at]) => at > hour);
-  const [fromHour, fromRps] = chatCurve[next - 1];
-  const [toHour, toRps] = chatCurve[next];
-  const base = fromRps + ((toRps - fromRps) * (hour - fromHour)) / (toHour - fromHour);
-  const burst = chatBursts.find(([start, minutes]) => hour >= start && hour < start + minutes / 60);
-  return burst === undefined ? base : base * burst[2];
+  return valueAt(chatCurve, hour) * (eventAt(chatBursts, hour)?.[2] ?? 1);
 }
 
 function documentRps(hour) {
-  const job = documentJobs.find(([start, minutes]) => hour >= start && hour < start + minutes / 60);
-  return job === undefined ? 0 : job[2];
+  return valueAt(documentCurve, hour) + (eventAt(documentJobs, hour)?.[2] ?? 0);
 }
 
 /** Poisson arrivals of a rate that changes: candidates at the largest rate, kept in the share of the moment. */
@@ -240,9 +267,10 @@ function arrivals(rpsAt, largestRps, lengths, uniform) {
 }
 
 function traceText() {
-  const chat = arrivals(chatRps, 15, chatLengths, uniformNumbers(traceSeed));
+  const chat = arrivals(chatRps, 16, chatLengths, uniformNumbers(traceSeed));
   const documents = arrivals(documentRps, 4, documentLengths, uniformNumbers(traceSeed + 1));
-  const rows = [...chat, ...documents].sort((a, b) => a[0] - b[0]);
+  // Requests of the same moment have no order: sorted by their lengths they compress better.
+  const rows = [...chat, ...documents].sort((a, b) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
   return `timestamp_ms,input_tokens,output_tokens\n${rows.map((row) => row.join(',')).join('\n')}\n`;
 }
 

@@ -61,7 +61,7 @@ describe.skipIf(redisMissing !== null)('gpumix replay into Redis, gpumix serve f
     expect(first.status).toBe(503);
     replay = gpumix([
       ...['replay', '--trace', 'samples/quickstart/trace.csv.gz', '--redis', redis.url],
-      ...['--model', 'chat-14b', '--speed', '20', '--json'],
+      ...['--model', 'chat-14b', '--speed', '5', '--json'],
     ]);
     // A record is written every 10 seconds and read within two more; a busy machine gets its time.
     await vi.waitFor(
@@ -80,7 +80,7 @@ describe.skipIf(redisMissing !== null)('gpumix replay into Redis, gpumix serve f
         // Between two fetches a cycle may end: then the numbers belong to two plans, and the next look decides.
         if (usd === 0 || Math.abs(plan.usdPerHour - usd) > 1e-6) throw new Error(`${plan.usdPerHour} is not ${usd}`);
         expect(plan.status).toBe('optimal');
-        // The first record covers a part of its interval only. Twenty times the night's load is then some 6 to 20
+        // The first record covers a part of its interval only. Five times the morning's load is then some 3 to 11
         // requests/s: more than one replica of any of the three carries.
         const total = counts.reduce((sum, count) => sum + count, 0);
         if (total < 2) throw new Error(`${total} replicas for the whole load: ${service.output().slice(-2000)}`);
