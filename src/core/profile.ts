@@ -123,6 +123,16 @@ export function parseProfile(text: string, source: string): GpuProfile {
     ]);
   }
   const { gpu, cost, created, slos, indexes, tputs } = check(profileSchema, parseJson(text, source), source);
+  // Benchmarks that failed write such profiles; to plan with one would take its deployment out of service.
+  if (!tputs.some((row) => row.some((cell) => cell !== null && cell > 0))) {
+    throw new InputError(source, [
+      {
+        place: 'tputs',
+        found: 'a profile that serves nothing within its SLO: every throughput is 0',
+        expected: 'at least one above 0',
+      },
+    ]);
+  }
   const stated = Object.entries(slos ?? {}).flatMap(([name, value]) =>
     value === null ? [] : [[name, value] as const],
   );

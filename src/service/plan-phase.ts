@@ -1,4 +1,4 @@
-import type { BucketDemand, ProblemDeployment } from '../core/planning-problem.js';
+import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import { PlanRejected } from '../optimizer/plan.js';
 import { type Cycle, type PhaseContext, sentence } from './cycle.js';
 import type { ModelState } from './fleet.js';
@@ -21,7 +21,7 @@ const singleTypeTolerance = 0.1;
  * Phase 6, plan. Models are planned some at a time; where that fails or runs into its time limit, each alone.
  *
  * Held: everything, where an earlier phase says so; otherwise a fault holds its own model only (`planning_failed`,
- * `plan_rejected`).
+ * `plan_rejected`), and so does demand of which nothing can be served (`nothing_servable`).
  */
 export async function planModels(cycle: Cycle, context: PhaseContext): Promise<void> {
   if (cycle.holdAll !== null) return;
@@ -64,14 +64,27 @@ async function planTogether(cycle: Cycle, context: PhaseContext, states: readonl
       const reason = part.model.heldReason === 'plan_rejected' ? 'plan_rejected' : 'planning_failed';
       const why = reason === 'plan_rejected' ? 'its plan was rejected by its own check' : 'no plan was found';
       planFailed(state, context, { reason, error: new Error(said?.message ?? why) });
+    } else if (servesNothing(part, state.built!.model)) {
+      const message = 'no profile serves any of its requests within the SLO';
+      planFailed(state, context, { reason: 'nothing_servable', error: new Error(message) });
     } else state.planned = { problem: state.built!.model, part };
   }
 }
 
+/** Whether there is demand and no profile serves any of it: such a plan would switch off what serves it all the same. */
+function servesNothing({ unserved }: ModelPlan, { demand }: ProblemModel): boolean {
+  const wanted = demand.filter(({ rps }) => rps > 0);
+  const lost = unserved.filter(({ reason, rps }) => reason === 'slo' && rps > 0);
+  const total = wanted.reduce((sum, { rps }) => sum + rps, 0);
+  return total > 0 && lost.reduce((sum, { rps }) => sum + rps, 0) >= total * (1 - 1e-9);
+}
+
+type PlanHold = 'planning_failed' | 'plan_rejected' | 'nothing_servable';
+
 function planFailed(
   state: ModelState,
   { logger }: PhaseContext,
-  { reason, error }: { readonly reason: 'planning_failed' | 'plan_rejected'; readonly error: unknown },
+  { reason, error }: { readonly reason: PlanHold; readonly error: unknown },
 ): void {
   state.hold = reason;
   state.built = null;

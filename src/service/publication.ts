@@ -119,6 +119,9 @@ function heldNumber(heldReason: string, facts: PublicationFacts, deployment: Pla
     const origin = facts.restored ? ' published before the restart' : '';
     return { replicas, reason: `Held (${heldReason}): it keeps the ${replicas}${origin}.` };
   }
+  if (heldReason === 'nothing_servable' && current !== null) {
+    return { replicas: current, reason: `No profile serves any request of the model: it keeps its ${current}.` };
+  }
   if (heldReason === 'no_profile' && current !== null) {
     return { replicas: current, reason: `No deployment of the model has a usable profile: it keeps its ${current}.` };
   }

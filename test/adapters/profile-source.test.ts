@@ -128,10 +128,10 @@ describe('profiles in the shared store', () => {
 
   it('of hostile model names are found', async () => {
     for (const [i, model] of hostileModelNames.entries()) {
-      await store.writeProfile({ model, deployment: 'd' }, profileText(i));
+      await store.writeProfile({ model, deployment: 'd' }, profileText(i + 1));
     }
     expect(summary(await createStoreProfiles(store).read(hostileModelNames.map((model) => key(model, 'd'))))).toEqual(
-      hostileModelNames.map((_, i) => i),
+      hostileModelNames.map((_, i) => i + 1),
     );
   });
 
@@ -292,7 +292,7 @@ describe('profiles in a directory', () => {
 
   it('are as many as a fleet has', async () => {
     const names = Array.from({ length: 300 }, (_, i) => `d${i}`);
-    for (const [i, name] of names.entries()) write(`${name}.json`, profileText(i));
-    expect(await read(...names.map((name) => key('m', name)))).toEqual(names.map((_, i) => i));
+    for (const [i, name] of names.entries()) write(`${name}.json`, profileText(i + 1));
+    expect(await read(...names.map((name) => key('m', name)))).toEqual(names.map((_, i) => i + 1));
   });
 });

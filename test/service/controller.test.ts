@@ -55,14 +55,11 @@ describe('the number that is published', () => {
   });
 
   it('reports a bucket that no deployment can serve, and plans no millions of replicas for it', async () => {
-    const none = [
-      [0, 0],
-      [0, 0],
-    ];
-    const world = await simple({ profiles: { a100: profileText({ tputs: none }) } });
-    await world.send('llama', { rps: 10 }).cycle();
-    expect(world.controller.plan()?.unserved).toMatchObject([{ model: 'llama', reason: 'slo', rps: 10 }]);
-    expect(world.replicas('a100')).toBe(0);
+    const world = await simple({ deployments: [{ ...a100, maxTokens: 1000 }] });
+    const lengths = [[32, 32] as const, [1024, 512] as const];
+    await world.send('llama', { rps: 10, lengths }).cycle();
+    expect(world.controller.plan()?.unserved).toMatchObject([{ model: 'llama', reason: 'slo', rps: 5 }]);
+    expect(world.replicas('a100')).toBe(5);
   });
 
   it('is the cheapest whole mix, not the cheapest fraction of each type rounded up', async () => {

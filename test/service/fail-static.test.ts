@@ -286,6 +286,37 @@ describe('losing the profiles', () => {
   });
 });
 
+describe('profiles that serve nothing', () => {
+  const zero = profileText({ rps: 0 });
+
+  it('replace no good one: the last good one is kept, and everybody is told', async () => {
+    const world = await serving();
+    await world.writeProfile('gpu', zero);
+    await world.send('llama', { rps: 7 }).cycles(3);
+    expect([world.replicas('gpu'), world.held(), world.warnings()]).toEqual([7, null, ['profile_kept']]);
+    const profiles = world.controller.inputs().find(({ input }) => input === 'profiles');
+    expect(profiles?.problem).toContain('serves nothing within its SLO: every throughput is 0');
+  });
+
+  it('are no profiles where there was none before', async () => {
+    const world = await new World({ deployments: [gpu], profiles: { gpu: zero } }).start();
+    await world.send('llama', { rps: 7 }).cycles(3);
+    expect([world.replicas('gpu'), world.held(), world.warnings()]).toEqual([6, 'no_profile', ['bad_profile']]);
+  });
+
+  it('of the requests that arrive, also for their length, hold the plan, and what runs before the first one', async () => {
+    // Less than any request takes.
+    const short = { ...gpu, maxTokens: 600 };
+    const world = await serving();
+    world.deployments.set({ deployments: [short] });
+    await world.cycles(30);
+    expect([world.replicas('gpu'), world.held()]).toEqual([6, 'nothing_servable']);
+    const fresh = await new World({ deployments: [short], profiles: { gpu: profileText({}) } }).start();
+    await fresh.send('llama', { rps: 6 }).cycles(3);
+    expect([fresh.replicas('gpu'), fresh.held()]).toEqual([6, 'nothing_servable']);
+  });
+});
+
 describe('losing what one deployment needs to be planned, on its way up', () => {
   const cheap = deployment({ name: 'cheap', currentReplicas: 2, usdPerReplicaHour: 1 });
   const dear = deployment({ name: 'dear', currentReplicas: 0, usdPerReplicaHour: 5 });

@@ -4,7 +4,7 @@ import { InputError, quoteInput } from '../../core/input-error.js';
 import { check, parseJson } from '../../core/parse.js';
 import { aibrixMetric } from '../publication.js';
 import type { ControllerCommands, ControllerView } from '../view.js';
-import { bodyText, ignoreContentType } from './body.js';
+import { bodyText, ignoreContentType, refuseEncodedBody } from './body.js';
 import { aibrixMetricName, HttpError, sendAibrixError, shorten } from './errors.js';
 import {
   aibrixErrorSchema,
@@ -137,11 +137,12 @@ export function registerAibrixRoutes(app: FastifyInstance, { view, commands, aib
           'Whole replicas. The siblings of the deployment adapt. A number below 0 clears every fixed deployment of the same model.',
         params: deploymentParamsSchema,
         body: scaleBodySchema,
-        response: { 200: messageSchema, ...deploymentErrors },
+        response: { 200: messageSchema, ...deploymentErrors, 415: aibrixErrorSchema },
       },
     },
     async (request) => {
       const { namespace, deployment } = request.params;
+      refuseEncodedBody(request);
       const { replicas, ttlSeconds } = parseScaleBody(bodyText(request, 'JSON such as {"replicas": 3}'));
       const outcome =
         replicas === -1

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { quoteInput } from '../../core/input-error.js';
 import { HttpError } from './errors.js';
 
 /**
@@ -29,4 +30,16 @@ export function bodyText(request: FastifyRequest, expected: string): string {
     throw new HttpError(400, 'bad_input', `body: found nothing, expected ${expected}`);
   }
   return body;
+}
+
+/**
+ * Bodies are read as they come: one that is compressed would be told to be bad JSON.
+ *
+ * @throws HttpError 415 where a Content-Encoding says so
+ */
+export function refuseEncodedBody({ headers }: FastifyRequest): void {
+  const encoding = headers['content-encoding'];
+  if (encoding === undefined || /^\s*(identity)?\s*$/i.test(encoding)) return;
+  const found = quoteInput(encoding);
+  throw new HttpError(415, 'encoded_body', `Content-Encoding: found ${found}, expected none: bodies are plain JSON`);
 }

@@ -157,7 +157,7 @@ export const scaleBodySchema = z
       .union([z.number(), z.string()], expectedReplicas)
       .default(-1)
       .describe(`whole replicas, 0 to ${largestFixedReplicas}, as a number or its text; below 0 clears`),
-    ttlSeconds: z.number().gt(0).max(longestTtlSeconds).nullable().default(null).describe('clears itself after this'),
+    ttlSeconds: z.number().min(1).max(longestTtlSeconds).nullable().default(null).describe('clears itself after this'),
   })
   .describe('Replicas to run whatever the plan says');
 

@@ -216,6 +216,20 @@ describe('PUT /scale/{namespace}/{deployment}', () => {
     expect(calls).toEqual([['clearFixed', 'default', 'llama-l4']]);
   });
 
+  it('refuses an encoded body as what it is', async () => {
+    const { app, calls } = await appUnderTest();
+    const headers = { 'content-encoding': 'gzip' };
+    const answer = await app.inject({ ...put('{"replicas": 3}'), headers });
+    expect([answer.statusCode, answer.json()]).toEqual([
+      415,
+      {
+        error:
+          'Error starting deployment optimization: Content-Encoding: found "gzip", expected none: bodies are plain JSON',
+      },
+    ]);
+    expect(calls).toEqual([]);
+  });
+
   it('takes a time to live', async () => {
     const { app, calls } = await appUnderTest();
     expect((await app.inject(put('{"replicas": 3, "ttlSeconds": 900}'))).statusCode).toBe(200);
@@ -270,6 +284,7 @@ describe('PUT /scale/{namespace}/{deployment}', () => {
     ['replicas=3', 'replicas'],
     ['{"replica": 3}', 'did you mean "replicas"'],
     ['{"replicas": 3, "ttlSeconds": 0}', 'ttlSeconds'],
+    ['{"replicas": 3, "ttlSeconds": 0.5}', 'found 0.5, expected a number >= 1'],
     ['{"replicas": 3, "ttlSeconds": "1h"}', '"1h"'],
     ['{"replicas": -1, "ttlSeconds": 5}', 'ttlSeconds'],
   ])('a body that is not a number of replicas is a clear 400, not a crash: %s', async (payload, named) => {
