@@ -26,9 +26,14 @@ type Node = {
   /** Where the simplex starts: the parent's basis; only prices, where the parent was solved on other buckets. */
   readonly start: LpBasis | { readonly prices: Float64Array } | null;
   readonly depth: number;
+  /** The branching that made it; null at the root and where a node is solved again. */
+  readonly branch: Branch | null;
   /** To be settled on the raw buckets: on the merged ones it holds nothing better. */
   readonly onRaw: boolean;
 };
+
+/** A deployment's y that was split: by how far the relaxed value was moved, up or down. */
+type Branch = { readonly deployment: number; readonly up: boolean; readonly distance: number };
 
 /** Costs closer than this (relative) are equal. */
 const costTolerance = 1e-9;
@@ -94,6 +99,7 @@ class Search {
   readonly #probe: ShareLp;
   /** Bounds what the tree finds: the tree itself, or the raw program at the tree's prices. */
   readonly #raw: ShareLp;
+  readonly #gains: BranchGains;
   readonly #cuts: { readonly weight: Float64Array; readonly need: number }[] = [];
   #nextCut = 0;
   #best: Float64Array | null = null;
@@ -114,6 +120,7 @@ class Search {
     startAtCost(this.#probe, program);
     startAtCost(this.#tree, program);
     if (options.raw !== undefined) startAtCost(this.#raw, options.raw);
+    this.#gains = new BranchGains(program.cost);
     this.#costStep = costStep(program);
     this.#noise = new Float64Array(program.deploymentCount);
     for (let at = 0; at < program.work.length; at++) {
@@ -126,7 +133,15 @@ class Search {
     const { lower, upper } = this.#program;
     if (this.#options.incumbent !== undefined) this.#tryTrimmed(this.#options.incumbent);
     const open = new NodeHeap();
-    open.push({ lower: lower.slice(), upper: upper.slice(), bound: 0, start: null, depth: 0, onRaw: false });
+    open.push({
+      lower: lower.slice(),
+      upper: upper.slice(),
+      bound: 0,
+      start: null,
+      branch: null,
+      depth: 0,
+      onRaw: false,
+    });
     let openBound = Number.POSITIVE_INFINITY;
     let stopped = false;
     for (let node = open.pop(); node !== undefined; node = open.pop()) {
@@ -189,9 +204,18 @@ class Search {
     const outcome = lp.solve(this.#cutoff());
     const certified = this.#certified(this.#raw, lp, outcome);
     const bound = Math.max(node.bound, certified);
+    if (node.branch !== null) this.#gains.learn(node.branch, bound - node.bound);
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
     if (lp !== this.#raw && this.#certified(lp, lp, outcome) >= this.#cutoff()) {
-      open.push({ lower, upper, bound, start: { prices: nonNegative(lp.prices) }, depth: node.depth, onRaw: true });
+      open.push({
+        lower,
+        upper,
+        bound,
+        start: { prices: nonNegative(lp.prices) },
+        branch: null,
+        depth: node.depth,
+        onRaw: true,
+      });
       return Number.POSITIVE_INFINITY;
     }
     const y = new Float64Array(deploymentCount);
@@ -207,7 +231,7 @@ class Search {
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
     if (outcome !== 'infeasible') this.#tighten({ lower, upper }, prices, certified);
 
-    const branch = chooseBranch(y, { lower, upper }, this.#program.cost);
+    const branch = chooseBranch(y, { lower, upper }, this.#gains);
     if (branch < 0) {
       if (lower.some((low, d) => low > upper[d]!)) return Number.POSITIVE_INFINITY;
       return this.#boundAtPoint(lower, bound);
@@ -219,8 +243,14 @@ class Search {
     const above = lower.slice();
     above[branch] = split + 1;
     const shared = { bound, start, depth: node.depth + 1, onRaw: node.onRaw };
-    open.push({ lower, upper: below, ...shared });
-    open.push({ lower: above, upper, ...shared });
+    const value = Math.min(split + 1, Math.max(split, y[branch]!));
+    open.push({ lower, upper: below, ...shared, branch: { deployment: branch, up: false, distance: value - split } });
+    open.push({
+      lower: above,
+      upper,
+      ...shared,
+      branch: { deployment: branch, up: true, distance: split + 1 - value },
+    });
     return Number.POSITIVE_INFINITY;
   }
 
@@ -455,16 +485,52 @@ function roundUp(value: number): number {
   return whole > 0 && Math.abs(value - whole) <= wholeTolerance * whole ? whole : Math.ceil(value);
 }
 
-/** The y whose rounding costs most; among whole ones the widest box. −1 where the box is one point. */
-function chooseBranch(y: Float64Array, box: Box, cost: Float64Array): number {
+/**
+ * What branching on each deployment has gained so far: the rise of the bound per replica that the relaxed value was
+ * moved, up and down. Until it is known, a replica's price stands for it.
+ */
+class BranchGains {
+  readonly #price: Float64Array;
+  /** Down at 2 d, up at 2 d + 1. */
+  readonly #sum: Float64Array;
+  readonly #count: Float64Array;
+
+  constructor(price: Float64Array) {
+    this.#price = price;
+    this.#sum = new Float64Array(2 * price.length);
+    this.#count = new Float64Array(2 * price.length);
+  }
+
+  learn({ deployment, up, distance }: Branch, rise: number): void {
+    // An impossible side says nothing about the next one; neither does a value that was whole.
+    if (!(distance > 1e-6) || rise === Number.POSITIVE_INFINITY) return;
+    const at = 2 * deployment + (up ? 1 : 0);
+    this.#sum[at] = this.#sum[at]! + Math.max(0, rise) / distance;
+    this.#count[at] = this.#count[at]! + 1;
+  }
+
+  /** How much is expected of branching at a value with this fraction: large where both sides gain. */
+  expected(deployment: number, fraction: number): number {
+    const down = this.#perReplica(2 * deployment) * fraction;
+    const up = this.#perReplica(2 * deployment + 1) * (1 - fraction);
+    return Math.max(down, 1e-9) * Math.max(up, 1e-9);
+  }
+
+  #perReplica(at: number): number {
+    // The price counts as one observation.
+    return (this.#sum[at]! + this.#price[at >> 1]!) / (this.#count[at]! + 1);
+  }
+}
+
+/** The fractional y of which most is expected; among whole ones the widest box. −1 where the box is one point. */
+function chooseBranch(y: Float64Array, box: Box, gains: BranchGains): number {
   let branch = -1;
   let most = 0;
   for (let d = 0; d < y.length; d++) {
     if (box.lower[d]! >= box.upper[d]!) continue;
     const value = y[d]!;
     if (roundUp(value) === value || Math.abs(value - Math.round(value)) <= wholeTolerance * Math.round(value)) continue;
-    const fraction = value - Math.floor(value);
-    const score = cost[d]! * Math.min(fraction, 1 - fraction) + 1e-12;
+    const score = gains.expected(d, value - Math.floor(value));
     if (score > most) {
       most = score;
       branch = d;
