@@ -4,6 +4,11 @@ import { ShareLp } from './share-lp.js';
 /** Unserved demand below this share of what contends for room is rounding. */
 const negligible = 1e-12;
 
+/** How much demand stays unserved [requests/s], and whether it is proven that no plan serves more. */
+export type LeastUnserved = { readonly rps: number; readonly proven: boolean };
+
+const none: LeastUnserved = { rps: 0, proven: true };
+
 /**
  * The least demand that must stay unserved when every deployment runs as many replicas as it may [requests/s].
  *
@@ -13,10 +18,10 @@ const negligible = 1e-12;
 export function leastUnserved(
   formulation: Formulation,
   buckets: { readonly count: number; readonly work: Float64Array; readonly rate: Float64Array },
-): number {
+): LeastUnserved {
   const { deployments, bounds } = formulation;
   const count = deployments.length;
-  if (buckets.count === 0) return 0;
+  if (buckets.count === 0) return none;
   const needed = new Float64Array(count);
   for (let at = 0; at < buckets.count * count; at++) {
     const work = buckets.work[at]!;
@@ -29,7 +34,7 @@ export function leastUnserved(
     const hasRoom = ample.some((isAmple, d) => isAmple && buckets.work[b * count + d]! < Number.POSITIVE_INFINITY);
     if (!hasRoom) contending.push(b);
   }
-  if (contending.length === 0) return 0;
+  if (contending.length === 0) return none;
 
   const rowCount = count + 1;
   const arcWork = new Float64Array(contending.length * rowCount);
@@ -58,7 +63,10 @@ export function leastUnserved(
   const outcome = lp.solve();
   // Anything but `optimal` is a numerical accident: what filling the room bucket by bucket leaves is possible too.
   const unserved = outcome === 'optimal' ? lp.columnValue(0) : leftByFilling(lp, { arcWork, rowCount, capacity });
-  return unserved <= negligible * total ? 0 : Math.min(total, unserved * (1 + 1e-10));
+  return {
+    rps: unserved <= negligible * total ? 0 : Math.min(total, unserved * (1 + 1e-10)),
+    proven: outcome === 'optimal',
+  };
 }
 
 /**

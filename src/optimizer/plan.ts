@@ -133,6 +133,8 @@ type Stage = {
   /** Over merged buckets. */
   readonly program: Program;
   readonly raw: { readonly count: number; readonly work: Float64Array; readonly rate: Float64Array };
+  /** Is it proven that no plan leaves less demand unserved? */
+  readonly leastUnservedProven: boolean;
 };
 
 function stageOf(model: ProblemModel, options: PlanOptions): Stage {
@@ -140,8 +142,9 @@ function stageOf(model: ProblemModel, options: PlanOptions): Stage {
   const raw = { count: formulation.placed.length, work: formulation.rawWork, rate: formulation.rawRate };
   const unserved = leastUnserved(formulation, raw);
   // Where demand must stay unserved, which of it matters (its rate per work): nothing is merged then.
-  const merged = unserved > 0 ? unmerged(raw) : mergeFormulation(formulation, options.maxBuckets);
-  return { formulation, merged, program: toProgram(formulation, merged, unserved), raw };
+  const merged = unserved.rps > 0 ? unmerged(raw) : mergeFormulation(formulation, options.maxBuckets);
+  const program = toProgram(formulation, merged, unserved.rps);
+  return { formulation, merged, program, raw, leastUnservedProven: unserved.proven };
 }
 
 function limitsOf(options: PlanOptions, run: PlanRun): SolveLimits {
@@ -380,7 +383,7 @@ function finish(stage: Stage, decision: Decision): ModelResult {
   return {
     entry: {
       name: model.name,
-      status: servedEnough ? (proven ? 'optimal' : 'feasible') : 'infeasible',
+      status: statusOf({ servedEnough, proven: proven && stage.leastUnservedProven }),
       heldReason: null,
       planAt: null,
       usdPerHour,
@@ -403,10 +406,19 @@ function finish(stage: Stage, decision: Decision): ModelResult {
       ...floorShortfalls(formulation),
       ...(servedEnough ? [] : [servedShareShortfall(model, 1 - unservedRps / demandRps)]),
     ],
-    warnings: warningsOf(formulation, rows),
+    warnings: [
+      ...warningsOf(formulation, rows),
+      ...(stage.leastUnservedProven || unservedRps === 0 ? [] : [unservedNotProven(model, unservedRps)]),
+    ],
     penaltyUsdPerHour: 3600 * model.unservedUsdPerRequest * unservedRps,
     nodes: solution.nodes,
   };
+}
+
+/** Unserved demand comes before money: a plan that may leave too much of it is not called optimal. */
+function statusOf(found: { readonly servedEnough: boolean; readonly proven: boolean }): PlannedModel['status'] {
+  if (!found.servedEnough) return 'infeasible';
+  return found.proven ? 'optimal' : 'feasible';
 }
 
 /**
@@ -577,6 +589,14 @@ function servedShareShortfall(model: ProblemModel, served: number): PlanNotice {
   return {
     code: 'min_served_share',
     message: `${model.name}: ${percent(served)} of the demand can be served, ${percent(model.minServedShare)} is required (minServedShare)`,
+    model: model.name,
+  };
+}
+
+function unservedNotProven(model: ProblemModel, unservedRps: number): PlanNotice {
+  return {
+    code: 'unserved_not_proven',
+    message: `${model.name}: ${amount(unservedRps)} requests/s stay unserved; that it cannot be less is not proven`,
     model: model.name,
   };
 }
