@@ -9,14 +9,13 @@ import {
   worstStatus,
 } from '../core/plan.js';
 import type { PlanningProblem, PlanOptions, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
-import { branchAndBound, programLp, sharesFit, startAtCost } from './branch-and-bound.js';
+import { branchAndBound } from './branch-and-bound.js';
 import { checkPlan } from './check.js';
-import { type Formulation, fitTolerance, formulate, mergeFormulation, toProgram } from './formulate.js';
-import { leastUnserved } from './least-unserved.js';
-import { type MergedBuckets, unmerged } from './merge.js';
-import type { Program, ProgramSolution, SolveLimits, Solver } from './program.js';
-import { amount, counted, deploymentReason, percent, replicas as replicasInWords, tokenCount } from './reason.js';
-import { chooseShares } from './shares.js';
+import { modelShares } from './model-shares.js';
+import { floorShortfalls, servedShareShortfall, unservedNotProven, warningsOf } from './notices.js';
+import type { ProgramSolution, SolveLimits, Solver } from './program.js';
+import { counted, deploymentReason, replicas as replicasInWords } from './reason.js';
+import { rawProgram, type Stage, stageOf, whereItFits } from './stage.js';
 import { joinTwins } from './twins.js';
 
 /**
@@ -126,27 +125,6 @@ function refuseUnsupported({ pools, quotas, budgetUsdPerHour, options }: Plannin
   if (issues.length > 0) throw new InputError('PlanningProblem', issues);
 }
 
-/** A model made ready for a solver. */
-type Stage = {
-  readonly formulation: Formulation;
-  readonly merged: MergedBuckets;
-  /** Over merged buckets. */
-  readonly program: Program;
-  readonly raw: { readonly count: number; readonly work: Float64Array; readonly rate: Float64Array };
-  /** Is it proven that no plan leaves less demand unserved? */
-  readonly leastUnservedProven: boolean;
-};
-
-function stageOf(model: ProblemModel, options: PlanOptions): Stage {
-  const formulation = formulate(model);
-  const raw = { count: formulation.placed.length, work: formulation.rawWork, rate: formulation.rawRate };
-  const unserved = leastUnserved(formulation, raw);
-  // Where demand must stay unserved, which of it matters (its rate per work): nothing is merged then.
-  const merged = unserved.rps > 0 ? unmerged(raw) : mergeFormulation(formulation, options.maxBuckets);
-  const program = toProgram(formulation, merged, unserved.rps);
-  return { formulation, merged, program, raw, leastUnservedProven: unserved.proven };
-}
-
 function limitsOf(options: PlanOptions, run: PlanRun): SolveLimits {
   return {
     shouldStop: run.shouldStop ?? (() => false),
@@ -158,23 +136,6 @@ function limitsOf(options: PlanOptions, run: PlanRun): SolveLimits {
 
 /** Decided replicas, and the program in which their shares are to be chosen. */
 type Decision = { readonly solution: ProgramSolution; readonly sharesOver: 'merged' | 'raw' };
-
-/** Do whole replicas serve the merged buckets, the raw ones, or neither (or neither for sure)? */
-function whereItFits(stage: Stage, replicas: Float64Array): 'merged' | 'raw' | null {
-  for (const [over, program] of [
-    ['merged', stage.program],
-    ['raw', rawProgram(stage)],
-  ] as const) {
-    const lp = programLp(program);
-    startAtCost(lp, program);
-    if (sharesFit(lp, replicas) === 'fits') return over;
-  }
-  return null;
-}
-
-function rawProgram(stage: Stage): Program {
-  return toProgram(stage.formulation, stage.raw, stage.program.unservedLimit);
-}
 
 function solveBuiltin(stage: Stage, options: PlanOptions, run: PlanRun): Decision {
   const { merged, formulation } = stage;
@@ -289,17 +250,12 @@ function finish(stage: Stage, decision: Decision): ModelResult {
   const { formulation, merged } = stage;
   const { model, deployments } = formulation;
   const { solution } = decision;
-  const overRaw = decision.sharesOver === 'raw';
-  const program = overRaw ? rawProgram(stage) : stage.program;
   const replicas = solution.replicas;
   if (replicas === null) return heldModel(model, 'planning_failed', noAnswer(solution));
-  const previous = previousShares(formulation);
-  const inForce = previous === null || overRaw ? previous : averaged(stage, previous, partOfGroup(stage));
-  const chosen = sharesAt(program, replicas, inForce);
-  if (chosen === null)
+  const shares = modelShares(stage, replicas, decision.sharesOver);
+  if (shares === null)
     return heldModel(model, 'planning_failed', 'no shares were found for the replicas of the solver');
 
-  const shares = overRaw ? chosen : memberShares(stage, chosen, previous);
   const count = deployments.length;
   const work = new Float64Array(count);
   const bestEffortWork = new Float64Array(count);
@@ -419,224 +375,6 @@ function finish(stage: Stage, decision: Decision): ModelResult {
 function statusOf(found: { readonly servedEnough: boolean; readonly proven: boolean }): PlannedModel['status'] {
   if (!found.servedEnough) return 'infeasible';
   return found.proven ? 'optimal' : 'feasible';
-}
-
-/**
- * The best shares that fit at some whole replicas: the second choice near the shares in force, the second choice
- * without them, or whatever fits. What a linear program gives is believed only after the loads are added up: with works over
- * many orders of magnitude in one model, a choice between many good shares can lose its footing where finding any does not.
- */
-function sharesAt(program: Program, replicas: Float64Array, inForce: Float64Array | null): Float64Array | null {
-  if (inForce !== null) {
-    const near = chooseShares(program, replicas, inForce);
-    if (near !== null && holds(program, replicas, near)) return near;
-  }
-  const even = chooseShares(program, replicas, null);
-  if (even !== null && holds(program, replicas, even)) return even;
-  const { bucketCount, deploymentCount } = program;
-  const lp = programLp(program);
-  startAtCost(lp, program);
-  if (sharesFit(lp, replicas) !== 'fits') return null;
-  const all = new Float64Array(bucketCount * lp.rowCount);
-  lp.readShares(all);
-  const fitting = new Float64Array(bucketCount * deploymentCount);
-  for (let b = 0; b < bucketCount; b++) {
-    for (let d = 0; d < deploymentCount; d++) fitting[b * deploymentCount + d] = all[b * lp.rowCount + d]!;
-  }
-  return holds(program, replicas, fitting) ? fitting : null;
-}
-
-/** Do these shares fit, and leave no more unserved than they may? Added up anew. */
-function holds(program: Program, replicas: Float64Array, shares: Float64Array): boolean {
-  const { bucketCount, deploymentCount, work, rate, capacity, unservedLimit } = program;
-  const load = new Float64Array(deploymentCount);
-  let unserved = 0;
-  let total = 0;
-  for (let b = 0; b < bucketCount; b++) {
-    let served = 0;
-    for (let d = 0; d < deploymentCount; d++) {
-      const share = shares[b * deploymentCount + d]!;
-      if (share < 0) return false;
-      if (share === 0) continue;
-      served += share;
-      load[d] = load[d]! + share * work[b * deploymentCount + d]!;
-    }
-    if (!(served <= 1 + 1e-9) || (unservedLimit === 0 && served < 1 - 1e-9)) return false;
-    unserved += Math.max(0, 1 - served) * rate[b]!;
-    total += rate[b]!;
-  }
-  // Half of the tolerance with which work fits is in the capacity, the other half is for rounding.
-  return (
-    load.every((amount, d) => amount <= capacity[d]! * replicas[d]! * (1 + fitTolerance / 2)) &&
-    unserved <= unservedLimit + fitTolerance * total
-  );
-}
-
-/** The shares in force per raw bucket, raw.count × deployments, or null where the document names none that still hold. */
-function previousShares(formulation: Formulation): Float64Array | null {
-  const { model, deployments, placed, rawWork } = formulation;
-  if (model.previousShares.length === 0) return null;
-  const indexOf = new Map(deployments.map((deployment, d) => [deployment.id, d]));
-  const known = new Map(model.previousShares.map((entry) => [`${entry.inputTokens}:${entry.outputTokens}`, entry.to]));
-  const count = deployments.length;
-  const shares = new Float64Array(placed.length * count);
-  let hasShare = false;
-  placed.forEach((index, b) => {
-    const { inputTokens, outputTokens } = model.demand[index]!;
-    let total = 0;
-    for (const { deployment, share } of known.get(`${inputTokens}:${outputTokens}`) ?? []) {
-      const d = indexOf.get(deployment);
-      if (d === undefined || !(rawWork[b * count + d]! < Number.POSITIVE_INFINITY)) continue;
-      shares[b * count + d] = shares[b * count + d]! + share;
-      total += share;
-      hasShare = true;
-    }
-    if (total > 1) for (let d = 0; d < count; d++) shares[b * count + d] = shares[b * count + d]! / total;
-  });
-  return hasShare ? shares : null;
-}
-
-/** Part of its merged bucket's work that each raw bucket is; the same on every deployment where works are in proportion. */
-function partOfGroup({ merged, formulation }: Stage): Float64Array {
-  const count = formulation.deployments.length;
-  return Float64Array.from(formulation.placed, (_, b) => {
-    for (let d = 0; d < count; d++) {
-      const whole = merged.work[merged.groupOf[b]! * count + d]!;
-      if (whole < Number.POSITIVE_INFINITY && whole > 0) return formulation.rawWork[b * count + d]! / whole;
-    }
-    return 0;
-  });
-}
-
-/** The mean of the members' shares in force, per merged bucket. */
-function averaged(stage: Stage, previous: Float64Array, part: Float64Array): Float64Array {
-  const count = stage.formulation.deployments.length;
-  const shares = new Float64Array(stage.merged.count * count);
-  for (let b = 0; b < part.length; b++) {
-    const m = stage.merged.groupOf[b]!;
-    for (let d = 0; d < count; d++) {
-      shares[m * count + d] = shares[m * count + d]! + part[b]! * previous[b * count + d]!;
-    }
-  }
-  return shares;
-}
-
-/** Groups that keep all of their freedom, to rounding: their members' works are in proportion. */
-const inProportion = 1 - 1e-9;
-/** What is left to hand out below this is rounding. */
-const handedOut = 1e-12;
-
-/**
- * Shares of the raw buckets from those of the merged ones. Members of a group whose works are in proportion may go
- * different ways as long as the group's shares come out: each keeps what it has in force of the deployments that the
- * group does not leave, and what is missing goes where the group grows. So nothing moves that need not.
- */
-function memberShares(stage: Stage, shares: Float64Array, previous: Float64Array | null): Float64Array {
-  const { formulation, merged } = stage;
-  const count = formulation.deployments.length;
-  const rawCount = formulation.placed.length;
-  const own = new Float64Array(rawCount * count);
-  for (let b = 0; b < rawCount; b++) {
-    const at = merged.groupOf[b]! * count;
-    for (let d = 0; d < count; d++) own[b * count + d] = shares[at + d]!;
-  }
-  if (previous === null) return own;
-  const before = averaged(stage, previous, partOfGroup(stage));
-  const members = new Int32Array(merged.count);
-  for (let b = 0; b < rawCount; b++) members[merged.groupOf[b]!]!++;
-  for (let b = 0; b < rawCount; b++) {
-    const m = merged.groupOf[b]!;
-    if (members[m]! < 2 || merged.kept[m]! < inProportion) continue;
-    let rest = 1;
-    let growth = 0;
-    let largest = 0;
-    for (let d = 0; d < count; d++) {
-      const now = shares[m * count + d]!;
-      const was = before[m * count + d]!;
-      const kept = was > 0 ? previous[b * count + d]! * Math.min(1, now / was) : 0;
-      own[b * count + d] = kept;
-      rest -= kept;
-      growth += Math.max(0, now - was);
-      if (kept > own[b * count + largest]!) largest = d;
-    }
-    if (growth <= handedOut) own[b * count + largest] = own[b * count + largest]! + rest;
-    else {
-      for (let d = 0; d < count; d++) {
-        const grown = Math.max(0, shares[m * count + d]! - before[m * count + d]!);
-        own[b * count + d] = own[b * count + d]! + (Math.max(0, rest) * grown) / growth;
-      }
-    }
-  }
-  return own;
-}
-
-function floorShortfalls(formulation: Formulation): readonly PlanNotice[] {
-  return formulation.deployments.flatMap((deployment, d) => {
-    const { floor, lower } = formulation.bounds[d]!;
-    if (floor <= lower) return [];
-    return [
-      {
-        code: 'floor_above_ceiling',
-        message: `${deployment.id}: its floor of ${replicasInWords(floor)} is above its ceiling of ${deployment.maxReplicas} (maxReplicas), which wins`,
-        model: formulation.model.name,
-        deployment: deployment.id,
-      },
-    ];
-  });
-}
-
-function servedShareShortfall(model: ProblemModel, served: number): PlanNotice {
-  return {
-    code: 'min_served_share',
-    message: `${model.name}: ${percent(served)} of the demand can be served, ${percent(model.minServedShare)} is required (minServedShare)`,
-    model: model.name,
-  };
-}
-
-function unservedNotProven(model: ProblemModel, unservedRps: number): PlanNotice {
-  return {
-    code: 'unserved_not_proven',
-    message: `${model.name}: ${amount(unservedRps)} requests/s stay unserved; that it cannot be less is not proven`,
-    model: model.name,
-  };
-}
-
-function warningsOf(formulation: Formulation, rows: readonly BucketShares[]): readonly PlanNotice[] {
-  const { model } = formulation;
-  const warnings: PlanNotice[] = [];
-  const bestEffort = rows.filter((row) => row.bestEffort && row.rps > 0);
-  const [first] = bestEffort;
-  if (first !== undefined) {
-    const rps = sum(bestEffort, (row) => row.rps);
-    const lengths = `${tokenCount(first.inputTokens)} input and ${tokenCount(first.outputTokens)} output tokens`;
-    const which =
-      bestEffort.length === 1 ? `of ${lengths}` : `in ${counted(bestEffort.length, 'bucket')}, such as ${lengths}`;
-    const left = sum(bestEffort, (row) => row.rps * row.unservedShare);
-    const outcome =
-      left === 0
-        ? 'they are served by best effort'
-        : left < rps
-          ? 'as many as fit are served by best effort'
-          : 'there is no room to serve them by best effort';
-    warnings.push({
-      code: 'best_effort',
-      message: `${model.name}: no deployment meets the SLO for ${amount(rps)} requests/s ${which}; ${outcome}`,
-      model: model.name,
-    });
-  }
-  for (const deployment of formulation.unprofiled) {
-    const known = deployment.fixedReplicas ?? deployment.currentReplicas;
-    warnings.push({
-      code: 'no_profile',
-      message:
-        known === null
-          ? `${deployment.id}: it has no profile and its current replicas are not known, so no number is published`
-          : `${deployment.id}: it has no profile, so it stays at ${replicasInWords(known)} and is given no demand in this plan`,
-      model: model.name,
-      deployment: deployment.id,
-    });
-  }
-  return warnings;
 }
 
 /**
