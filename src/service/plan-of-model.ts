@@ -1,11 +1,11 @@
 import type { Plan } from '../core/plan.js';
-import { type PlanningProblem, planOptionsSchema, problemModelSchema } from '../core/planning-problem.js';
+import { type PlanningProblem, problemModelSchema } from '../core/planning-problem.js';
 
 /**
  * One model's part of a plan, as a Plan of its own: lists are filtered, and the money is that of the model.
  *
  * @param prices USD per replica-hour of each deployment, for what is published now
- * @param problem the problem of the plan, for the weights of unserved demand and of switching; null = the defaults
+ * @param problem the problem of the plan, for the weight of unserved demand; null = the defaults
  * @returns null where the plan does not know the model
  */
 export function planOfModel(
@@ -20,7 +20,6 @@ export function planOfModel(
   const problemModel = context.problem?.models.find(({ name }) => name === model);
   const unservedUsd =
     problemModel?.unservedUsdPerRequest ?? problemModelSchema.shape.unservedUsdPerRequest.parse(undefined);
-  const switchingUsdPerHour = switchingCost(deployments, problemModel, context.problem);
   const mine = (notice: { readonly model?: string | undefined; readonly deployment?: string | undefined }) =>
     notice.model === model || (notice.model === undefined && deployments.some(({ id }) => id === notice.deployment));
   return {
@@ -29,11 +28,11 @@ export function planOfModel(
     status: entry.status,
     usdPerHour: entry.usdPerHour,
     publishedUsdPerHour: sum(deployments, (deployment) => publishedCost(deployment, context.prices)),
-    objectiveUsdPerHour: entry.usdPerHour + switchingUsdPerHour,
+    objectiveUsdPerHour: entry.usdPerHour,
     boundUsdPerHour: entry.boundUsdPerHour,
     gap: entry.gap,
     penaltyUsdPerHour: sum(shares, (bucket) => 3600 * unservedUsd * bucket.rps * bucket.unservedShare),
-    switchingUsdPerHour,
+    switchingUsdPerHour: 0,
     deployments,
     shares,
     unserved: plan.unserved.filter((bucket) => bucket.model === model),
@@ -50,21 +49,6 @@ function publishedCost(deployment: Deployment, prices: ReadonlyMap<string, numbe
   const target = deployment.targetReplicas ?? 0;
   const price = prices.get(deployment.id) ?? (target > 0 ? deployment.usdPerHour / target : 0);
   return (deployment.replicas ?? 0) * price;
-}
-
-/** (1/H) Σ (u · started + v · stopped) of the way to the target [USD/hour]. */
-function switchingCost(
-  deployments: readonly Deployment[],
-  problemModel: PlanningProblem['models'][number] | undefined,
-  problem: PlanningProblem | null,
-): number {
-  const options = problem?.options ?? planOptionsSchema.parse({});
-  return sum(deployments, ({ id, targetReplicas }) => {
-    const current = problemModel?.deployments.find((deployment) => deployment.id === id)?.currentReplicas ?? null;
-    if (current === null || targetReplicas === null) return 0;
-    const step = targetReplicas - current;
-    return (step > 0 ? options.startUsdPerReplica * step : options.stopUsdPerReplica * -step) / options.horizonHours;
-  });
 }
 
 function sum<Item>(items: readonly Item[], amountOf: (item: Item) => number): number {
