@@ -63,13 +63,23 @@ const mergingSchema = z.object({
     .describe('merging alone can make the plan at most this much dearer (before whole replicas)'),
 });
 
+/** Present for each priority, highest first, whose models leave demand unserved. */
+const scarcitySchema = z.object({
+  priority: z.int(),
+  unservedRps: z.number().describe('demand of the models of this priority that stays unserved [requests/s]'),
+  penaltyUsdPerHour: money.describe('that demand at the price of its models'),
+  boundUsdPerHour: money.describe('no plan that serves higher priorities as well has a lower penalty than this'),
+  proven: z.boolean().describe('no plan that serves higher priorities as well leaves less unserved'),
+});
+
 const plannedModelSchema = z.object({
   name: z.string(),
   status: z.enum(planStatuses),
   heldReason: z.string().nullable(),
   planAt: z.string().nullable().describe('when the numbers of this model were computed'),
   usdPerHour: money,
-  boundUsdPerHour: money,
+  switchingUsdPerHour: money.describe('starting and stopping replicas, spread over the horizon'),
+  boundUsdPerHour: money.describe('of usdPerHour + switchingUsdPerHour; models that share limits share their bound in proportion'),
   gap: z.number(),
   merging: mergingSchema.optional().describe('present where raw buckets were merged with an error'),
 });
@@ -90,6 +100,7 @@ export const planSchema = z.object({
   deployments: z.array(plannedDeploymentSchema),
   shares: z.array(bucketSharesSchema),
   unserved: z.array(unservedDemandSchema),
+  scarcity: z.array(scarcitySchema).describe('unserved demand by priority, highest first; empty where all is served'),
   shortfalls: z.array(planNoticeSchema),
   warnings: z.array(planNoticeSchema),
   models: z.array(plannedModelSchema),
@@ -101,6 +112,7 @@ export type PlannedDeployment = DeepReadonly<z.output<typeof plannedDeploymentSc
 export type BucketShares = DeepReadonly<z.output<typeof bucketSharesSchema>>;
 export type UnservedDemand = DeepReadonly<z.output<typeof unservedDemandSchema>>;
 export type PlanNotice = DeepReadonly<z.output<typeof planNoticeSchema>>;
+export type PriorityScarcity = DeepReadonly<z.output<typeof scarcitySchema>>;
 export type PlannedModel = DeepReadonly<z.output<typeof plannedModelSchema>>;
 
 /** The worst of some statuses; `optimal` for none. */

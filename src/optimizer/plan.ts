@@ -219,6 +219,7 @@ function heldModel(model: ProblemModel, reason: FailureReason, detail: string): 
       heldReason: reason,
       planAt: null,
       usdPerHour,
+      switchingUsdPerHour: 0,
       boundUsdPerHour: 0,
       gap: gapOf(usdPerHour, 0),
     },
@@ -343,6 +344,7 @@ function finish(stage: Stage, decision: Decision): ModelResult {
       heldReason: null,
       planAt: null,
       usdPerHour,
+      switchingUsdPerHour: 0,
       boundUsdPerHour,
       gap: gapOf(usdPerHour, boundUsdPerHour),
       ...(merged.exact
@@ -419,6 +421,7 @@ function assemble(problem: PlanningProblem, results: readonly ModelResult[], sol
     deployments,
     shares: results.flatMap((result) => result.shares),
     unserved: results.flatMap((result) => result.unserved),
+    scarcity: [],
     shortfalls: results.flatMap((result) => result.shortfalls),
     warnings: results.flatMap((result) => result.warnings),
     models: results.map((result) => ({ ...result.entry, planAt: problem.at ?? null })),

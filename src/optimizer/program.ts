@@ -1,13 +1,17 @@
 /**
- * The integer program of one model, as numbers only: what every solver engine takes and gives back.
+ * The integer program of one model, or of all models that share limits, as numbers only: what every solver engine takes
+ * and gives back.
  *
- *   minimise   Σ_d cost_d y_d
+ *   minimise   Σ_d cost_d y_d + switching_d(y_d) + Σ_b unservedPrice_b z_b
  *   subject to Σ_d x_bd + z_b = 1                         every bucket b
  *              Σ_b work_bd x_bd ≤ capacity_d y_d          every deployment d; x_bd exists only where work_bd is finite
- *              Σ_b rate_b z_b ≤ unservedLimit             the least unserved demand, found beforehand
+ *              Σ_b rate_b z_b ≤ unservedLimit             0 = all is served, no z; Infinity = no limit
+ *              Σ_b weight_ib z_b ≤ limit_i                every further limit i on unserved demand
+ *              Σ_d use_rd y_d ≤ limit_r                   every shared limit r: pools, quotas, the budget
  *              lower_d ≤ y_d ≤ upper_d, y whole; 0 ≤ x, z ≤ 1
  *
  * x is continuous, y is whole replicas. `work_bd` = λ_b / T_bd: replicas of d that bucket b alone would fill.
+ * switching_d(y) = start_d max(0, y − current_d) + stop_d max(0, current_d − y).
  */
 export type Program = {
   readonly bucketCount: number;
@@ -22,9 +26,28 @@ export type Program = {
   readonly capacity: Float64Array;
   readonly lower: Float64Array;
   readonly upper: Float64Array;
-  /** Largest total rate left unserved [requests/s]; 0 = all is served. */
+  /** Largest total rate left unserved [requests/s]; 0 = all is served; Infinity = any part may be left. */
   readonly unservedLimit: number;
+  /** What it costs to leave the whole of a bucket unserved, ≥ 0; absent = nothing. */
+  readonly unservedPrice?: Float64Array;
+  /** Further limits on what is left unserved: Σ_b weight_b z_b ≤ limit. */
+  readonly unservedLimits?: readonly { readonly weight: Float64Array; readonly limit: number }[];
+  /** What starting and stopping costs; absent = nothing. */
+  readonly switching?: Switching;
+  /** Limits that replicas share; absent = none. */
+  readonly sharedLimits?: readonly SharedLimit[];
 };
+
+export type Switching = {
+  /** Replicas that run now, within `lower` to `upper`; NaN = not known, switching is free. */
+  readonly current: Float64Array;
+  /** USD/hour per replica above `current`, and per replica below. */
+  readonly start: Float64Array;
+  readonly stop: Float64Array;
+};
+
+/** Σ_d use_d y_d ≤ limit, with use ≥ 0: GPUs of a pool or a quota, money of a budget. */
+export type SharedLimit = { readonly use: Float64Array; readonly limit: number };
 
 /** When to stop early. `shouldStop` is asked between nodes; a time limit makes it true. */
 export type SolveLimits = {

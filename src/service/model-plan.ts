@@ -67,7 +67,7 @@ export function heldPart(input: {
       reason: `No plan includes it yet: its model is held (${reason}).`,
     }));
   const usdPerHour = planned.reduce((sum, deployment) => sum + deployment.usdPerHour, 0);
-  const before = last?.model ?? { name, planAt: null, boundUsdPerHour: 0 };
+  const before = last?.model ?? { name, planAt: null, switchingUsdPerHour: 0, boundUsdPerHour: 0 };
   // Without a deployment that is gone the plan costs less than was proven for the whole.
   const boundUsdPerHour = Math.min(before.boundUsdPerHour, usdPerHour);
   const model: PlannedModel = {
@@ -123,6 +123,7 @@ export function joinPlan(
     deployments: parts.flatMap((part) => part.deployments),
     shares: parts.flatMap((part) => part.shares),
     unserved: parts.flatMap((part) => part.unserved),
+    scarcity: [],
     shortfalls: parts.flatMap((part) => part.shortfalls),
     warnings: [...parts.flatMap((part) => part.warnings), ...context.notices],
     models: parts.map((part) => part.model),

@@ -72,6 +72,7 @@ export function restoredPart(model: PublishedState['models'][number]): ModelPlan
       heldReason: null,
       planAt,
       usdPerHour,
+      switchingUsdPerHour: 0,
       boundUsdPerHour,
       gap: usdPerHour > 0 ? Math.max(0, (usdPerHour - boundUsdPerHour) / usdPerHour) : 0,
     },

@@ -80,6 +80,7 @@ function plan(over: Partial<Plan> = {}): Plan {
     ],
     shares: [],
     unserved: [],
+    scarcity: [],
     shortfalls: [],
     warnings: [],
     models: [
@@ -89,6 +90,7 @@ function plan(over: Partial<Plan> = {}): Plan {
         heldReason: null,
         planAt: null,
         usdPerHour: 5.8,
+        switchingUsdPerHour: 0,
         boundUsdPerHour: 5.8,
         gap: 0,
       },

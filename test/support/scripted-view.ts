@@ -144,6 +144,7 @@ export function planOf(models: readonly ModelView[], overrides: Partial<Plan> = 
       unservedShare: 0,
     })),
     unserved: [],
+    scarcity: [],
     shortfalls: [],
     warnings: [],
     models: models.map((model) => ({
@@ -152,6 +153,7 @@ export function planOf(models: readonly ModelView[], overrides: Partial<Plan> = 
       heldReason: model.heldReason,
       planAt: model.planAt,
       usdPerHour: costOf(model.name),
+      switchingUsdPerHour: 0,
       boundUsdPerHour: costOf(model.name),
       gap: 0,
     })),
