@@ -50,6 +50,7 @@ export async function chooseConfig(options: {
   readonly flags?: readonly ConfigFlag[];
 }): Promise<ChosenConfig> {
   const { configFile, quickstart, environment, flags = [] } = options;
+  const catalogue = await loadGpuCatalogue();
   if (configFile !== null && quickstart) {
     throw new InputError('flag --quickstart', [
       {
@@ -62,7 +63,7 @@ export async function chooseConfig(options: {
   if (configFile !== null) {
     const file = { name: configFile, text: await readText(configFile, 'a configuration in YAML') };
     return {
-      ...loadConfig({ file, environment, flags }),
+      ...loadConfig({ file, environment, flags, catalogue }),
       kind: 'file',
       directory: dirname(resolve(configFile)),
       description: `configuration from ${configFile}`,
@@ -70,7 +71,7 @@ export async function chooseConfig(options: {
   }
   if (!quickstart && (isSet(environment.KUBERNETES_SERVICE_HOST) || isSet(environment.REDIS_HOST))) {
     return {
-      ...loadConfig({ file: null, environment, flags }),
+      ...loadConfig({ file: null, environment, flags, catalogue }),
       kind: 'cluster',
       directory: process.cwd(),
       description: `no configuration file: Redis and Kubernetes with defaults, because ${
@@ -82,7 +83,7 @@ export async function chooseConfig(options: {
   const { REDIS_HOST: _host, REDIS_PORT: _port, REDIS_PASSWORD: _password, ...others } = environment;
   const file = { name: quickstartFile, text: await readText(quickstartFile, 'the configuration of the quickstart') };
   return {
-    ...loadConfig({ file, environment: others, flags }),
+    ...loadConfig({ file, environment: others, flags, catalogue }),
     kind: 'quickstart',
     directory: dirname(quickstartFile),
     description: 'embedded quickstart: no Redis, no cluster',

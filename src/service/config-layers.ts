@@ -1,8 +1,9 @@
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { describeRedis, redisSettingsFromEnv } from '../adapters/redis-settings.js';
+import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
 import { check, formatPath, nearestName } from '../core/parse.js';
-import { type Config, configKeys, configSchema, laterKey, laterValue, nearestVariable } from './config.js';
+import { type Config, configKeys, configSchema, laterKey, laterValue, nearestVariable, renamedKey } from './config.js';
 
 /**
  * YAML file, then environment, then flags, to one checked configuration. Every value remembers where it came from,
@@ -17,6 +18,8 @@ export type ConfigLayers = {
   readonly file: { readonly name: string; readonly text: string } | null;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly flags?: readonly ConfigFlag[];
+  /** Says which GPU names mean the same type; without one only equal names do. */
+  readonly catalogue?: GpuCatalogue;
 };
 
 export type LoadedConfig = {
@@ -52,6 +55,7 @@ export function loadConfig(layers: ConfigLayers): LoadedConfig {
   }
   try {
     const config = check(configSchema, tree, source);
+    refuseRepeatedLimits(config, { source, catalogue: layers.catalogue });
     return { config, warnings: [...warnings, ...strangeModels(config, { source, places })] };
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
@@ -69,6 +73,39 @@ function refuseDocument(tree: Tree, source: string): void {
       expected: 'the configuration of a service (for planning documents, use gpumix plan)',
     },
   ]);
+}
+
+/** Two pools of one GPU type, or two quotas of one for a namespace, whatever they call it: one of them is a mistake. */
+function refuseRepeatedLimits(
+  { pools, quotas }: Config,
+  { source, catalogue }: { readonly source: string; readonly catalogue: GpuCatalogue | undefined },
+): void {
+  const typeOf = (name: string) => (catalogue === undefined ? name : canonicalGpuType(catalogue, name));
+  const issues: InputIssue[] = [];
+  const refuseRepeats = (
+    list: 'pools' | 'quotas',
+    entries: readonly { readonly gpuType: string; readonly namespace?: string }[],
+  ) => {
+    const first = new Map<string, { readonly name: string; readonly index: number }>();
+    entries.forEach(({ gpuType, namespace }, index) => {
+      const key = JSON.stringify([namespace, typeOf(gpuType)]);
+      const other = first.get(key);
+      if (other === undefined) {
+        first.set(key, { name: gpuType, index });
+        return;
+      }
+      const spelling = other.name === gpuType ? '' : ` (as ${quoteInput(other.name)})`;
+      const where = namespace === undefined ? '' : ` for namespace ${quoteInput(namespace)}`;
+      issues.push({
+        place: `${list}[${index}].gpuType`,
+        found: quoteInput(gpuType),
+        expected: `a GPU type that no other entry names${where}: ${list}[${other.index}] has it${spelling}`,
+      });
+    });
+  };
+  refuseRepeats('pools', pools);
+  refuseRepeats('quotas', quotas);
+  if (issues.length > 0) throw new InputError(source, issues);
 }
 
 /** Without a file: a drop-in for AIBrix's optimizer, which looks for Redis on localhost unless told otherwise. */
@@ -264,7 +301,13 @@ function located(error: InputError, { source, places, hasFile }: Origin): InputE
     const later =
       issue.found === 'an unknown key' ? laterKey(issue.place) : laterValue(issue.place, unquoted(issue.found));
     const found = /^redis\b/.test(issue.place) ? withoutSecret(issue.found) : issue.found;
-    const said: InputIssue = later === undefined ? { ...issue, found } : { place: issue.place, found, expected: later };
+    const renamed = issue.found === 'an unknown key' ? renamedKey(issue.place) : undefined;
+    const said: InputIssue =
+      later !== undefined
+        ? { place: issue.place, found, expected: later }
+        : renamed !== undefined
+          ? { ...issue, found, expected: `${renamed}, which is its name now`, suggestion: renamed }
+          : { ...issue, found };
     if (from === undefined) return { ...said, source };
     if (from.startsWith('line ')) return { ...said, place: `${from}: ${issue.place}`, source };
     return { ...said, source: from };

@@ -3,6 +3,7 @@ import { parseRedisUrl } from '../adapters/redis-settings.js';
 import { defaultStatePrefix } from '../adapters/store-keys.js';
 import { InputError } from '../core/input-error.js';
 import { type DeepReadonly, nearestName } from '../core/parse.js';
+import { planOptionsSchema, problemModelSchema } from '../core/planning-problem.js';
 import { largestUsd } from '../core/profile.js';
 import { forecasterNames } from '../demand/forecast.js';
 
@@ -162,6 +163,9 @@ export const sloSchema = z.strictObject({
   attainment: z.number().gt(0).max(1).default(0.99).describe('Share of requests that must meet it.'),
 });
 
+/** Weights of unserved demand are those of the document, with its defaults. */
+const { priority, unservedUsdPerRequest, minServedShare } = problemModelSchema.shape;
+
 const modelSchema = z.strictObject({
   slo: sloSchema
     .nullable()
@@ -171,6 +175,26 @@ const modelSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('Something else wakes this model: no replica is kept for it while it is idle.'),
+  priority: priority.describe('Where pools, quotas or the budget are short, higher ones are served first.'),
+  unservedUsdPerRequest: unservedUsdPerRequest.describe(
+    'Weighs the unserved demand of models of one priority; no price of a plan.',
+  ),
+  minServedShare: minServedShare.describe(
+    'Share of its demand that is served before any priority counts; a plan that cannot is `infeasible`.',
+  ),
+});
+
+const gpus = z.number().min(0).max(1e9);
+
+const poolSchema = z.strictObject({
+  gpuType: name.describe('GPU type or one of its aliases.'),
+  gpus: gpus.nullable().describe('GPUs that exist, for all models together; null = no limit.'),
+});
+
+const quotaSchema = z.strictObject({
+  namespace: pathPart.describe('Its Deployments share the quota.'),
+  gpuType: name.describe('GPU type or one of its aliases.'),
+  gpus: gpus.describe('GPUs that the namespace may use.'),
 });
 
 const forecastSchema = z.strictObject({
@@ -195,19 +219,29 @@ const publishSchema = z.strictObject({
     .describe('How far the published replicas of one deployment may fall within a minute; null = no limit.'),
 });
 
-const planningSchema = z.strictObject({
+/** The options of every PlanningProblem that the service makes: the document's keys and defaults. */
+const optionsSchema = planOptionsSchema.extend({
+  routing: planOptionsSchema.shape.routing.describe(
+    '`free`: shares of its own for every bucket, for a router that follows them. `proportional`: the same for all, as weights of a Service.',
+  ),
+  startUsdPerReplica: planOptionsSchema.shape.startUsdPerReplica.describe('What starting a replica costs.'),
+  stopUsdPerReplica: planOptionsSchema.shape.stopUsdPerReplica.describe('What stopping a replica costs.'),
+  horizonHours: planOptionsSchema.shape.horizonHours.describe(
+    'Starts and stops are spread over this many hours: a move that saves less is not made.',
+  ),
+  maxBuckets: planOptionsSchema.shape.maxBuckets.describe('Token buckets of a model are merged to at most this many.'),
   timeLimitMs: z
     .number()
     .gt(0)
     .max(600_000)
-    .default(1000)
-    .describe('Time for the plan of one model; at the limit the best plan found is taken, with its proven bound.'),
-  maxBuckets: whole
-    .min(1)
-    .max(100_000)
-    .default(256)
-    .describe('Token buckets of a model are merged to at most this many.'),
-  relativeGap: z.number().min(0).max(1).default(0).describe('Stop within this distance of the proven bound.'),
+    .default(planOptionsSchema.parse({}).timeLimitMs)
+    .describe(
+      'Time for one plan: of a model, or of all models together where they share pools, quotas or a budget. At the limit the best plan found is taken, with its proven bound.',
+    ),
+  nodeLimit: planOptionsSchema.shape.nodeLimit.describe(
+    'Ends the search after this many nodes, however fast the machine; null = no such limit.',
+  ),
+  relativeGap: planOptionsSchema.shape.relativeGap.describe('Stop within this distance of the proven bound.'),
 });
 
 const historySchema = z.strictObject({
@@ -230,9 +264,24 @@ const configObject = z.strictObject({
     .record(name, modelSchema)
     .default({})
     .describe('Settings of single models, by model name; a model without an entry has the defaults.'),
+  pools: z
+    .array(poolSchema)
+    .max(10_000)
+    .default([])
+    .describe(
+      'GPUs that exist, by type. With any entry, every type without one is limited to the GPUs that it uses now, and a warning says so.',
+    ),
+  quotas: z.array(quotaSchema).max(100_000).default([]).describe('GPUs of one type that a namespace may use.'),
+  budgetUsdPerHour: z
+    .number()
+    .min(0)
+    .max(largestUsd)
+    .nullable()
+    .default(null)
+    .describe('What all target replicas together may cost; null = no limit.'),
   forecast: forecastSchema.prefault({}),
   publish: publishSchema.prefault({}),
-  planning: planningSchema.prefault({}),
+  options: optionsSchema.prefault({}),
   history: historySchema.prefault({}),
   log: logSchema.prefault({}),
 });
@@ -408,16 +457,16 @@ function variableOf(path: readonly string[]): string {
 
 /** Keys of the contract that this version does not act on yet: refused with a sentence, never ignored. */
 const laterKeys: readonly { readonly pattern: RegExp; readonly what: string }[] = [
-  { pattern: /^pools\b/, what: 'planning over finite GPU pools' },
-  { pattern: /^quotas\b/, what: 'quotas per namespace' },
-  { pattern: /^budgetUsdPerHour$/, what: 'a budget' },
   { pattern: /^actuate\b/, what: 'scaling Deployments without an autoscaler' },
-  { pattern: /^models\b.*\.(priority|minServedShare|unservedUsdPerRequest)$/, what: 'joint planning of scarce GPUs' },
-  {
-    pattern: /^planning\.(routing|startUsdPerReplica|stopUsdPerReplica|horizonHours)$/,
-    what: 'switching costs and proportional routing',
-  },
 ];
+
+/** Keys that had another name in an earlier version, with the one that takes their values now. */
+const formerKeys: Readonly<Record<string, string>> = { planning: 'options' };
+
+/** The key that an unknown one became, or undefined. */
+export function renamedKey(path: string): string | undefined {
+  return Object.hasOwn(formerKeys, path) ? formerKeys[path] : undefined;
+}
 
 /** What to say about an unknown key instead of a list of the known ones, or undefined. */
 export function laterKey(path: string): string | undefined {

@@ -35,7 +35,7 @@ export async function planModels(cycle: Cycle, context: PhaseContext): Promise<v
 
 async function planTogether(cycle: Cycle, context: PhaseContext, states: readonly ModelState[]): Promise<void> {
   const { planner, config, steadyMs } = context;
-  const { timeLimitMs } = config.planning;
+  const { timeLimitMs } = config.options;
   const problems = states.map((state) => state.built!.model);
   const startedMs = steadyMs();
   let parts: ReadonlyMap<string, ModelPlan>;
@@ -119,7 +119,7 @@ async function compareTogether(cycle: Cycle, context: PhaseContext, states: read
   let parts: ReadonlyMap<string, ModelPlan> = new Map();
   try {
     const problem = problemOf(variants, { config, at: cycle.at });
-    const plan = await planner.plan(problem, { timeLimitMs: config.planning.timeLimitMs });
+    const plan = await planner.plan(problem, { timeLimitMs: config.options.timeLimitMs });
     parts = splitPlan(plan, variants);
   } catch (error) {
     if (states.length > 1) {

@@ -5,7 +5,7 @@ import { type Config, modelConfig } from './config.js';
 import { type Cycle, holdModel, modelsPerTurn, type PhaseContext } from './cycle.js';
 import type { ModelState } from './fleet.js';
 import { KnownProfiles } from './known-profiles.js';
-import { buildModelProblem, planOptions } from './problem.js';
+import { buildModelProblem } from './problem.js';
 
 /** Phase 5: one problem for each model that can be planned, from its demand, deployments, profiles and prices. */
 export class ProblemPhase {
@@ -139,7 +139,7 @@ export function problemOf(
     pools: [],
     quotas: [],
     budgetUsdPerHour: null,
-    options: planOptions(config.planning),
+    options: config.options,
   };
 }
 

@@ -1,10 +1,9 @@
 import { type GpuCatalogue, gpuByName } from '../core/gpu-types.js';
 import type { PlanNotice } from '../core/plan.js';
-import type { BucketDemand, PlanOptions, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
-import { planOptionsSchema } from '../core/planning-problem.js';
+import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
 import type { GpuProfile } from '../core/profile.js';
-import type { Config, ModelConfig, SloConfig } from './config.js';
+import type { ModelConfig, SloConfig } from './config.js';
 import type { KnownProfile } from './known-profiles.js';
 
 /**
@@ -62,19 +61,14 @@ export function buildModelProblem(input: ModelProblemInput): ModelProblem {
   });
   const model: ProblemModel = {
     name: input.name,
-    priority: 0,
-    unservedUsdPerRequest: 1000,
-    minServedShare: 0,
+    priority: input.settings.priority,
+    unservedUsdPerRequest: input.settings.unservedUsdPerRequest,
+    minServedShare: input.settings.minServedShare,
     demand: input.demand,
     deployments: withIdleFloor(parts, input),
     previousShares: keptShares(input.previousShares, prices),
   };
   return { model, notices, prices, usableDeployments: parts.filter((part) => part.profile !== null).length };
-}
-
-/** The options of the problem that the configuration sets; the rest is the document's default. */
-export function planOptions(planning: Config['planning']): PlanOptions {
-  return planOptionsSchema.parse({ ...planning });
 }
 
 type Note = (code: string, message: string) => void;

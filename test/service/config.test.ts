@@ -1,8 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { loadGpuCatalogue } from '../../src/adapters/catalogue-file.js';
 import { InputError } from '../../src/core/input-error.js';
+import { planOptionsSchema } from '../../src/core/planning-problem.js';
 import { configKeys, modelConfig, replayedModel } from '../../src/service/config.js';
 import { type ConfigLayers, loadConfig } from '../../src/service/config-layers.js';
+
+const catalogue = await loadGpuCatalogue();
 
 const list = `
 deployments:
@@ -13,7 +17,7 @@ deployments:
 const working = `redis: { url: redis://127.0.0.1:6379/0 }${list}`;
 
 function load(text: string, layers: Partial<ConfigLayers> = {}) {
-  return loadConfig({ file: { name: 'gpumix.yaml', text }, environment: {}, ...layers });
+  return loadConfig({ file: { name: 'gpumix.yaml', text }, environment: {}, catalogue, ...layers });
 }
 
 function refusal(run: () => unknown): string {
@@ -38,8 +42,11 @@ describe('configuration', () => {
       maxReplicas: 1000,
       idleMinReplicas: null,
     });
-    expect(modelConfig(config, 'llama')).toEqual({ slo: null, scaleToZero: false });
-    expect(modelConfig(config, 'constructor')).toEqual({ slo: null, scaleToZero: false });
+    const unnamed = { slo: null, scaleToZero: false, priority: 0, unservedUsdPerRequest: 1000, minServedShare: 0 };
+    expect(modelConfig(config, 'llama')).toEqual(unnamed);
+    expect(modelConfig(config, 'constructor')).toEqual(unnamed);
+    expect([config.pools, config.quotas, config.budgetUsdPerHour]).toEqual([[], [], null]);
+    expect(config.options).toEqual(planOptionsSchema.parse({}));
   });
 
   it('without a file is a drop-in for a service with Redis and Kubernetes', () => {
@@ -71,7 +78,9 @@ describe('configuration', () => {
       GPUMIX_PUBLISH_MODE: 'shadow',
       GPUMIX_PUBLISH_MAX_STEPS_DOWN_PER_MINUTE: '2',
       GPUMIX_FORECAST_QUANTILE: '0.5',
-      GPUMIX_PLANNING_TIME_LIMIT_MS: '50',
+      GPUMIX_OPTIONS_TIME_LIMIT_MS: '50',
+      GPUMIX_OPTIONS_ROUTING: 'proportional',
+      GPUMIX_BUDGET_USD_PER_HOUR: '40',
       GPUMIX_LOG_LEVEL: 'debug',
     };
     const known = configKeys().flatMap((key) => key.environment ?? []);
@@ -80,7 +89,8 @@ describe('configuration', () => {
     expect(config.demand.windowSeconds).toBe(120);
     expect(config.publish).toMatchObject({ mode: 'shadow', maxStepsDownPerMinute: 2 });
     expect(config.forecast.quantile).toBe(0.5);
-    expect(config.planning.timeLimitMs).toBe(50);
+    expect(config.options).toMatchObject({ timeLimitMs: 50, routing: 'proportional' });
+    expect(config.budgetUsdPerHour).toBe(40);
     expect(config.log.level).toBe('debug');
     const back = load(`${working}publish: { maxStepsDownPerMinute: 3 }`, {
       environment: { GPUMIX_PUBLISH_MAX_STEPS_DOWN_PER_MINUTE: 'null' },
@@ -179,15 +189,34 @@ describe('a configuration error', () => {
       'redis: { url: redis://h/0 }\ndeployments:\n  source: config\n  list:\n    - { name: a }\n',
       'gpumix.yaml: line 5: deployments.list[0].model: found nothing, expected a text',
     ],
-    ['pools', `${working}pools: [ { gpuType: A100, gpus: 4 } ]`, 'planning over finite GPU pools arrives with a later'],
-    ['quotas', `${working}quotas: []`, 'arrives with a later version'],
-    ['a budget', `${working}budgetUsdPerHour: 40`, 'a budget arrives with a later version'],
-    ['actuate', `${working}actuate: none`, 'arrives with a later version'],
+    ['a pool without its size', `${working}pools: [ { gpuType: A100 } ]`, 'line 6: pools[0].gpus: found nothing'],
     [
-      'a priority',
-      `${working}models: { llama: { priority: 1 } }`,
-      'joint planning of scarce GPUs arrives with a later',
+      'two pools of one type',
+      `${working}pools:\n- { gpuType: L20, gpus: 4 }\n- { gpuType: A100, gpus: 4 }\n- { gpuType: NVIDIA-L20, gpus: null }\n`,
+      'gpumix.yaml: line 9: pools[2].gpuType: found "NVIDIA-L20", expected a GPU type that no other entry names: pools[0] has it (as "L20")',
     ],
+    [
+      'two quotas of one namespace',
+      `${working}quotas:\n- { namespace: a, gpuType: L20, gpus: 4 }\n- { namespace: b, gpuType: L20, gpus: 4 }\n- { namespace: a, gpuType: L20, gpus: 5 }\n`,
+      'line 9: quotas[2].gpuType: found "L20", expected a GPU type that no other entry names for namespace "a": quotas[0] has it',
+    ],
+    ['a budget below nothing', `${working}budgetUsdPerHour: -1`, 'budgetUsdPerHour: found -1, expected a number >= 0'],
+    [
+      'a share above all',
+      `${working}models: { llama: { minServedShare: 1.5 } }`,
+      'models.llama.minServedShare: found 1.5, expected a number <= 1',
+    ],
+    [
+      'an option that is none of the planner',
+      `${working}options: { timeLimitMS: 5 }`,
+      'options.timeLimitMS: found an unknown key',
+    ],
+    [
+      'the former name of a section',
+      `${working}planning: { timeLimitMs: 50 }`,
+      'line 6: planning: found an unknown key, expected options, which is its name now; did you mean "options"?',
+    ],
+    ['actuate', `${working}actuate: none`, 'arrives with a later version'],
     [
       'a source that comes later',
       `${working}demand: { source: prometheus }`,
@@ -246,6 +275,8 @@ describe('a configuration error', () => {
 
   it('suggests the variable that was meant', () => {
     expect(refusal(() => load(working, { environment: { GPUMIX_PRT: '1' } }))).toContain('did you mean "GPUMIX_PORT"?');
+    const former = { GPUMIX_PLANNING_TIME_LIMIT_MS: '1' };
+    expect(refusal(() => load(working, { environment: former }))).toContain('"GPUMIX_OPTIONS_TIME_LIMIT_MS"?');
   });
 
   it('lists faults of several sources, each under its own', () => {
