@@ -62,7 +62,12 @@ export type SolveLimits = {
 export type ProgramSolution = {
   readonly status: 'optimal' | 'feasible' | 'infeasible' | 'unknown';
   readonly replicas: Float64Array | null;
-  /** Proven lower bound on the cost [USD/hour]; 0 where the engine proved nothing. */
+  /**
+   * The share of each bucket that stays unserved, where the engine says so and anything may; its shares leave no less.
+   * Absent: to be found at these replicas.
+   */
+  readonly unserved?: Float64Array;
+  /** Proven lower bound on the objective [USD/hour]; 0 where the engine proved nothing. */
   readonly bound: number;
   readonly nodes: number;
 };

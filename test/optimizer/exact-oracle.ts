@@ -1,11 +1,12 @@
 import type { Program } from '../../src/optimizer/program.js';
 
 /**
- * The true optimum of a tiny program, in exact arithmetic: every vector of whole replicas, cheapest first, until one
- * admits shares. Whether it does is decided by the primal simplex method on fractions of BigInts with Bland's rule
- * (Bland, 1977), which cannot cycle and cannot round. It shares no code and no method with the solvers it judges.
+ * The true optimum of a tiny program, in exact arithmetic: every vector of whole replicas, cheapest first, until none can
+ * be cheaper than the best that admits shares. Whether one does, and what the demand that it leaves costs, is decided by
+ * the primal simplex method on fractions of BigInts with Bland's rule (Bland, 1977), which cannot cycle and cannot round.
+ * It shares no code and no method with the solvers it judges.
  *
- * A deployment counts as full up to 1e-9 of its capacity beyond it, as every plan of this project does.
+ * A deployment counts as full up to 1e-9 of its capacity beyond it, as every plan of this project does; so do limits.
  */
 export type ExactOptimum = { readonly cost: number; readonly replicas: Float64Array };
 
@@ -25,16 +26,42 @@ export function exactOptimum(program: Program): ExactOptimum | 'infeasible' {
     if (longer.length > largestEnumeration) throw new Error('the program is too large for the exact oracle');
     vectors = longer;
   }
-  const costOf = (vector: readonly number[]) => vector.reduce((sum, y, d) => sum + y * program.cost[d]!, 0);
-  const ordered = vectors.map((vector) => ({ vector, cost: costOf(vector) })).sort((a, b) => a.cost - b.cost);
+  const ordered = vectors
+    .filter((vector) => keepsSharedLimits(program, vector))
+    .map((vector) => ({ vector, cost: costOf(program, vector) }))
+    .sort((a, b) => a.cost - b.cost);
+  let best: ExactOptimum | 'infeasible' = 'infeasible';
   for (const { vector, cost } of ordered) {
+    if (best !== 'infeasible' && cost >= best.cost) break;
     if (surelyTooFew(program, vector)) continue;
-    if (admitsShares(program, vector)) return { cost, replicas: Float64Array.from(vector) };
+    const unserved = leastUnservedCost(program, vector);
+    if (unserved === null || (best !== 'infeasible' && cost + unserved >= best.cost)) continue;
+    best = { cost: cost + unserved, replicas: Float64Array.from(vector) };
   }
-  return 'infeasible';
+  return best;
 }
 
-/** More replicas than all the demand at once would fill are never useful. */
+/** What replicas cost, with switching. */
+function costOf({ cost, switching }: Program, vector: readonly number[]): number {
+  return vector.reduce((sum, y, d) => {
+    const more = switching === undefined ? Number.NaN : y - switching.current[d]!;
+    const moved = more > 0 ? switching!.start[d]! * more : more < 0 ? -switching!.stop[d]! * more : 0;
+    return sum + y * cost[d]! + moved;
+  }, 0);
+}
+
+function keepsSharedLimits({ sharedLimits = [] }: Program, vector: readonly number[]): boolean {
+  return sharedLimits.every(({ use, limit }) => {
+    if (limit === Number.POSITIVE_INFINITY) return true;
+    const left = vector.reduce(
+      (rest, y, d) => subtract(rest, multiply(exactly(use[d]!), exactly(y))),
+      multiply(fullness, exactly(limit)),
+    );
+    return left.top >= 0n;
+  });
+}
+
+/** More replicas than all the demand at once would fill are never useful, except that they need not be stopped. */
 function largestUseful(program: Program, d: number): number {
   let total = 0;
   for (let b = 0; b < program.bucketCount; b++) {
@@ -42,7 +69,9 @@ function largestUseful(program: Program, d: number): number {
     if (Number.isFinite(work)) total += work;
   }
   const useful = Math.ceil(total / program.capacity[d]! - 1e-9);
-  return Math.min(program.upper[d]!, Math.max(program.lower[d]!, total > 0 ? Math.max(1, useful) : 0));
+  const current = program.switching?.current[d] ?? Number.NaN;
+  const kept = Number.isNaN(current) ? 0 : current;
+  return Math.min(program.upper[d]!, Math.max(program.lower[d]!, kept, total > 0 ? Math.max(1, useful) : 0));
 }
 
 /**
@@ -102,15 +131,28 @@ function exactly(value: number): Fraction {
 
 const fullness = fraction(1_000_000_001n, 1_000_000_000n);
 
-/** True where some shares satisfy every row exactly (the capacities and the unserved limit widened by 1e-9). */
+/** True where some shares satisfy every row exactly (the capacities and the limits widened by 1e-9). */
 export function admitsShares(program: Program, replicas: readonly number[]): boolean {
-  const { bucketCount, deploymentCount, work, capacity, rate, unservedLimit } = program;
-  const rowCount = bucketCount + deploymentCount + (unservedLimit > 0 ? 1 : 0);
+  return leastUnservedCost(program, replicas) !== null;
+}
+
+/** The least cost of unserved demand at some replicas, or null where no shares satisfy every row (widened by 1e-9). */
+export function leastUnservedCost(program: Program, replicas: readonly number[]): number | null {
+  const { bucketCount, deploymentCount, work, capacity, rate, unservedLimit, unservedPrice } = program;
+  const limits =
+    unservedLimit > 0
+      ? [{ weight: rate, limit: unservedLimit }, ...(program.unservedLimits ?? [])].filter(
+          ({ limit }) => limit < Number.POSITIVE_INFINITY,
+        )
+      : [];
+  const rowCount = bucketCount + deploymentCount + limits.length;
   const columns: Fraction[][] = [];
-  const column = (entries: readonly (readonly [number, Fraction])[]) => {
+  const costs: Fraction[] = [];
+  const column = (entries: readonly (readonly [number, Fraction])[], cost = zero) => {
     const dense = new Array<Fraction>(rowCount).fill(zero);
     for (const [row, value] of entries) dense[row] = value;
     columns.push(dense);
+    costs.push(cost);
   };
   for (let b = 0; b < bucketCount; b++) {
     for (let d = 0; d < deploymentCount; d++) {
@@ -122,60 +164,92 @@ export function admitsShares(program: Program, replicas: readonly number[]): boo
         ]);
     }
     if (unservedLimit > 0)
-      column([
-        [b, one],
-        [rowCount - 1, exactly(rate[b]!)],
-      ]);
+      column(
+        [[b, one], ...limits.map(({ weight }, i) => [bucketCount + deploymentCount + i, exactly(weight[b]!)] as const)],
+        exactly(unservedPrice?.[b] ?? 0),
+      );
   }
-  // Slacks of the capacity rows and of the unserved row start in the basis; so does an artificial of each bucket.
+  // Slacks of the capacity rows and of the limits start in the basis; so does an artificial of each bucket.
   const slackStart = columns.length;
   for (let row = bucketCount; row < rowCount; row++) column([[row, one]]);
   const artificialStart = columns.length;
   for (let b = 0; b < bucketCount; b++) column([[b, one]]);
-  const basis = Array.from({ length: rowCount }, (_, row) =>
-    row < bucketCount ? artificialStart + row : slackStart + row - bucketCount,
-  );
   const rhs = Array.from({ length: rowCount }, (_, row) => {
     if (row < bucketCount) return one;
     if (row < bucketCount + deploymentCount) {
       const d = row - bucketCount;
       return multiply(fullness, multiply(exactly(capacity[d]!), exactly(replicas[d]!)));
     }
-    return multiply(fullness, exactly(unservedLimit));
+    return multiply(fullness, exactly(limits[row - bucketCount - deploymentCount]!.limit));
   });
-  const rows = Array.from({ length: rowCount }, (_, row) => [...columns.map((entries) => entries[row]!), rhs[row]!]);
-  // Phase 1: minimise the sum of the artificials; the objective row holds reduced costs.
-  const width = columns.length + 1;
-  let objective = Array.from({ length: width }, (_, j) => {
-    if (j >= artificialStart && j < width - 1) return zero;
-    let sum = zero;
-    for (let b = 0; b < bucketCount; b++) sum = subtract(sum, rows[b]![j]!);
-    return sum;
+  const tableau: Tableau = {
+    rows: Array.from({ length: rowCount }, (_, row) => [...columns.map((entries) => entries[row]!), rhs[row]!]),
+    basis: Array.from({ length: rowCount }, (_, row) =>
+      row < bucketCount ? artificialStart + row : slackStart + row - bucketCount,
+    ),
+    entering: artificialStart,
+  };
+  // Phase 1: minimise the sum of the artificials.
+  const artificial = minimise(tableau, (j) => (j < artificialStart ? zero : one));
+  if (artificial.top !== 0n) return null;
+  if (unservedPrice === undefined || unservedLimit === 0) return 0;
+  // Artificials that stay in the basis are 0; any pivot in their row takes them out.
+  tableau.basis.forEach((variable, row) => {
+    if (variable < artificialStart) return;
+    const other = tableau.rows[row]!.findIndex((value, j) => j < artificialStart && value.top !== 0n);
+    if (other >= 0) pivot(tableau, row, other);
   });
+  return nearest(minimise(tableau, (j) => costs[j]!));
+}
+
+/** A fraction as a double, to 2^-100; its parts may be too large for one. */
+function nearest({ top, bottom }: Fraction): number {
+  return Number((top << 100n) / bottom) / 2 ** 100;
+}
+
+type Tableau = {
+  /** The last entry of a row is its right-hand side. */
+  readonly rows: Fraction[][];
+  readonly basis: number[];
+  /** Only columns below this may enter. */
+  readonly entering: number;
+};
+
+/** The primal simplex method with Bland's rule from a feasible basis; returns the least objective. */
+function minimise(tableau: Tableau, costOf: (j: number) => Fraction): Fraction {
+  const { rows, basis, entering } = tableau;
+  const last = rows[0]!.length - 1;
   for (;;) {
-    const entering = objective.findIndex((value, j) => j < artificialStart && value.top < 0n);
-    if (entering < 0) return objective[width - 1]!.top === 0n;
+    const reduced = (j: number) =>
+      rows.reduce((sum, row, i) => subtract(sum, multiply(costOf(basis[i]!), row[j]!)), j < last ? costOf(j) : zero);
+    let enters = 0;
+    while (enters < entering && reduced(enters).top >= 0n) enters++;
+    // The reduced cost of the right-hand side is the objective with its sign turned.
+    if (enters === entering) return subtract(zero, reduced(last));
     let leaving = -1;
     let best = zero;
-    for (let row = 0; row < rowCount; row++) {
-      const pivot = rows[row]![entering]!;
-      if (pivot.top <= 0n) continue;
-      const ratio = divide(rows[row]![width - 1]!, pivot);
-      if (leaving < 0 || isLess(ratio, best) || (!isLess(best, ratio) && basis[row]! < basis[leaving]!)) {
-        leaving = row;
+    rows.forEach((row, i) => {
+      const size = row[enters]!;
+      if (size.top <= 0n) return;
+      const ratio = divide(row[last]!, size);
+      if (leaving < 0 || isLess(ratio, best) || (!isLess(best, ratio) && basis[i]! < basis[leaving]!)) {
+        leaving = i;
         best = ratio;
       }
-    }
-    // Every share is bounded by its bucket's row, so phase 1 is never unbounded.
-    if (leaving < 0) throw new Error('unbounded phase 1');
-    const pivot = rows[leaving]![entering]!;
-    const pivotRow = rows[leaving]!.map((value) => divide(value, pivot));
-    const eliminate = (row: readonly Fraction[]) => {
-      const factor = row[entering]!;
-      return factor.top === 0n ? [...row] : row.map((value, j) => subtract(value, multiply(factor, pivotRow[j]!)));
-    };
-    for (let row = 0; row < rowCount; row++) rows[row] = row === leaving ? pivotRow : eliminate(rows[row]!);
-    objective = eliminate(objective);
-    basis[leaving] = entering;
+    });
+    // Every share is bounded by its bucket's row.
+    if (leaving < 0) throw new Error('unbounded');
+    pivot(tableau, leaving, enters);
   }
+}
+
+function pivot({ rows, basis }: Tableau, leaving: number, enters: number): void {
+  const size = rows[leaving]![enters]!;
+  const pivotRow = rows[leaving]!.map((value) => divide(value, size));
+  rows.forEach((row, i) => {
+    const factor = row[enters]!;
+    if (i === leaving) rows[i] = pivotRow;
+    else if (factor.top !== 0n) rows[i] = row.map((value, j) => subtract(value, multiply(factor, pivotRow[j]!)));
+  });
+  basis[leaving] = enters;
 }

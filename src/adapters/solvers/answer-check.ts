@@ -10,9 +10,16 @@ import type { Program, ProgramSolution } from '../../optimizer/program.js';
 
 /**
  * How much more than the program's capacity a deployment may be filled, relative. A program's capacity already holds
- * half of the 1e-9 to which work fits; this is the other half, which is left for rounding.
+ * half of the 1e-9 to which work fits; this is the other half, which is left for rounding. The same holds for limits on
+ * unserved demand.
  */
 export const fitTolerance = 5e-10;
+
+/** How far above a shared limit replicas may be, relative: prices add up to a budget only to the last digits. */
+export const limitTolerance = 1e-9;
+
+/** A bound this close to the objective (relative) proves it: continuous shares are exact only to an engine's tolerances. */
+const provenTolerance = 1e-7;
 
 /** What an engine says, before it is checked. `shares` is bucketCount × deploymentCount; `unserved` per bucket. */
 export type Proposal = {
@@ -28,7 +35,7 @@ export type Proposal = {
 /** A checked answer, with what happened on the way. */
 export type EngineAnswer = ProgramSolution & {
   /** Why the status is what it is: for logs and for the conformance report. */
-  readonly detail: 'proved' | 'time-limit' | 'claimed-infeasible' | 'rejected' | 'crashed' | 'no-answer';
+  readonly detail: 'proved' | 'unproved' | 'time-limit' | 'claimed-infeasible' | 'rejected' | 'crashed' | 'no-answer';
   /** Time inside the engine, building its model included, without checks and messages [ms]. */
   readonly milliseconds: number;
 };
@@ -38,10 +45,26 @@ export function noAnswer(detail: EngineAnswer['detail'], milliseconds = 0): Engi
   return { status: 'unknown', replicas: null, bound: 0, nodes: 0, detail, milliseconds };
 }
 
-/** USD/hour of whole replicas, summed in order. */
-export function costOf(program: Program, replicas: Float64Array): number {
+/**
+ * The objective of an answer [USD/hour], summed in order: replicas, switching, unserved demand.
+ *
+ * @param unserved share of each bucket; null = all is served
+ */
+export function objectiveOf(program: Program, replicas: Float64Array, unserved: Float64Array | null): number {
+  const { cost, switching, unservedPrice } = program;
   let usdPerHour = 0;
-  for (let d = 0; d < program.deploymentCount; d++) usdPerHour += program.cost[d]! * replicas[d]!;
+  for (let d = 0; d < program.deploymentCount; d++) {
+    const count = replicas[d]!;
+    usdPerHour += cost[d]! * count;
+    if (switching === undefined) continue;
+    const more = count - switching.current[d]!;
+    // Comparisons with NaN are false: switching from an unknown number is free.
+    if (more > 0) usdPerHour += switching.start[d]! * more;
+    if (more < 0) usdPerHour -= switching.stop[d]! * more;
+  }
+  if (unserved !== null && unservedPrice !== undefined) {
+    for (let b = 0; b < program.bucketCount; b++) usdPerHour += unservedPrice[b]! * unserved[b]!;
+  }
   return usdPerHour;
 }
 
@@ -62,38 +85,57 @@ export function wholeReplicas(program: Program, values: ArrayLike<number>): Floa
   return replicas;
 }
 
+/** May any part of this bucket stay unserved? */
+export function mayLeave({ unservedLimit, unservedLimits = [] }: Program, b: number): boolean {
+  return unservedLimit > 0 && unservedLimits.every(({ weight, limit }) => limit > 0 || weight[b] === 0);
+}
+
+/** True where replicas keep every shared limit. */
+export function keepsSharedLimits({ sharedLimits = [] }: Program, replicas: Float64Array): boolean {
+  return sharedLimits.every(({ use, limit }) => {
+    let total = 0;
+    for (let d = 0; d < replicas.length; d++) total += use[d]! * replicas[d]!;
+    return total <= limit * (1 + limitTolerance);
+  });
+}
+
 /**
- * True where the shares, cleaned of an engine's noise, satisfy every row of the program at these replicas.
+ * What is left unserved of each bucket where the shares, cleaned of an engine's noise, satisfy every row of the program
+ * at these replicas; null where they do not.
  *
- * Noise is cleaned in the only direction that keeps the answer honest: negative shares and shares on deployments
- * without replicas are dropped, the rest of a bucket is scaled back to 1, and the sums are made afresh.
+ * Noise is cleaned in the only direction that keeps the answer honest: negative shares, shares on deployments without
+ * replicas and unserved shares that may not be are dropped, the rest of a bucket is scaled back to 1, and the sums are
+ * made afresh.
  */
-export function sharesFit(
+export function settleShares(
   program: Program,
   replicas: Float64Array,
-  shares: Float64Array,
-  unserved: Float64Array | null,
-): boolean {
+  { shares, unserved }: { readonly shares: Float64Array; readonly unserved: Float64Array | null },
+): Float64Array | null {
   const { bucketCount, deploymentCount, work, rate, capacity } = program;
   const filled = new Float64Array(deploymentCount);
-  let unservedRate = 0;
+  const settled = new Float64Array(bucketCount);
   for (let b = 0; b < bucketCount; b++) {
-    const left = unserved === null || program.unservedLimit <= 0 ? 0 : Math.max(0, unserved[b]!);
+    const left = unserved === null || !mayLeave(program, b) ? 0 : Math.max(0, unserved[b]!);
     let total = left;
     for (let d = 0; d < deploymentCount; d++) total += usableShare(program, replicas, shares, b, d);
     // Far from a whole bucket is a wrong answer, not noise.
-    if (!(Math.abs(total - 1) <= 1e-3)) return false;
+    if (!(Math.abs(total - 1) <= 1e-3)) return null;
     for (let d = 0; d < deploymentCount; d++) {
       const share = usableShare(program, replicas, shares, b, d);
       if (share > 0) filled[d]! += (share / total) * work[b * deploymentCount + d]!;
     }
-    unservedRate += (left / total) * rate[b]!;
+    settled[b] = left / total;
   }
-  if (unservedRate > program.unservedLimit * (1 + fitTolerance)) return false;
+  for (const { weight, limit } of [{ weight: rate, limit: program.unservedLimit }, ...(program.unservedLimits ?? [])]) {
+    let total = 0;
+    for (let b = 0; b < bucketCount; b++) total += weight[b]! * settled[b]!;
+    if (!(total <= limit * (1 + fitTolerance))) return null;
+  }
   for (let d = 0; d < deploymentCount; d++) {
-    if (filled[d]! > capacity[d]! * replicas[d]! * (1 + fitTolerance)) return false;
+    if (!(filled[d]! <= capacity[d]! * replicas[d]! * (1 + fitTolerance))) return null;
   }
-  return true;
+  return settled;
 }
 
 function usableShare(program: Program, replicas: Float64Array, shares: Float64Array, b: number, d: number): number {
@@ -103,49 +145,83 @@ function usableShare(program: Program, replicas: Float64Array, shares: Float64Ar
   return Math.max(0, shares[at]!);
 }
 
-/** Finds shares that fit at fixed replicas, or says that none do; null = could not decide. */
-export type FindShares = (
-  program: Program,
-  replicas: Float64Array,
-) => { readonly shares: Float64Array; readonly unserved: Float64Array | null } | 'none' | null;
+/** Has the second look of an engine at questions that its answer leaves open. */
+export type SecondLook = {
+  /**
+   * Shares that fit at fixed replicas, leaving unserved what is cheapest; or says that none do; null = could not decide.
+   * Shared limits are not looked at.
+   */
+  findShares(
+    program: Program,
+    replicas: Float64Array,
+  ): { readonly shares: Float64Array; readonly unserved: Float64Array } | 'none' | null;
+  /**
+   * By how much shared limits would have to be stretched for any answer to exist, at least and at most, in units of their
+   * largest uses; null = could not decide.
+   */
+  stretch(program: Program): { readonly atLeast: number; readonly atMost: number } | null;
+};
+
+/** A stretch of limits below this is an engine's rounding. */
+const negligibleStretch = 1e-7;
 
 /**
  * Turns what an engine proposes into an answer that can be relied on.
  *
  * Replicas whose own shares fit are kept. Where they do not (engines round shares), `findShares` has the last word:
- * any shares that fit make the replicas right. A claim of infeasibility is refuted by shares that fit at the upper bounds.
+ * any shares that fit make the replicas right. The objective is that of the kept numbers, and an answer is `optimal`
+ * only where the engine's bound reaches it. A claim of infeasibility is asked again as other questions, which have
+ * answers: do shares fit at the upper bounds, and by how much would shared limits have to be stretched?
  */
 export function checkProposal(
   program: Program,
   proposal: Proposal,
-  findShares: FindShares,
-  milliseconds: number,
+  how: { readonly secondLook: SecondLook; readonly relativeGap: number; readonly milliseconds: number },
 ): EngineAnswer {
+  const { secondLook, relativeGap, milliseconds } = how;
+  const { nodes } = proposal;
   if (proposal.claim === 'infeasible') {
-    const atMost = program.upper.some((count) => !Number.isFinite(count)) ? null : findShares(program, program.upper);
-    if (atMost === 'none') {
-      return { status: 'infeasible', replicas: null, bound: 0, nodes: proposal.nodes, detail: 'proved', milliseconds };
-    }
-    return noAnswer(atMost === null ? 'claimed-infeasible' : 'rejected', milliseconds);
+    const detail = checkInfeasible(program, secondLook);
+    if (detail !== 'proved') return noAnswer(detail, milliseconds);
+    return { status: 'infeasible', replicas: null, bound: 0, nodes, detail, milliseconds };
   }
-  if (proposal.replicas === null || proposal.shares === null || proposal.claim === 'unknown') {
+  const { replicas, shares, unserved } = proposal;
+  if (replicas === null || shares === null || proposal.claim === 'unknown') {
     return noAnswer('no-answer', milliseconds);
   }
-  if (!sharesFit(program, proposal.replicas, proposal.shares, proposal.unserved)) {
-    const found = findShares(program, proposal.replicas);
-    if (found === null || found === 'none' || !sharesFit(program, proposal.replicas, found.shares, found.unserved)) {
-      return noAnswer('rejected', milliseconds);
-    }
+  if (wholeReplicas(program, replicas) === null || !keepsSharedLimits(program, replicas)) {
+    return noAnswer('rejected', milliseconds);
   }
-  const cost = costOf(program, proposal.replicas);
+  let settled = settleShares(program, replicas, { shares, unserved });
+  if (settled === null) {
+    const found = secondLook.findShares(program, replicas);
+    settled = found === null || found === 'none' ? null : settleShares(program, replicas, found);
+    if (settled === null) return noAnswer('rejected', milliseconds);
+  }
+  const objective = objectiveOf(program, replicas, settled);
   // A bound above the cost of a plan that fits is noise of the engine's own sums.
-  const bound = Math.min(cost, Math.max(0, proposal.bound));
+  const bound = Math.min(objective, Math.max(0, proposal.bound));
+  const proven = proposal.claim === 'optimal' && objective - bound <= (relativeGap + provenTolerance) * objective;
   return {
-    status: proposal.claim,
-    replicas: proposal.replicas,
+    status: proven ? 'optimal' : 'feasible',
+    replicas,
+    ...(program.unservedLimit > 0 ? { unserved: settled } : {}),
     bound,
-    nodes: proposal.nodes,
-    detail: proposal.claim === 'optimal' ? 'proved' : 'time-limit',
+    nodes,
+    detail: proven ? 'proved' : proposal.claim === 'optimal' ? 'unproved' : 'time-limit',
     milliseconds,
   };
+}
+
+function checkInfeasible(program: Program, { findShares, stretch }: SecondLook): EngineAnswer['detail'] {
+  if (!keepsSharedLimits(program, program.lower)) return 'proved';
+  if (program.upper.some((count) => !Number.isFinite(count))) return 'claimed-infeasible';
+  const atMost = findShares(program, program.upper);
+  if (atMost === 'none') return 'proved';
+  if (atMost === null) return 'claimed-infeasible';
+  if (keepsSharedLimits(program, program.upper)) return 'rejected';
+  const stretched = stretch(program);
+  if (stretched === null) return 'claimed-infeasible';
+  if (stretched.atLeast > negligibleStretch) return 'proved';
+  return stretched.atMost <= negligibleStretch ? 'rejected' : 'claimed-infeasible';
 }

@@ -1,6 +1,14 @@
 import solver from 'javascript-lp-solver';
 import type { Program } from '../../optimizer/program.js';
-import { checkProposal, type EngineAnswer, type FindShares, noAnswer, wholeReplicas } from './answer-check.js';
+import {
+  checkProposal,
+  type EngineAnswer,
+  noAnswer,
+  objectiveOf,
+  type SecondLook,
+  wholeReplicas,
+} from './answer-check.js';
+import { type ProgramModel, programModel, readShares } from './engine-model.js';
 import type { EngineLimits } from './highs.js';
 
 /**
@@ -11,17 +19,13 @@ import type { EngineLimits } from './highs.js';
  * - a time-out can return the relaxation, or a partly fractional point, as `feasible: true`: `isIntegral` is read, the
  *   replicas must be whole, and the answer is checked against the program;
  * - its presolve answers some capped programs wrongly: it is off;
- * - variables named `result`, `feasible`, `bounded`, `isIntegral` collide with the answer's keys: names are `y0`, `x0_0`, `z0`;
+ * - variables named `result`, `feasible`, `bounded`, `isIntegral` collide with the answer's keys: names are `v0`, `v1`, … of columns, `r0`, `r1`, … of rows;
  * - a misspelt constraint or `opType` is ignored, NaN and Infinity are taken: the model is made here, from finite numbers;
- * - coefficients below 1e-8 are dropped: the linking row (see highs.ts) keeps small works from needing no replica;
+ * - coefficients below 1e-8 are dropped: the linking row (see engine-model.ts) keeps small works from needing no replica;
  * - values are rounded to 1e-8: where its own shares do not fit exactly, HiGHS looks for shares at its replicas;
- * - `min: 1` rows take half the time of `equal: 1`: serving a bucket more than once is never cheaper.
+ * - `min: 1` rows take half the time of `equal: 1`: serving a bucket more than once is never cheaper, and what is too much
+ *   is dropped, unserved shares first.
  */
-
-/** As in highs.ts: works below this get the linking row [replicas]. */
-const smallWork = 1e-5;
-/** As in highs.ts: works below this leave the work row; ten times the engine's own precision [replicas]. */
-const negligibleWork = 1e-7;
 
 type JsonModel = {
   readonly optimize: string;
@@ -41,41 +45,32 @@ const engine = solver as unknown as {
 export async function solveWithJavascriptLpSolver(
   program: Program,
   limits: EngineLimits,
-  findShares: () => Promise<FindShares>,
+  secondLookOf: () => Promise<SecondLook>,
 ): Promise<EngineAnswer> {
   const started = performance.now();
-  const model = buildModel(program, limits);
-  if (model === null) {
-    return checkProposal(program, infeasible, await findShares(), performance.now() - started);
-  }
-  const result = engine.Solve(model);
+  const { model, columns } = programModel(program);
+  const json = toJson(model, program.bucketCount, limits);
+  const result = json === null ? null : engine.Solve(json);
   const milliseconds = performance.now() - started;
   const timedOut = milliseconds >= limits.timeLimitMs;
-  if (result.feasible !== true) {
-    if (timedOut) return noAnswer('time-limit', milliseconds);
-    return checkProposal(program, infeasible, await findShares(), milliseconds);
+  const { relativeGap } = limits;
+  if (result === null || result.feasible !== true) {
+    if (result !== null && timedOut) return noAnswer('time-limit', milliseconds);
+    return checkProposal(program, infeasible, { secondLook: await secondLookOf(), relativeGap, milliseconds });
   }
   if (result.isIntegral !== true || result.bounded === false) {
     return noAnswer(timedOut ? 'time-limit' : 'rejected', milliseconds);
   }
-  const amount = (name: string): number => {
-    const value = result[name];
+  const amountIn = (column: number): number => {
+    const value = result[`v${column}`];
     return typeof value === 'number' ? value : 0;
   };
-  const { bucketCount, deploymentCount } = program;
   const replicas = wholeReplicas(
     program,
-    Array.from({ length: deploymentCount }, (_, d) => amount(`y${d}`)),
+    Array.from({ length: program.deploymentCount }, (_, d) => amountIn(d)),
   );
   if (replicas === null) return noAnswer('rejected', milliseconds);
-  const shares = new Float64Array(bucketCount * deploymentCount);
-  const unserved = new Float64Array(bucketCount);
-  for (let b = 0; b < bucketCount; b++) {
-    for (let d = 0; d < deploymentCount; d++) shares[b * deploymentCount + d] = amount(`x${b}_${d}`);
-    unserved[b] = amount(`z${b}`);
-  }
-  let cost = 0;
-  for (let d = 0; d < deploymentCount; d++) cost += program.cost[d]! * replicas[d]!;
+  const { shares, unserved } = servedOnce(program, readShares(columns, amountIn));
   return checkProposal(
     program,
     {
@@ -84,11 +79,10 @@ export async function solveWithJavascriptLpSolver(
       shares,
       unserved,
       // It publishes no bound: a finished search is its only proof.
-      bound: timedOut ? 0 : cost * (1 - limits.relativeGap),
+      bound: timedOut ? 0 : objectiveOf(program, replicas, unserved) * (1 - relativeGap),
       nodes: 0,
     },
-    await findShares(),
-    milliseconds,
+    { secondLook: await secondLookOf(), relativeGap, milliseconds },
   );
 }
 
@@ -101,48 +95,55 @@ const infeasible = {
   nodes: 0,
 } as const;
 
-/** The program in the engine's JSON form; null where a bucket can neither be served nor left out. */
-function buildModel(program: Program, limits: EngineLimits): JsonModel | null {
-  const { bucketCount, deploymentCount, work, capacity, lower, upper, cost, rate, unservedLimit } = program;
-  let costScale = 0;
-  for (const price of cost) costScale = Math.max(costScale, price);
-  if (costScale === 0) costScale = 1;
+/** Takes away what serves a bucket more than once: first from what is left unserved, then from all shares alike. */
+function servedOnce(
+  { bucketCount, deploymentCount }: Program,
+  { shares, unserved }: { readonly shares: Float64Array; readonly unserved: Float64Array },
+): { readonly shares: Float64Array; readonly unserved: Float64Array } {
+  for (let b = 0; b < bucketCount; b++) {
+    const row = shares.subarray(b * deploymentCount, (b + 1) * deploymentCount);
+    const served = row.reduce((sum, share) => sum + share, 0);
+    unserved[b] = Math.max(0, Math.min(unserved[b]!, 1 - served));
+    if (served > 1)
+      row.forEach((share, d) => {
+        row[d] = share / served;
+      });
+  }
+  return { shares, unserved };
+}
+
+/** The model in the engine's JSON form; null where a bucket can neither be served nor left out. */
+function toJson(model: ProgramModel['model'], bucketCount: number, limits: EngineLimits): JsonModel | null {
   const constraints: JsonModel['constraints'] = {};
   const variables: JsonModel['variables'] = {};
   const ints: JsonModel['ints'] = {};
-  const smallCount = new Int32Array(deploymentCount);
-  const withUnserved = unservedLimit > 0;
-  for (let b = 0; b < bucketCount; b++) {
-    let servable = withUnserved;
-    for (let d = 0; d < deploymentCount; d++) {
-      const value = work[b * deploymentCount + d]! / capacity[d]!;
-      if (!Number.isFinite(value)) continue;
-      servable = true;
-      const column: Record<string, number> = { [`b${b}`]: 1 };
-      if (value >= negligibleWork) column[`w${d}`] = value;
-      if (value > 0 && value < smallWork) {
-        column[`s${d}`] = 1;
-        smallCount[d]!++;
-      }
-      variables[`x${b}_${d}`] = column;
-    }
-    if (!servable) return null;
-    constraints[`b${b}`] = { min: 1 };
-    if (withUnserved) variables[`z${b}`] = { [`b${b}`]: 1, unserved: rate[b]! / unservedLimit };
+  const servable = new Uint8Array(bucketCount);
+  for (let row = 0; row < model.rowCount; row++) {
+    const least = model.rowLower[row]!;
+    const most = model.rowUpper[row]!;
+    // The rows of the buckets come first.
+    if (row < bucketCount) constraints[`r${row}`] = { min: 1 };
+    else constraints[`r${row}`] = least === Number.NEGATIVE_INFINITY ? { max: most } : { min: least };
   }
-  if (withUnserved) constraints.unserved = { max: 1 };
-  for (let d = 0; d < deploymentCount; d++) {
-    const name = `y${d}`;
-    const column: Record<string, number> = { cost: cost[d]! / costScale, [`w${d}`]: -1, [name]: 1 };
-    constraints[`w${d}`] = { max: 0 };
-    if (smallCount[d]! > 0) {
-      constraints[`s${d}`] = { max: 0 };
-      column[`s${d}`] = -smallCount[d]!;
+  for (let j = 0; j < model.columnCount; j++) {
+    const name = `v${j}`;
+    const column: Record<string, number> = { cost: model.cost[j]! };
+    for (let at = model.starts[j]!; at < model.starts[j + 1]!; at++) {
+      const row = model.indices[at]!;
+      if (row < bucketCount) servable[row] = 1;
+      column[`r${row}`] = model.values[at]!;
     }
-    constraints[name] = lower[d]! > 0 ? { min: lower[d]!, max: upper[d]! } : { max: upper[d]! };
+    // Shares and switched replicas are bounded by their rows.
+    if (model.whole[j] === 1) {
+      const lower = model.lower[j]!;
+      const upper = model.upper[j]!;
+      column[name] = 1;
+      constraints[name] = lower > 0 ? { min: lower, max: upper } : { max: upper };
+      ints[name] = 1;
+    }
     variables[name] = column;
-    ints[name] = 1;
   }
+  if (servable.includes(0)) return null;
   return {
     optimize: 'cost',
     opType: 'min',

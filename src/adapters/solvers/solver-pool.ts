@@ -95,7 +95,8 @@ export class SolverThread {
       worker.on('message', onMessage);
       worker.on('error', onDeath);
       worker.on('exit', onDeath);
-      worker.postMessage(request);
+      const { program, buffers } = packed(request.program);
+      worker.postMessage({ ...request, program } satisfies SolveRequest, buffers);
     });
     if (alive) worker.unref();
     else {
@@ -150,6 +151,42 @@ export class SolverThread {
       worker.on('exit', onExit);
     });
   }
+}
+
+/**
+ * A program whose arrays are its own, to be handed over to a thread: one copy in memory, of what the program sees and not
+ * of the larger buffers that some of its arrays look into; the caller's program stays whole.
+ */
+function packed(program: Program): { readonly program: Program; readonly buffers: ArrayBuffer[] } {
+  const buffers: ArrayBuffer[] = [];
+  const own = (values: Float64Array): Float64Array => {
+    const copy = Float64Array.from(values);
+    buffers.push(copy.buffer);
+    return copy;
+  };
+  const { unservedPrice, unservedLimits, switching, sharedLimits } = program;
+  return {
+    program: {
+      bucketCount: program.bucketCount,
+      deploymentCount: program.deploymentCount,
+      work: own(program.work),
+      rate: own(program.rate),
+      cost: own(program.cost),
+      capacity: own(program.capacity),
+      lower: own(program.lower),
+      upper: own(program.upper),
+      unservedLimit: program.unservedLimit,
+      ...(unservedPrice && { unservedPrice: own(unservedPrice) }),
+      ...(unservedLimits && {
+        unservedLimits: unservedLimits.map((it) => ({ weight: own(it.weight), limit: it.limit })),
+      }),
+      ...(switching && {
+        switching: { current: own(switching.current), start: own(switching.start), stop: own(switching.stop) },
+      }),
+      ...(sharedLimits && { sharedLimits: sharedLimits.map((it) => ({ use: own(it.use), limit: it.limit })) }),
+    },
+    buffers,
+  };
 }
 
 /** Threads in use, by engine, with the number of engines opened on each. */

@@ -1,7 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Program } from '../../optimizer/program.js';
 import type { EngineAnswer } from './answer-check.js';
-import { type EngineLimits, findSharesWithHighs, highsRuntime, solveWithHighs } from './highs.js';
+import { type EngineLimits, highsRuntime, secondLookOf, solveWithHighs } from './highs.js';
 import { solveWithJavascriptLpSolver } from './javascript-lp-solver.js';
 
 /**
@@ -24,22 +24,24 @@ export type WorkerMessage =
 const engines: Record<WorkerEngine, (request: SolveRequest) => Promise<EngineAnswer>> = {
   highs: async ({ program, limits }) => solveWithHighs(await highsRuntime(), program, limits),
   'javascript-lp-solver': ({ program, limits }) =>
-    solveWithJavascriptLpSolver(program, limits, async () => {
-      const highs = await highsRuntime();
-      return (asked, replicas) => findSharesWithHighs(highs, asked, replicas);
-    }),
+    solveWithJavascriptLpSolver(program, limits, async () => secondLookOf(await highsRuntime(), () => limits)),
 };
 
 const port = parentPort;
 if (port !== null) {
   const { engine } = workerData as { readonly engine: WorkerEngine };
-  const send = (message: WorkerMessage) => port.postMessage(message);
+  const send = (message: WorkerMessage, buffers: ArrayBuffer[] = []) => port.postMessage(message, buffers);
   // Both engines need HiGHS: the second for the check of its answers.
   await highsRuntime();
   send({ kind: 'ready' });
   port.on('message', async (request: SolveRequest) => {
     try {
-      send({ kind: 'answer', answer: await engines[engine](request) });
+      const answer = await engines[engine](request);
+      const arrays = [answer.replicas, answer.unserved].filter((values) => values instanceof Float64Array);
+      send(
+        { kind: 'answer', answer },
+        arrays.map(({ buffer }) => buffer as ArrayBuffer),
+      );
     } catch (error) {
       send({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
     }

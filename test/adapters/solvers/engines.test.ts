@@ -1,5 +1,5 @@
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import { checkProposal, type FindShares, type Proposal } from '../../../src/adapters/solvers/answer-check.js';
+import { checkProposal, type Proposal, type SecondLook } from '../../../src/adapters/solvers/answer-check.js';
 import { openSolver, type SolverName, solverNames } from '../../../src/adapters/solvers/engines.js';
 import { SolverThread } from '../../../src/adapters/solvers/solver-pool.js';
 import type { Program, SolveLimits } from '../../../src/optimizer/program.js';
@@ -171,7 +171,12 @@ describe('an engine thread', () => {
 
 describe('the check of an answer', () => {
   const half = program([[0.5, 0.25]]);
-  const none: FindShares = () => 'none';
+  const look = (findShares: SecondLook['findShares'], stretch: SecondLook['stretch'] = () => null) => ({
+    secondLook: { findShares, stretch },
+    relativeGap: 0,
+    milliseconds: 0,
+  });
+  const none = look(() => 'none');
   const proposal = (overrides: Partial<Proposal>): Proposal => ({
     claim: 'optimal',
     replicas: Float64Array.of(1, 0),
@@ -183,39 +188,39 @@ describe('the check of an answer', () => {
   });
 
   test('keeps replicas whose shares fit', () => {
-    expect(checkProposal(half, proposal({}), none, 0)).toMatchObject({ status: 'optimal', bound: 1 });
+    expect(checkProposal(half, proposal({}), none)).toMatchObject({ status: 'optimal', bound: 1 });
   });
 
   test('refuses replicas that the demand does not fit in, whatever the engine claims', () => {
-    const refused = checkProposal(program([[1.5, 0.25]]), proposal({}), none, 0);
+    const refused = checkProposal(program([[1.5, 0.25]]), proposal({}), none);
     expect(refused).toMatchObject({ status: 'unknown', replicas: null, detail: 'rejected' });
   });
 
   test('refuses shares on a deployment without replicas', () => {
-    const refused = checkProposal(half, proposal({ shares: Float64Array.of(0, 1) }), none, 0);
+    const refused = checkProposal(half, proposal({ shares: Float64Array.of(0, 1) }), none);
     expect(refused).toMatchObject({ status: 'unknown', detail: 'rejected' });
   });
 
   test('refuses a bucket that is served in part only', () => {
-    const refused = checkProposal(half, proposal({ shares: Float64Array.of(0.9, 0) }), none, 0);
+    const refused = checkProposal(half, proposal({ shares: Float64Array.of(0.9, 0) }), none);
     expect(refused).toMatchObject({ status: 'unknown', detail: 'rejected' });
   });
 
   test('keeps replicas whose rough shares do not fit where others do', () => {
     const exact = program([[1, 0.25]]);
-    const found: FindShares = () => ({ shares: Float64Array.of(1, 0), unserved: null });
+    const found = look(() => ({ shares: Float64Array.of(1, 0), unserved: new Float64Array(1) }));
     const rough = proposal({ shares: Float64Array.of(0.5, 0.5) });
-    expect(checkProposal(exact, rough, found, 0)).toMatchObject({ status: 'optimal' });
+    expect(checkProposal(exact, rough, found)).toMatchObject({ status: 'optimal' });
   });
 
   test('never lets a bound lie above the cost of the answer itself', () => {
-    expect(checkProposal(half, proposal({ bound: 1.0000001 }), none, 0).bound).toBe(1);
+    expect(checkProposal(half, proposal({ bound: 1.0000001 }), none).bound).toBe(1);
   });
 
   test('refutes a claim of infeasibility with shares that fit at the ceilings', () => {
     const claim = proposal({ claim: 'infeasible', replicas: null, shares: null });
-    const found: FindShares = () => ({ shares: Float64Array.of(1, 0), unserved: null });
-    expect(checkProposal(half, claim, found, 0)).toMatchObject({ status: 'unknown', detail: 'rejected' });
-    expect(checkProposal(half, claim, none, 0)).toMatchObject({ status: 'infeasible' });
+    const found = look(() => ({ shares: Float64Array.of(1, 0), unserved: new Float64Array(1) }));
+    expect(checkProposal(half, claim, found)).toMatchObject({ status: 'unknown', detail: 'rejected' });
+    expect(checkProposal(half, claim, none)).toMatchObject({ status: 'infeasible' });
   });
 });
