@@ -1,5 +1,7 @@
+import { isUsedUp, type LimitUse, limitUses } from '../core/limit-use.js';
 import type { Plan, PlanNotice, PlannedDeployment, PlannedModel, UnservedReason } from '../core/plan.js';
 import type { PlanningProblem, ProblemDeployment } from '../core/planning-problem.js';
+import { cut, hang, type Ink, inkOf, money, percent, precisePercent, printable, rate, wrap } from './terminal-text.js';
 
 /**
  * A plan as a table for people: what to run, what it costs, how sure that is, and what is left over.
@@ -23,7 +25,7 @@ const barCells = 10;
 
 export function renderPlan(plan: Plan, problem: PlanningProblem, options: PlanTableOptions): string {
   const width = Math.max(narrowest, Math.min(widest, options.width));
-  const ink = options.color ? colours : plain;
+  const ink = inkOf(options.color);
   const known = new Map(problem.models.flatMap((model) => model.deployments.map((item) => [item.id, item] as const)));
   const columns = fitColumns(plan.deployments, known, width);
   const lines: string[] = [describeProblem(problem, options.title), ''];
@@ -35,28 +37,14 @@ export function renderPlan(plan: Plan, problem: PlanningProblem, options: PlanTa
       for (const line of wrap(deployment.reason, width - reasonIndent.length)) lines.push(ink.dim(reasonIndent + line));
     }
   }
-  lines.push('', ...totalLines(plan, ink, width));
-  lines.push(...unservedLines(plan, ink, width));
+  lines.push('', ...totalLines(plan, problem, ink, width));
+  lines.push(...limitLines(limitUses(problem, plan), ink, width));
+  lines.push(`solver   ${solverText(plan)}`);
+  lines.push(...unservedLines(plan, problem, { ink, width, title: 'unserved' }));
   lines.push(...noticeLines('shortfalls', plan.shortfalls, ink.bad, width));
   lines.push(...noticeLines('warnings', plan.warnings, ink.warn, width));
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
 }
-
-type Ink = Readonly<Record<'bold' | 'dim' | 'good' | 'warn' | 'bad', (text: string) => string>>;
-
-const same = (text: string): string => text;
-const plain: Ink = { bold: same, dim: same, good: same, warn: same, bad: same };
-const ansi =
-  (open: number, close: number) =>
-  (text: string): string =>
-    `\u001b[${open}m${text}\u001b[${close}m`;
-const colours: Ink = {
-  bold: ansi(1, 22),
-  dim: ansi(2, 22),
-  good: ansi(32, 39),
-  warn: ansi(33, 39),
-  bad: ansi(31, 39),
-};
 
 const reasonIndent = '    ';
 
@@ -115,20 +103,6 @@ function row(columns: Columns, cells: readonly [string, string, string, string, 
   ].join(columnGap);
 }
 
-/** The end of an id tells deployments apart, so that the middle goes. */
-function cut(text: string, length: number): string {
-  const safe = printable(text);
-  if (safe.length <= length) return safe;
-  const head = Math.floor((length - 1) / 3);
-  return `${safe.slice(0, head)}…${safe.slice(safe.length - (length - 1 - head))}`;
-}
-
-/** Names come from documents: control characters must not reach the terminal. */
-function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is replaced
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '�');
-}
-
 function deploymentLine(
   deployment: PlannedDeployment,
   known: ProblemDeployment | undefined,
@@ -177,7 +151,7 @@ function modelLine(model: PlannedModel, ink: Ink, columns: Columns, width: numbe
 type Inked = { readonly length: number; readonly ink: string };
 
 /** How sure the money is. */
-function proof(
+export function proof(
   proven: Pick<PlannedModel, 'status' | 'gap' | 'boundUsdPerHour'> & { readonly heldReason?: string | null },
   ink: Ink,
 ): Inked {
@@ -186,7 +160,10 @@ function proof(
     case 'optimal':
       return say('proven optimal', ink.good);
     case 'feasible':
-      return say(`at most ${percent(proven.gap)} above the optimum (bound ${money(proven.boundUsdPerHour)})`, ink.warn);
+      return say(
+        `optimum at most ${precisePercent(proven.gap)} lower (bound ${money(proven.boundUsdPerHour)})`,
+        ink.warn,
+      );
     case 'infeasible':
       return say('infeasible', ink.bad);
     case 'held':
@@ -194,25 +171,72 @@ function proof(
   }
 }
 
-function totalLines(plan: Plan, ink: Ink, width: number): readonly string[] {
+function totalLines(plan: Plan, problem: PlanningProblem, ink: Ink, width: number): readonly string[] {
   const lines = [`total    ${ink.bold(`${money(plan.usdPerHour)} USD/h`)}, ${proof(plan, ink).ink}`];
   if (plan.publishedUsdPerHour !== plan.usdPerHour) {
     lines.push(`now      ${money(plan.publishedUsdPerHour)} USD/h for the replicas to publish now`);
   }
-  if (plan.switchingUsdPerHour > 0)
-    lines.push(`         + ${money(plan.switchingUsdPerHour)} USD/h for starts and stops`);
-  const routing =
-    plan.routing === 'free'
-      ? 'free: each bucket has shares of its own (--json lists them), which the router must follow'
-      : 'proportional: all buckets share alike, as a weighted Service does';
-  lines.push(...hang('routing  ', routing, width));
-  lines.push(
-    `solver   ${plan.solver.name}, ${plan.solver.nodes} ${plan.solver.nodes === 1 ? 'node' : 'nodes'}, ${plan.solver.milliseconds.toFixed(1)} ms`,
-  );
+  if (plan.switchingUsdPerHour > 0) {
+    const { horizonHours } = problem.options;
+    const over = `spread over ${horizonHours} ${horizonHours === 1 ? 'hour' : 'hours'}`;
+    lines.push(
+      ...hang('moving   ', `${money(plan.switchingUsdPerHour)} USD/h on top: starts and stops, ${over}`, width),
+    );
+  }
+  lines.push(...hang('routing  ', routingText(plan.routing), width));
   return lines;
 }
 
-const unservedWords: Readonly<Record<UnservedReason, string>> = {
+/** What the money assumes of the router. */
+export function routingText(routing: Plan['routing']): string {
+  return routing === 'free'
+    ? 'free: each bucket has shares of its own (--json lists them), which the router must follow'
+    : 'proportional: all buckets share alike, as a weighted Service does';
+}
+
+function solverText({ solver }: Plan): string {
+  return `${solver.name}, ${solver.nodes} ${solver.nodes === 1 ? 'node' : 'nodes'}, ${solver.milliseconds.toFixed(1)} ms`;
+}
+
+/** Pools, quotas and the budget: how much of each is used. Unlimited ones say nothing. */
+function limitLines(uses: readonly LimitUse[], ink: Ink, width: number): readonly string[] {
+  const limited = uses.filter((use) => use.limit !== null);
+  const shown = binding(limited);
+  const names = shown.map(limitName);
+  const longest = Math.min(longestName, Math.max(0, ...names.map((name) => name.length)));
+  const lines = shown.flatMap((use, index) => {
+    const label = `${index === 0 ? 'limits   ' : '         '}${cut(names[index]!, longest).padEnd(longest)}  `;
+    const text = hang(label, limitText(use), width);
+    return isUsedUp(use) ? text.map(ink.warn) : text;
+  });
+  return [...lines, ...andMore(limited.length)];
+}
+
+/** Where there are too many to list, those that are used up come first: they are what matters. */
+export function binding(uses: readonly LimitUse[]): readonly LimitUse[] {
+  if (uses.length <= listedNotices) return uses;
+  return [...uses].sort((a, b) => Number(isUsedUp(b)) - Number(isUsedUp(a))).slice(0, listedNotices);
+}
+
+const longestName = 32;
+
+/** `H100`, `team-a on L4`, `budget`. */
+export function limitName(use: LimitUse): string {
+  if (use.gpuType === null) return 'budget';
+  return use.namespace === null ? use.gpuType : `${use.namespace} on ${use.gpuType}`;
+}
+
+/** `8 of 8 GPUs, full`, `36.70 of 40.00 USD/h`. */
+export function limitText(use: LimitUse): string {
+  const limit = use.limit ?? Number.POSITIVE_INFINITY;
+  const full = isUsedUp(use) ? ', full' : '';
+  if (use.kind === 'budget') return `${money(use.used)} of ${money(limit)} USD/h${full}`;
+  const gpus = (count: number): string => String(Number(count.toPrecision(6)));
+  const now = use.usedNow > use.used ? `, ${gpus(use.usedNow)} until the change is made` : '';
+  return `${gpus(use.used)} of ${gpus(limit)} GPUs${full}${now}`;
+}
+
+export const unservedWords: Readonly<Record<UnservedReason, string>> = {
   slo: 'no deployment meets the SLO for it',
   max_replicas: 'every deployment that could serve it is at its maxReplicas',
   quota: 'a quota is used up',
@@ -220,24 +244,52 @@ const unservedWords: Readonly<Record<UnservedReason, string>> = {
   budget: 'the budget is used up',
 };
 
-function unservedLines(plan: Plan, ink: Ink, width: number): readonly string[] {
+type UnservedGroup = { readonly model: string; readonly reason: UnservedReason; rps: number; buckets: number };
+
+/** Demand that is left out: by priority, with how sure it is that no less could be; below it, whose and why. */
+export function unservedLines(
+  plan: Plan,
+  problem: PlanningProblem,
+  { ink, width, title }: { readonly ink: Ink; readonly width: number; readonly title: string },
+): readonly string[] {
   if (plan.unserved.length === 0) return [];
-  const groups = new Map<string, { model: string; reason: UnservedReason; rps: number; buckets: number }>();
+  const groups = new Map<string, UnservedGroup>();
   for (const { model, reason, rps } of plan.unserved) {
     const key = JSON.stringify([model, reason]);
     const group = groups.get(key) ?? { model, reason, rps: 0, buckets: 0 };
     groups.set(key, { ...group, rps: group.rps + rps, buckets: group.buckets + 1 });
   }
-  const lines = ['', ink.bad('unserved')];
-  for (const group of [...groups.values()].slice(0, listedNotices)) {
-    const buckets = `${group.buckets} ${group.buckets === 1 ? 'bucket' : 'buckets'}`;
-    const text = `${printable(group.model)}: ${rate(group.rps)} in ${buckets}: ${unservedWords[group.reason]}`;
-    lines.push(...hang('  - ', text, width));
+  const priorityOf = new Map(problem.models.map((model) => [model.name, model.priority]));
+  const lines = ['', ink.bad(title)];
+  let listed = 0;
+  const list = (indent: string, chosen: readonly UnservedGroup[]): void => {
+    for (const group of chosen.slice(0, Math.max(0, listedNotices - listed))) {
+      const buckets = `${group.buckets} ${group.buckets === 1 ? 'bucket' : 'buckets'}`;
+      const text = `${printable(group.model)}: ${rate(group.rps)} in ${buckets}: ${unservedWords[group.reason]}`;
+      lines.push(...hang(indent, text, width));
+    }
+    listed += chosen.length;
+  };
+  const all = [...groups.values()];
+  const levels = plan.scarcity;
+  for (const level of levels) {
+    const proven = level.proven ? 'proven the least' : `not proven the least (bound ${money(level.boundUsdPerHour)})`;
+    const penalty = `penalty ${money(level.penaltyUsdPerHour)} USD/h, ${proven}`;
+    lines.push(...hang('  ', `priority ${level.priority}: ${rate(level.unservedRps)}, ${penalty}`, width));
+    list(
+      '    - ',
+      all.filter((group) => priorityOf.get(group.model) === level.priority),
+    );
   }
+  const known = new Set(levels.map((level) => level.priority));
+  list(
+    '  - ',
+    all.filter((group) => !known.has(priorityOf.get(group.model) ?? Number.NaN)),
+  );
   return [...lines, ...andMore(groups.size)];
 }
 
-function noticeLines(
+export function noticeLines(
   title: string,
   notices: readonly PlanNotice[],
   colour: (text: string) => string,
@@ -255,49 +307,9 @@ function andMore(count: number): readonly string[] {
   return count > listedNotices ? [`  … and ${count - listedNotices} more (--json has them all)`] : [];
 }
 
-function describeProblem(problem: PlanningProblem, title: string): string {
+export function describeProblem(problem: PlanningProblem, title: string): string {
   const buckets = problem.models.reduce((sum, model) => sum + model.demand.length, 0);
   const rps = problem.models.reduce((sum, model) => sum + model.demand.reduce((inner, item) => inner + item.rps, 0), 0);
   const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
   return `${printable(title)}: ${plural(problem.models.length, 'model')}, ${rate(rps)} in ${plural(buckets, 'bucket')}`;
-}
-
-function rate(rps: number): string {
-  return `${Number(rps.toPrecision(4))} requests/s`;
-}
-
-function money(usd: number): string {
-  return usd.toFixed(2);
-}
-
-/** One decimal below 10 %, so that a gap of 0.3 % is not called none. */
-function percent(share: number): string {
-  const value = share * 100;
-  return `${value.toFixed(value > 0 && value < 9.95 ? 1 : 0)} %`;
-}
-
-function hang(label: string, text: string, width: number): readonly string[] {
-  const indent = ' '.repeat(label.length);
-  return wrap(text, width - label.length).map((line, index) => (index === 0 ? label : indent) + line);
-}
-
-/** Breaks at spaces; a word that is longer than a line is broken where it must be. */
-function wrap(text: string, width: number): readonly string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of printable(text)
-    .split(/\s+/)
-    .filter((part) => part !== '')) {
-    let rest = word;
-    if (line !== '' && line.length + 1 + rest.length > width) {
-      lines.push(line);
-      line = '';
-    }
-    while (rest.length > width) {
-      lines.push(rest.slice(0, width));
-      rest = rest.slice(width);
-    }
-    line = line === '' ? rest : `${line} ${rest}`;
-  }
-  return line === '' ? lines : [...lines, line];
 }

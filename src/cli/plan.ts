@@ -1,11 +1,15 @@
 import type { Readable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { openSolver, type SolverName, solverNames } from '../adapters/solvers/engines.js';
+import { type ProblemEdit, parseSetEdit } from '../core/edit-syntax.js';
 import { InputError } from '../core/input-error.js';
 import type { Plan, PlanNotice } from '../core/plan.js';
+import { comparePlans } from '../core/plan-comparison.js';
 import { type PlanningProblem, parsePlanningProblem } from '../core/planning-problem.js';
+import { applyEdits } from '../core/problem-edits.js';
 import { readMelangeConfig } from '../optimizer/melange.js';
 import { plan, planWith } from '../optimizer/plan.js';
+import { renderComparison } from './comparison-table.js';
 import { renderPlan } from './plan-table.js';
 import { defaultLimitMib, readDocument } from './read-document.js';
 
@@ -53,6 +57,10 @@ export type PlanFlags = {
   readonly solver: SolverName;
   readonly from: ProblemFormat;
   readonly maxMib: number;
+  /** Edits of the problem, `PATH=VALUE`; with any of these two a second plan is made and compared with the first. */
+  readonly set?: readonly string[];
+  /** GPU types that are taken away, after the edits of `set`. */
+  readonly without?: readonly string[];
 };
 
 /** What a command sees of the process around it. */
@@ -71,7 +79,8 @@ export function planCommand(): Command {
     .summary('plan a PlanningProblem: which replicas to run, at what cost, with its proof')
     .description(
       'Reads a PlanningProblem (JSON) and prints its Plan: the cheapest replicas that serve the demand within the SLO.\n' +
-        'Exit code: 0 planned, 1 infeasible or no plan found within the limits, 2 bad input.',
+        'With --set or --without it plans the problem twice, as given and edited, and compares the two.\n' +
+        'Exit code: 0 planned, 1 infeasible or no plan found within the limits (of the edited plan), 2 bad input.',
     )
     .argument('<file>', 'the document, or - for standard input')
     .option('--json', 'print the whole Plan as JSON', false)
@@ -81,7 +90,10 @@ export function planCommand(): Command {
         .choices(Object.keys(problemFormats))
         .default('gpumix'),
     )
+    .option('--set <edit>', 'what if: PATH=VALUE, PATH*=FACTOR, PATH+=N, PATH-=N (repeatable)', collect, [])
+    .option('--without <gpu>', 'what if there were no GPUs of this type (repeatable)', collect, [])
     .option('--max-mib <n>', 'largest document that is read [MiB]', documentLimit, defaultLimitMib)
+    .addHelpText('after', whatIfHelp)
     .action(async (file: string, flags: PlanFlags) => {
       const { stdin, stdout, stderr, env } = process;
       process.exitCode = await runPlan(file, flags, {
@@ -101,17 +113,53 @@ export function planCommand(): Command {
  * @throws InputError for a document that cannot be used
  */
 export async function runPlan(file: string, flags: PlanFlags, around: PlanSurroundings): Promise<number> {
+  const edits: readonly ProblemEdit[] = [
+    ...(flags.set ?? []).map(parseSetEdit),
+    ...(flags.without ?? []).map((gpuType) => ({ kind: 'without', gpuType }) as const),
+  ];
   const { text, source } = await readDocument({ file, limitMib: flags.maxMib, stdin: around.stdin });
   const { problem, notices } = problemFormats[flags.from](text, source);
   for (const { message } of notices) around.writeError(`gpumix: ${source}: ${message}\n`);
-  const answer = await solve(problem, flags.solver, source);
-  around.write(
-    flags.json
-      ? `${JSON.stringify(answer, null, 2)}\n`
-      : renderPlan(answer, problem, { title: source, color: around.color, width: around.width }),
-  );
+  const view = { title: source, color: around.color, width: around.width };
+  if (edits.length === 0) {
+    const answer = await solve(problem, flags.solver, source);
+    around.write(flags.json ? json(answer) : renderPlan(answer, problem, view));
+    return exitCode(answer);
+  }
+  const editedProblem = applyEdits(problem, edits, source);
+  const base = await solve(problem, flags.solver, source);
+  const edited = await solve(editedProblem, flags.solver, source);
+  const comparison = comparePlans({ base, edited, edits });
+  const problems = { base: problem, edited: editedProblem };
+  around.write(flags.json ? json(comparison) : renderComparison(comparison, problems, view));
+  return exitCode(edited);
+}
+
+function json(document: unknown): string {
+  return `${JSON.stringify(document, null, 2)}\n`;
+}
+
+function exitCode(answer: Plan): number {
   return answer.status === 'infeasible' || answer.status === 'held' ? 1 : 0;
 }
+
+function collect(text: string, before: readonly string[]): readonly string[] {
+  return [...before, text];
+}
+
+const whatIfHelp = `
+What if (quote * for your shell):
+  --set pools.H100=8                             GPUs of a pool; null = unlimited
+  --set quotas.team-a.H100=4                     a quota of a namespace; null = none
+  --set budgetUsdPerHour=40                      null = none
+  --set 'models.chat.rps*=1.5'                   demand; models.*.rps of every model
+  --set models.chat.priority=10                  also unservedUsdPerRequest, minServedShare,
+                                                 inputTokens and outputTokens (with *=)
+  --set deployments.prod/chat-l4.maxReplicas=8   any number of a deployment; throughput (with *=)
+  --set 'gpuTypes.A100.usdPerReplicaHour*=0.8'   the same for all deployments of a GPU type
+  --set options.routing=proportional             any option
+Names may hold dots and slashes; quote one that holds = or ": models."a=b".rps=2
+`;
 
 async function solve(problem: PlanningProblem, name: SolverName, source: string): Promise<Plan> {
   const startedAt = performance.now();

@@ -8,7 +8,10 @@ const profile = { indexes: [[128], [512]], tputs: [[4]] } satisfies {
   tputs: number[][];
 };
 
-function problem(over: Partial<PlanningProblemInput['models'][number]> = {}) {
+function problem(
+  over: Partial<PlanningProblemInput['models'][number]> = {},
+  document: Partial<PlanningProblemInput> = {},
+) {
   return planningProblemSchema.parse({
     apiVersion: 'gpumix/v1',
     kind: 'PlanningProblem',
@@ -27,6 +30,7 @@ function problem(over: Partial<PlanningProblemInput['models'][number]> = {}) {
         ...over,
       },
     ],
+    ...document,
   });
 }
 
@@ -126,7 +130,7 @@ solver   builtin, 3 nodes, 1.2 ms
   it('says how far from the optimum an unfinished proof may be', () => {
     const open = { status: 'feasible', boundUsdPerHour: 5.6, gap: 0.2 / 5.8 } as const;
     const text = renderPlan(plan({ ...open, models: [{ ...plan().models[0]!, ...open }] }), problem(), view);
-    expect(text).toContain('total    5.80 USD/h, at most 3.4 % above the optimum (bound 5.60)');
+    expect(text).toContain('total    5.80 USD/h, optimum at most 3.4 % lower (bound 5.60)');
   });
 
   it('sums unserved demand by model and reason, in words', () => {
@@ -147,6 +151,92 @@ unserved
     at its maxReplicas
   - chat: 1 requests/s in 1 bucket: no deployment meets the SLO for it
 `);
+  });
+
+  it('puts unserved demand under its priority, with how sure it is that no less could be', () => {
+    const models = [
+      { ...problem().models[0]!, priority: 10 },
+      { ...problem().models[0]!, name: 'batch', priority: -1, deployments: [] },
+    ];
+    const text = renderPlan(
+      plan({
+        unserved: [
+          { model: 'batch', inputTokens: 512, outputTokens: 128, rps: 3, reason: 'budget' },
+          { model: 'chat', inputTokens: 512, outputTokens: 128, rps: 2, reason: 'capacity' },
+          { model: 'chat', inputTokens: 512, outputTokens: 128, rps: 0.5, reason: 'quota' },
+        ],
+        scarcity: [
+          { priority: 10, unservedRps: 2.5, penaltyUsdPerHour: 9e6, boundUsdPerHour: 9e6, proven: true },
+          { priority: -1, unservedRps: 3, penaltyUsdPerHour: 10_800, boundUsdPerHour: 9000, proven: false },
+        ],
+      }),
+      problem({}, { models }),
+      { ...view, width: 100 },
+    );
+    expect(text).toContain(`
+unserved
+  priority 10: 2.5 requests/s, penalty 9000000.00 USD/h, proven the least
+    - chat: 2 requests/s in 1 bucket: the GPUs that exist are used up
+    - chat: 0.5 requests/s in 1 bucket: a quota is used up
+  priority -1: 3 requests/s, penalty 10800.00 USD/h, not proven the least (bound 9000.00)
+    - batch: 3 requests/s in 1 bucket: the budget is used up
+`);
+  });
+
+  it('says how much of pools, quotas and the budget is used, and which are full', () => {
+    const limits = {
+      pools: [
+        { gpuType: 'A100-80GB', gpus: 1 },
+        { gpuType: 'L4', gpus: null },
+        { gpuType: 'H100-80GB', gpus: 2 },
+      ],
+      quotas: [{ namespace: 'default', gpuType: 'L4', gpus: 4 }],
+      budgetUsdPerHour: 6,
+    };
+    expect(renderPlan(plan(), problem({}, limits), view)).toContain(`
+limits   A100-80GB      1 of 1 GPUs, full
+         H100-80GB      0 of 2 GPUs
+         default on L4  3 of 4 GPUs
+         budget         5.80 of 6.00 USD/h
+solver`);
+  });
+
+  it('says that a pool is fuller for as long as old and new replicas run beside each other', () => {
+    const moving = plan({ deployments: [deployment({ replicas: 2, targetReplicas: 1 })] });
+    const text = renderPlan(moving, problem({}, { pools: [{ gpuType: 'A100-80GB', gpus: 4 }] }), view);
+    expect(text).toContain('limits   A100-80GB  1 of 4 GPUs, 2 until the change is made\n');
+  });
+
+  it('lists the limits that are used up first where there are too many to list', () => {
+    const pools = Array.from({ length: 20 }, (_, i) => ({ gpuType: i === 19 ? 'L4' : `T${i}`, gpus: 3 }));
+    const text = renderPlan(plan(), problem({}, { pools }), view);
+    expect(text).toContain('limits   L4   3 of 3 GPUs, full\n');
+    expect(text).toContain('… and 8 more (--json has them all)\n');
+  });
+
+  it('says what is paid now and what moving costs, where either differs', () => {
+    const text = renderPlan(
+      plan({ publishedUsdPerHour: 7.2, switchingUsdPerHour: 0.5 }),
+      problem({}, { options: { horizonHours: 4 } }),
+      view,
+    );
+    expect(text).toContain(`
+now      7.20 USD/h for the replicas to publish now
+moving   0.50 USD/h on top: starts and stops, spread over 4 hours
+routing  free`);
+    expect(renderPlan(plan(), problem(), view)).not.toMatch(/^(now|moving|limits) /m);
+  });
+
+  it('says which routing the money assumes', () => {
+    expect(renderPlan(plan(), problem(), view)).toContain('which the\n         router must follow');
+    expect(renderPlan(plan({ routing: 'proportional' }), problem(), view)).toContain(
+      'routing  proportional: all buckets share alike, as a weighted Service does',
+    );
+  });
+
+  it('calls a small gap by its size', () => {
+    const open = { status: 'feasible', boundUsdPerHour: 5.7991, gap: 0.000_155 } as const;
+    expect(renderPlan(plan(open), problem(), view)).toContain('optimum at most 0.02 % lower (bound 5.80)');
   });
 
   it('lists warnings and shortfalls with their codes, and counts what it leaves out', () => {

@@ -5,6 +5,7 @@ import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type PlanFlags, runPlan } from '../../src/cli/plan.js';
 import type { Plan } from '../../src/core/plan.js';
+import type { PlanComparison } from '../../src/core/plan-comparison.js';
 import type { PlanningProblemInput } from '../../src/core/planning-problem.js';
 
 let folder = '';
@@ -191,5 +192,57 @@ describe('gpumix plan', () => {
     const larger = written('larger.json', problem().padEnd(65 * 1024 * 1024));
     await expect(run(larger)).rejects.toThrow('found 65.0 MiB');
     expect((await run(larger, { maxMib: 66 })).code).toBe(0);
+  });
+});
+
+describe('gpumix plan --set and --without', () => {
+  it('prints both plans side by side and the difference in money', async () => {
+    const { code, text } = await run(written('what.json', problem()), { set: ['models.chat.rps*=2'] });
+    expect(code).toBe(0);
+    expect(text).toContain('what if  models.chat.rps*=2\n');
+    // 9 requests/s need three replicas of 4, 18 need five, at 0.80 USD each.
+    expect(text).toContain('difference  +1.60 USD/h, +1,168 USD a month (730 h)\n');
+  });
+
+  it('prints both Plans as one document with --json', async () => {
+    const { text } = await run(written('what.json', problem()), { json: true, set: ['models.chat.rps*=2'] });
+    const comparison = JSON.parse(text) as PlanComparison;
+    expect(comparison).toMatchObject({ kind: 'PlanComparison', edits: [{ set: 'models.chat.rps*=2' }] });
+    expect(comparison.base.deployments[0]!.replicas).toBe(3);
+    expect(comparison.edited.deployments[0]!.replicas).toBe(5);
+    expect(comparison.differenceUsdPerMonth).toBeCloseTo(2 * 0.8 * 730, 9);
+  });
+
+  it('takes GPU types away after all edits, in whatever order the flags were given', async () => {
+    const flags = { set: ['gpuTypes.L4.maxReplicas=9'], without: ['L4'] };
+    const { code, text } = await run(written('what.json', problem()), flags);
+    expect(code).toBe(0);
+    expect(text).toContain('what if  gpuTypes.L4.maxReplicas=9, without L4\n');
+    expect(text).toContain('unserved what if\n');
+  });
+
+  it('ends with the exit code of the edited plan', async () => {
+    const impossible = ['models.chat.minServedShare=1', 'deployments.*.maxReplicas=1'];
+    const { code, text } = await run(written('what.json', problem()), { set: impossible });
+    expect(code).toBe(1);
+    expect(text).toContain('as given    proven optimal\nwhat if     infeasible\n');
+  });
+
+  it('edits a configuration of Mélange too', async () => {
+    const { code, text } = await run('samples/problems/melange.json', { from: 'melange', without: ['A100-80GB'] });
+    expect(code).toBe(0);
+    expect(text).toContain('what if  without A100-80GB\n');
+  });
+
+  it('refuses what it does not understand, naming the flag and the nearest known name', async () => {
+    const file = written('what.json', problem());
+    await expect(run(file, { set: ['models.caht.rps*=2'] })).rejects.toThrow(
+      '--set "models.caht.rps*=2": models: found "caht", expected one of chat; did you mean "chat"?',
+    );
+    await expect(run(file, { without: ['L40'] })).rejects.toThrow(
+      '--without "L40": found "L40", expected one of L4; did you mean "L4"?',
+    );
+    // Before the document is looked for.
+    await expect(run('nowhere.json', { set: ['models'] })).rejects.toThrow('--set "models": found no operator');
   });
 });
