@@ -185,13 +185,12 @@ export function checkProposal(
     if (detail !== 'proved') return noAnswer(detail, milliseconds);
     return { status: 'infeasible', replicas: null, bound: 0, nodes, detail, milliseconds };
   }
-  const { replicas, shares, unserved } = proposal;
-  if (replicas === null || shares === null || proposal.claim === 'unknown') {
+  const { shares, unserved } = proposal;
+  if (proposal.replicas === null || shares === null || proposal.claim === 'unknown') {
     return noAnswer('no-answer', milliseconds);
   }
-  if (wholeReplicas(program, replicas) === null || !keepsSharedLimits(program, replicas)) {
-    return noAnswer('rejected', milliseconds);
-  }
+  const replicas = wholeReplicas(program, proposal.replicas);
+  if (replicas === null || !keepsSharedLimits(program, replicas)) return noAnswer('rejected', milliseconds);
   let settled = settleShares(program, replicas, { shares, unserved });
   if (settled === null) {
     const found = secondLook.findShares(program, replicas);

@@ -286,6 +286,10 @@ export function readShares(
   columns: ShareColumns,
   amountIn: (column: number) => number,
 ): { readonly shares: Float64Array; readonly unserved: Float64Array } {
-  const read = (at: Int32Array) => Float64Array.from(at, (column) => (column < 0 ? 0 : amountIn(column)));
+  const read = (at: Int32Array): Float64Array => {
+    const amounts = new Float64Array(at.length);
+    for (let i = 0; i < at.length; i++) if (at[i]! >= 0) amounts[i] = amountIn(at[i]!);
+    return amounts;
+  };
   return { shares: read(columns.share), unserved: read(columns.unserved) };
 }

@@ -160,7 +160,7 @@ export class SolverThread {
 function packed(program: Program): { readonly program: Program; readonly buffers: ArrayBuffer[] } {
   const buffers: ArrayBuffer[] = [];
   const own = (values: Float64Array): Float64Array => {
-    const copy = Float64Array.from(values);
+    const copy = values.slice();
     buffers.push(copy.buffer);
     return copy;
   };
