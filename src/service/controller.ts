@@ -9,6 +9,7 @@ import {
   type ControllerView,
   type CycleReport,
   type DecisionRecord,
+  type GpuShortage,
   heldSentences,
   type InputState,
   type ModelView,
@@ -175,6 +176,10 @@ export class Controller implements ControllerView, ControllerCommands {
 
   inputs(): readonly InputState[] {
     return this.#cycle.inputs.all(this.#options.clock.now());
+  }
+
+  shortages(): readonly GpuShortage[] {
+    return this.#cycle.shortages();
   }
 
   ready(): boolean {

@@ -1,5 +1,5 @@
 import type { GpuCatalogue } from '../core/gpu-types.js';
-import type { Plan } from '../core/plan.js';
+import type { Plan, PlanNotice } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import {
   type Clock,
@@ -11,8 +11,10 @@ import {
 } from '../core/ports.js';
 import type { Config } from './config.js';
 import type { Fleet, ModelState } from './fleet.js';
+import type { FleetLimits } from './fleet-limits.js';
 import type { InputStates } from './input-states.js';
 import type { Logger } from './log.js';
+import type { Shortage } from './stock-out.js';
 import type { StoreEpoch } from './store-epoch.js';
 import type { StoredState } from './stored-state.js';
 import type { HeldReason } from './view.js';
@@ -44,6 +46,8 @@ export type PhaseContext = PlanningCycleOptions & {
   readonly stored: StoredState;
   readonly epoch: StoreEpoch;
   readonly inputs: InputStates;
+  /** GPU types that cannot be had at a moment, as far as was seen. */
+  readonly shortages: (nowMs: number) => readonly Shortage[];
 };
 
 /** One pass. */
@@ -58,6 +62,12 @@ export type Cycle = {
   snapshot: DeploymentSnapshot;
   /** Inputs that this pass read whole. */
   readonly read: Set<'deployments' | 'traces' | 'profiles'>;
+  /** What the models share; nothing before phase 5. */
+  limits: FleetLimits;
+  /** The document of models that were planned together; null where they share nothing, or nothing was planned. */
+  joint: PlanningProblem | null;
+  /** What the plan says of the fleet and of no model. */
+  notices: readonly PlanNotice[];
   nodes: number;
   solver: string;
   planMs: number;

@@ -5,7 +5,7 @@ import type { DemandWindow } from '../demand/window.js';
 import type { ModelPlan } from './model-plan.js';
 import type { ModelProblem } from './problem.js';
 import { type PublishedState, restoredPart } from './published-state.js';
-import type { SingleType } from './single-type.js';
+import type { Room, SingleType } from './single-type.js';
 import type { DemandView, HeldReason } from './view.js';
 
 /** One model, from the first time that a deployment of it is seen until the last one is gone. */
@@ -29,6 +29,7 @@ export type ModelState = {
     readonly rps: number;
     readonly demand: readonly BucketDemand[];
     readonly deployments: readonly ProblemDeployment[];
+    readonly room: Room;
     readonly cheapest: SingleType | null;
     readonly atMs: number;
   } | null;

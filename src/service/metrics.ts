@@ -68,13 +68,26 @@ function createGauges(registry: Registry) {
     target: gauge('gpumix_target_replicas', 'Replicas that the plan is heading for.', ofDeployment),
     current: gauge('gpumix_current_replicas', 'Replicas that the deployment asks for now.', ofDeployment),
     cost: gauge('gpumix_cost_usd_per_hour', 'Cost of the target replicas.', ['model', 'gpu_type'] as const),
-    bound: gauge('gpumix_cost_bound_usd_per_hour', 'Proven lower bound on the cost of any plan.', []),
+    bound: gauge(
+      'gpumix_cost_bound_usd_per_hour',
+      'Proven lower bound on cost and switching of any plan that serves as much.',
+      [],
+    ),
+    switching: gauge(
+      'gpumix_switching_usd_per_hour',
+      'Cost of the starts and stops of the plan, spread over options.horizonHours.',
+      [],
+    ),
     demand: gauge('gpumix_demand_rps', 'Mean arrivals over the window.', ['model'] as const),
     forecast: gauge('gpumix_forecast_rps', 'Arrivals that the plan is made for.', ['model'] as const),
     unserved: gauge('gpumix_unserved_rps', 'Demand that the plan leaves unserved.', ['model', 'reason'] as const),
     status: gauge('gpumix_plan_status', '1 for the status of the current plan.', ['status'] as const),
     held: gauge('gpumix_plan_held', '1 while the last good plan of a model is held.', ['model', 'reason'] as const),
-    gap: gauge('gpumix_plan_gap_ratio', 'Distance of the plan from its bound, as a share of its cost.', []),
+    gap: gauge(
+      'gpumix_plan_gap_ratio',
+      'Distance of the plan from its bound, as a share of its cost with switching.',
+      [],
+    ),
     costPerMillionTokens: gauge(
       'gpumix_cost_per_million_tokens_usd',
       'Cost of the target replicas over the input and output tokens that arrive.',
@@ -82,8 +95,13 @@ function createGauges(registry: Registry) {
     ),
     saving: gauge(
       'gpumix_saving_vs_single_type_ratio',
-      'Share of the cost of the cheapest single GPU type that the plan saves.',
+      'Share of the cost that the plan saves against the cheapest single GPU type that serves as much within what the other models leave of pools, quotas and budget; starts and stops are not counted.',
       ['model'] as const,
+    ),
+    shortGpus: gauge(
+      'gpumix_gpu_type_short_gpus',
+      'GPUs that replicas asked for and that did not come in time; while a type is short, demand is planned on other types.',
+      ['gpu_type'] as const,
     ),
     inputAge: gauge('gpumix_input_age_seconds', 'Time since an input was last read whole.', ['input'] as const),
     wvaDesired: gauge('wva_desired_replicas', 'Replicas to run now, named as llm-d names them.', [
@@ -99,9 +117,11 @@ function readGauges(gauges: Gauges, view: ControllerView): void {
   // Gauges without labels fall back to 0, which would be a claim, instead of nothing.
   gauges.bound.remove();
   gauges.gap.remove();
+  gauges.switching.remove();
   const models = view.models();
   for (const model of models) readModel(gauges, model);
   readPlan(gauges, view, models);
+  for (const { gpuType, shortGpus } of view.shortages()) set(gauges.shortGpus, { gpu_type: gpuType }, shortGpus);
   for (const { input, ageSeconds } of view.inputs()) set(gauges.inputAge, { input }, ageSeconds);
 }
 
@@ -126,6 +146,7 @@ function readPlan(gauges: Gauges, view: ControllerView, models: readonly ModelVi
   for (const status of planStatuses) set(gauges.status, { status }, plan.status === status ? 1 : 0);
   set(gauges.bound, {}, plan.boundUsdPerHour);
   set(gauges.gap, {}, plan.gap);
+  set(gauges.switching, {}, plan.switchingUsdPerHour);
   for (const { model, gpuType, usdPerHour } of plan.deployments) {
     add(gauges.cost, { model, gpu_type: gpuType }, usdPerHour);
   }

@@ -1,74 +1,251 @@
-import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
+import type { Plan, PlanNotice } from '../core/plan.js';
+import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js';
 import { PlanRejected } from '../optimizer/plan.js';
+import { modelConfig } from './config.js';
 import { type Cycle, type PhaseContext, sentence } from './cycle.js';
 import type { ModelState } from './fleet.js';
-import { type ModelPlan, splitPlan } from './model-plan.js';
+import { isLimited } from './fleet-limits.js';
+import { type ModelPlan, splitPlan, unproven } from './model-plan.js';
+import { standingModel } from './problem.js';
 import { problemOf } from './problem-phase.js';
-import { cheapestSingleType, singleTypeVariants } from './single-type.js';
 
-/** Phase 6, and what the cycle computes with the planner besides, for information. */
-
-/** Models that are planned in one call: enough to make the call cheap, few enough that a fault is found quickly. */
+/** Models that share nothing are planned in one call: enough to make it cheap, few enough that a fault is found quickly. */
 const modelsPerCall = 64;
 
-/** Models whose single-type price is computed in one cycle: it is for information, so it may not cost much. */
-const singleTypesPerCycle = 64;
+/**
+ * How often models that share limits are planned together in one cycle: each time without those that turn out to have no
+ * plan of their own, whose GPUs the others must then leave to them.
+ */
+const jointAttempts = 3;
 
-/** A single-type price computed for a rate that has moved further than this share is not shown any more. */
-const singleTypeTolerance = 0.1;
+/** What phase 6 must know of models that it does not plan. */
+export type Standing = {
+  /** At how many replicas each deployment of a model stays while it is not planned, by id; null = not known. */
+  readonly replicasOf: (state: ModelState, cycle: Cycle) => ReadonlyMap<string, number | null>;
+  /** USD per replica-hour by deployment id; null = not known. */
+  readonly priceOf: (id: string) => number | null;
+};
 
 /**
- * Phase 6, plan. Models are planned some at a time; where that fails or runs into its time limit, each alone.
+ * Phase 6, plan: the cheapest replicas for the demand.
  *
- * Held: everything, where an earlier phase says so; otherwise a fault holds its own model only (`planning_failed`,
- * `plan_rejected`), and so does demand of which nothing can be served (`nothing_servable`).
+ * Models that share nothing are planned some at a time; where that fails or runs into its time limit, each alone. Models
+ * that share pools, quotas or a budget are planned together, beside what the held ones keep.
  */
-export async function planModels(cycle: Cycle, context: PhaseContext): Promise<void> {
-  if (cycle.holdAll !== null) return;
-  const ready = context.fleet.modelsByName().filter((state) => state.built !== null);
-  const startedMs = context.steadyMs();
-  for (let start = 0; start < ready.length; start += modelsPerCall) {
-    await planTogether(cycle, context, ready.slice(start, start + modelsPerCall));
+export class PlanPhase {
+  readonly #context: PhaseContext;
+  readonly #standing: Standing;
+
+  constructor(context: PhaseContext, standing: Standing) {
+    this.#context = context;
+    this.#standing = standing;
   }
-  cycle.planMs = context.steadyMs() - startedMs;
+
+  /**
+   * Held: everything, where an earlier phase says so; otherwise a fault holds its own model only (`planning_failed`,
+   * `plan_rejected`), and so does demand of which nothing can be served (`nothing_servable`).
+   */
+  async plan(cycle: Cycle): Promise<void> {
+    if (cycle.holdAll !== null) return;
+    const { fleet, steadyMs } = this.#context;
+    const ready = fleet.modelsByName().filter((state) => state.built !== null);
+    const startedMs = steadyMs();
+    if (isLimited(cycle.limits)) await this.#planJointly(cycle, ready);
+    else {
+      for (let start = 0; start < ready.length; start += modelsPerCall) {
+        await this.#planAlike(cycle, ready.slice(start, start + modelsPerCall));
+      }
+    }
+    cycle.planMs = steadyMs() - startedMs;
+  }
+
+  /** Plans models that share nothing. */
+  async #planAlike(cycle: Cycle, states: readonly ModelState[]): Promise<void> {
+    const { config, steadyMs } = this.#context;
+    const problems = states.map((state) => state.built!.model);
+    const startedMs = steadyMs();
+    const answer = await this.#ask(cycle, problemOf(problems, { config, limits: cycle.limits, at: cycle.at }));
+    if (answer.failure !== null) {
+      if (states.length === 1) this.#fail(states[0]!, answer.failure);
+      else for (const state of states) await this.#planAlike(cycle, [state]);
+      return;
+    }
+    const hitLimit = steadyMs() - startedMs >= config.options.timeLimitMs;
+    const parts = splitPlan(answer.plan, problems);
+    const again: ModelState[] = [];
+    const accepted: { readonly state: ModelState; readonly part: ModelPlan }[] = [];
+    for (const state of states) {
+      const part = parts.get(state.name);
+      const isCutShort = part?.model.status === 'held' || (hitLimit && part?.model.status === 'feasible');
+      const failure = failureOf(part, state);
+      if (states.length > 1 && isCutShort) again.push(state);
+      else if (failure !== null) this.#fail(state, failure);
+      else accepted.push({ state, part: part! });
+    }
+    const isWhole = accepted.length === states.length;
+    for (const { state, part } of accepted) accept(state, isWhole ? part : withoutScarcityBound(part));
+    for (const state of again) await this.#planAlike(cycle, [state]);
+  }
+
+  /** Plans models that share limits, all at once, with one time limit. */
+  async #planJointly(cycle: Cycle, ready: readonly ModelState[]): Promise<void> {
+    let states = ready;
+    for (let attempt = 1; states.length > 0; attempt += 1) {
+      const problem = this.#problemBeside(cycle, states);
+      const answer = await this.#ask(cycle, problem);
+      if (answer.failure !== null) {
+        cycle.joint = problem;
+        if (states.length > 1) cycle.notices = [...cycle.limits.notices, plannedApart(answer.failure)];
+        await this.#planApart(cycle, { states, failure: answer.failure, planned: new Set() });
+        return;
+      }
+      const parts = splitPlan(answer.plan, problem.models);
+      const failures = new Map(states.map((state) => [state, failureOf(parts.get(state.name), state)]));
+      const usable = states.filter((state) => failures.get(state) === null);
+      if (usable.length === states.length) {
+        cycle.joint = problem;
+        cycle.notices = [...cycle.limits.notices, ...answer.plan.warnings.filter(({ model }) => model === undefined)];
+        for (const state of states) accept(state, parts.get(state.name)!);
+        return;
+      }
+      // Those that are held instead keep what they have, of which this plan took a part for the others.
+      const isLast = attempt === jointAttempts;
+      for (const state of states) {
+        const failure = failures.get(state) ?? (isLast ? tooManyHeld : null);
+        if (failure !== null) this.#fail(state, failure);
+      }
+      states = isLast ? [] : usable;
+    }
+  }
+
+  /**
+   * Plans models that share limits although they could not be planned together: half of them at a time beside what the
+   * others keep or were just given, and the halves of a half that fails. A fault then holds its own model only, nothing
+   * is used twice, and nothing is proven of the whole.
+   *
+   * @param planned models that have a plan of this cycle; grows
+   */
+  async #planApart(
+    cycle: Cycle,
+    {
+      states,
+      failure,
+      planned,
+    }: { readonly states: readonly ModelState[]; readonly failure: PlanFailure; readonly planned: Set<ModelState> },
+  ): Promise<void> {
+    if (states.length === 1) {
+      this.#fail(states[0]!, failure);
+      return;
+    }
+    const middle = Math.ceil(states.length / 2);
+    for (const half of [states.slice(0, middle), states.slice(middle)]) {
+      const problem = this.#problemBeside(cycle, half, planned);
+      const answer = await this.#ask(cycle, problem);
+      const parts = answer.failure === null ? splitPlan(answer.plan, problem.models) : new Map<string, ModelPlan>();
+      const failed = answer.failure ?? firstOf(half.map((state) => failureOf(parts.get(state.name), state)));
+      if (failed !== null) {
+        await this.#planApart(cycle, { states: half, failure: failed, planned });
+        continue;
+      }
+      for (const state of half) {
+        accept(state, unproven(parts.get(state.name)!));
+        planned.add(state);
+      }
+    }
+  }
+
+  /** Some models to plan, and all others where they stand: at the targets of this cycle, or at what they keep. */
+  #problemBeside(
+    cycle: Cycle,
+    states: readonly ModelState[],
+    planned: ReadonlySet<ModelState> = new Set(),
+  ): PlanningProblem {
+    const { fleet, config } = this.#context;
+    const { replicasOf, priceOf } = this.#standing;
+    const wanted = new Set(states);
+    const models = fleet.modelsByName().map((state): ProblemModel => {
+      if (wanted.has(state)) return state.built!.model;
+      const { name, deployments } = state;
+      const replicas = planned.has(state) ? targetsOf(state) : replicasOf(state, cycle);
+      return standingModel({ name, deployments, replicas, priceOf, settings: modelConfig(config, name) });
+    });
+    return problemOf(models, { config, limits: cycle.limits, at: cycle.at });
+  }
+
+  async #ask(cycle: Cycle, problem: PlanningProblem): Promise<Answer> {
+    const { planner, config } = this.#context;
+    try {
+      const plan = await planner.plan(problem, { timeLimitMs: config.options.timeLimitMs });
+      cycle.nodes += plan.solver.nodes;
+      cycle.solver = plan.solver.name;
+      return { plan, failure: null };
+    } catch (error) {
+      const reason = error instanceof PlanRejected ? 'plan_rejected' : 'planning_failed';
+      return { plan: null, failure: { reason, error } };
+    }
+  }
+
+  #fail(state: ModelState, { reason, error }: PlanFailure): void {
+    state.hold = reason;
+    state.built = null;
+    this.#context.logger.error({ model: state.name, err: error }, `${state.name} is held: ${sentence(error)}`);
+  }
 }
 
-async function planTogether(cycle: Cycle, context: PhaseContext, states: readonly ModelState[]): Promise<void> {
-  const { planner, config, steadyMs } = context;
-  const { timeLimitMs } = config.options;
-  const problems = states.map((state) => state.built!.model);
-  const startedMs = steadyMs();
-  let parts: ReadonlyMap<string, ModelPlan>;
-  try {
-    const plan = await planner.plan(problemOf(problems, { config, at: cycle.at }), { timeLimitMs });
-    parts = splitPlan(plan, problems);
-    cycle.nodes += plan.solver.nodes;
-    cycle.solver = plan.solver.name;
-  } catch (error) {
-    const reason = error instanceof PlanRejected ? 'plan_rejected' : 'planning_failed';
-    if (states.length === 1) planFailed(states[0]!, context, { reason, error });
-    else for (const state of states) await planTogether(cycle, context, [state]);
-    return;
+type PlanFailure = {
+  readonly reason: 'planning_failed' | 'plan_rejected' | 'nothing_servable';
+  readonly error: unknown;
+};
+
+type Answer = { readonly plan: Plan; readonly failure: null } | { readonly plan: null; readonly failure: PlanFailure };
+
+const tooManyHeld: PlanFailure = {
+  reason: 'planning_failed',
+  error: new Error('too many models that share its limits have no plan'),
+};
+
+function accept(state: ModelState, part: ModelPlan): void {
+  state.planned = { problem: state.built!.model, part };
+}
+
+function targetsOf({ planned }: ModelState): ReadonlyMap<string, number | null> {
+  return new Map(planned?.part.deployments.map(({ id, targetReplicas }) => [id, targetReplicas]));
+}
+
+/** A bound on the penalty of several models says nothing about some of them. */
+function withoutScarcityBound(part: ModelPlan): ModelPlan {
+  const { scarcity } = part;
+  return scarcity === null || scarcity.proven ? part : { ...part, scarcity: { ...scarcity, boundUsdPerHour: 0 } };
+}
+
+function firstOf(failures: readonly (PlanFailure | null)[]): PlanFailure | null {
+  return failures.find((failure) => failure !== null) ?? null;
+}
+
+function plannedApart({ error }: PlanFailure): PlanNotice {
+  return {
+    code: 'planned_apart',
+    message: `the models could not be planned together (${sentence(error)}): some at a time were planned with what the others left`,
+  };
+}
+
+/** Why a part cannot be used; null = it can. */
+function failureOf(part: ModelPlan | undefined, { built }: ModelState): PlanFailure | null {
+  if (part === undefined) {
+    return { reason: 'planning_failed', error: new Error('the plan does not contain the model') };
   }
-  const hitLimit = steadyMs() - startedMs >= timeLimitMs;
-  for (const state of states) {
-    const part = parts.get(state.name);
-    if (part === undefined) {
-      const error = new Error('the plan does not contain the model');
-      planFailed(state, context, { reason: 'planning_failed', error });
-    } else if (states.length > 1 && (part.model.status === 'held' || (hitLimit && part.model.status === 'feasible'))) {
-      await planTogether(cycle, context, [state]);
-    } else if (part.model.heldReason !== null) {
-      // The planner knows what runs; the service knows the last good plan, which is better to hold.
-      const said = part.warnings.find((warning) => warning.code === part.model.heldReason);
-      const reason = part.model.heldReason === 'plan_rejected' ? 'plan_rejected' : 'planning_failed';
-      const why = reason === 'plan_rejected' ? 'its plan was rejected by its own check' : 'no plan was found';
-      planFailed(state, context, { reason, error: new Error(said?.message ?? why) });
-    } else if (servesNothing(part, state.built!.model)) {
-      const message = 'no profile serves any of its requests within the SLO';
-      planFailed(state, context, { reason: 'nothing_servable', error: new Error(message) });
-    } else state.planned = { problem: state.built!.model, part };
+  if (part.model.heldReason !== null) {
+    // The planner knows what runs; the service knows the last good plan, which is better to hold.
+    const said = part.warnings.find((warning) => warning.code === part.model.heldReason);
+    const reason = part.model.heldReason === 'plan_rejected' ? 'plan_rejected' : 'planning_failed';
+    const why = reason === 'plan_rejected' ? 'its plan was rejected by its own check' : 'no plan was found';
+    return { reason, error: new Error(said?.message ?? why) };
   }
+  if (servesNothing(part, built!.model)) {
+    const message = 'no profile serves any of its requests within the SLO';
+    return { reason: 'nothing_servable', error: new Error(message) };
+  }
+  return null;
 }
 
 /** Whether there is demand and no profile serves any of it: such a plan would switch off what serves it all the same. */
@@ -77,95 +254,4 @@ function servesNothing({ unserved }: ModelPlan, { demand }: ProblemModel): boole
   const lost = unserved.filter(({ reason, rps }) => reason === 'slo' && rps > 0);
   const total = wanted.reduce((sum, { rps }) => sum + rps, 0);
   return total > 0 && lost.reduce((sum, { rps }) => sum + rps, 0) >= total * (1 - 1e-9);
-}
-
-type PlanHold = 'planning_failed' | 'plan_rejected' | 'nothing_servable';
-
-function planFailed(
-  state: ModelState,
-  { logger }: PhaseContext,
-  { reason, error }: { readonly reason: PlanHold; readonly error: unknown },
-): void {
-  state.hold = reason;
-  state.built = null;
-  logger.error({ model: state.name, err: error }, `${state.name} is held: ${sentence(error)}`);
-}
-
-/**
- * After publication, for information: what the cheapest single GPU type would cost. Only for models whose demand has
- * changed since, oldest first and at most `singleTypesPerCycle` of them.
- */
-export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext): Promise<void> {
-  const wanted: ModelState[] = [];
-  for (const state of context.fleet.models.values()) {
-    if (state.built === null || state.planned === null) continue;
-    const rps = state.demand?.forecastRps ?? 0;
-    const { single } = state;
-    const { demand, deployments } = state.built.model;
-    if (single !== null && sameDemand(single.demand, demand) && sameChoices(single.deployments, deployments)) continue;
-    if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) state.single = null;
-    if (rps > 0) wanted.push(state);
-  }
-  // Those without a price come first, then those that were asked longest ago.
-  const chosen = wanted.sort((a, b) => (a.single?.atMs ?? 0) - (b.single?.atMs ?? 0)).slice(0, singleTypesPerCycle);
-  if (chosen.length === 0) return;
-  await compareTogether(cycle, context, chosen);
-}
-
-/** Compares some models with one plan; where that fails, each alone, so that none keeps the others from an answer. */
-async function compareTogether(cycle: Cycle, context: PhaseContext, states: readonly ModelState[]): Promise<void> {
-  const variants = states.flatMap((state) => singleTypeVariants(state.built!.model));
-  const { planner, config, logger } = context;
-  let parts: ReadonlyMap<string, ModelPlan> = new Map();
-  try {
-    const problem = problemOf(variants, { config, at: cycle.at });
-    const plan = await planner.plan(problem, { timeLimitMs: config.options.timeLimitMs });
-    parts = splitPlan(plan, variants);
-  } catch (error) {
-    if (states.length > 1) {
-      for (const state of states) await compareTogether(cycle, context, [state]);
-      return;
-    }
-    // Without an answer until its demand or its choices change: asked again, it would fail again.
-    const { name } = states[0]!;
-    logger.warn({ model: name, err: error }, `${name}: the single-type comparison failed: ${sentence(error)}`);
-  }
-  for (const state of states) {
-    const model = state.built?.model;
-    if (model === undefined || state.planned === null) continue;
-    const { demand, deployments } = model;
-    const cheapest = cheapestSingleType(model, state.planned.part, parts);
-    state.single = { rps: state.demand?.forecastRps ?? 0, demand, deployments, cheapest, atMs: cycle.nowMs };
-  }
-}
-
-/** Whether the same requests are planned for: at the same total rate, longer ones can make every type dearer. */
-function sameDemand(a: readonly BucketDemand[], b: readonly BucketDemand[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every((bucket, index) => {
-      const other = b[index]!;
-      return (
-        bucket.rps === other.rps &&
-        bucket.inputTokens === other.inputTokens &&
-        bucket.outputTokens === other.outputTokens
-      );
-    })
-  );
-}
-
-/** Whether the same deployments with the same profiles and prices are there to choose from. */
-function sameChoices(a: readonly ProblemDeployment[], b: readonly ProblemDeployment[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every((deployment, index) => {
-      const other = b[index]!;
-      return (
-        deployment.id === other.id &&
-        deployment.usdPerReplicaHour === other.usdPerReplicaHour &&
-        deployment.maxReplicas === other.maxReplicas &&
-        deployment.profile === other.profile
-      );
-    })
-  );
 }

@@ -1,15 +1,18 @@
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
+import { compareWithSingleTypes } from './comparison.js';
 import { type Cycle, holdWithoutStore, type PhaseContext, type PlanningCycleOptions, sentence } from './cycle.js';
 import { forecast, readDemand } from './demand-phases.js';
 import { Fleet, type ModelState, type PublishedEntry } from './fleet.js';
+import { unlimited } from './fleet-limits.js';
 import type { DecisionHistory } from './history.js';
 import { InputStates } from './input-states.js';
 import type { Overrides } from './overrides.js';
-import { compareWithSingleTypes, planModels } from './plan-phase.js';
+import { PlanPhase } from './plan-phase.js';
 import { ProblemPhase, problemOf } from './problem-phase.js';
 import { PublishPhase } from './publish-phase.js';
+import { type Shortage, StockOutWatch, stockOutNotices } from './stock-out.js';
 import { StoreEpoch } from './store-epoch.js';
 import { StoredState } from './stored-state.js';
 import { type CyclePhase, type CycleReport, cyclePhases } from './view.js';
@@ -24,7 +27,12 @@ import { type CyclePhase, type CycleReport, cyclePhases } from './view.js';
 export class PlanningCycle {
   readonly #context: PhaseContext;
   readonly #problems: ProblemPhase;
+  readonly #plans: PlanPhase;
   readonly #publication: PublishPhase;
+  #stockOuts = new StockOutWatch();
+  /** See `Cycle.limits` and `Cycle.joint`: those of the last cycle that planned. */
+  #planned: Pick<Cycle, 'limits' | 'joint'> = { limits: unlimited, joint: null };
+  #shortTypes: readonly string[] = [];
   #ready = false;
 
   constructor(options: PlanningCycleOptions) {
@@ -39,9 +47,15 @@ export class PlanningCycle {
       logger,
     );
     const epoch = new StoreEpoch({ store, clock, newId });
-    this.#context = { ...options, fleet, stored, epoch, inputs };
+    const shortages = (nowMs: number) => this.#stockOuts.shortages(nowMs);
+    this.#context = { ...options, fleet, stored, epoch, inputs, shortages };
     this.#problems = new ProblemPhase(this.#context);
-    this.#publication = new PublishPhase(this.#context, (id) => this.#problems.price(id));
+    const priceOf = (id: string) => this.#problems.price(id);
+    this.#publication = new PublishPhase(this.#context, priceOf);
+    this.#plans = new PlanPhase(this.#context, {
+      replicasOf: (state, cycle) => this.#publication.standing(state, cycle),
+      priceOf,
+    });
   }
 
   /** The phases, in the order of `cyclePhases`, and what each of them holds when its input is not there. */
@@ -59,7 +73,7 @@ export class PlanningCycle {
     //    never had any is held: redis_unreachable, no_profile.
     problem: (cycle) => this.#problems.build(cycle),
     // 6. The cheapest replicas. A model whose plan fails, or fails its check, is held: planning_failed, plan_rejected.
-    plan: (cycle) => planModels(cycle, this.#context),
+    plan: (cycle) => this.#planModels(cycle),
     // 7. From here on the new numbers are served; held models keep theirs.
     publish: (cycle) => this.#publication.publish(cycle),
   };
@@ -103,11 +117,21 @@ export class PlanningCycle {
     return this.#problems.price(id);
   }
 
-  /** The document that the plans in force answer: planning it again gives the same target replicas. */
+  /** GPU types that cannot be had now, as far as was seen. */
+  shortages(): readonly Shortage[] {
+    return this.#context.shortages(this.#context.clock.now());
+  }
+
+  /**
+   * The document that the plans in force answer: planning it again gives the same target replicas. Of models that share
+   * limits it is what was planned together; of others each model's last one.
+   */
   problem(): PlanningProblem | null {
     const { fleet, config } = this.#context;
+    const { limits, joint } = this.#planned;
+    if (joint !== null) return joint;
     const models = fleet.modelsByName().flatMap((state) => state.planned?.problem ?? []);
-    return models.length === 0 ? null : problemOf(models, { config, at: this.plan?.at });
+    return models.length === 0 ? null : problemOf(models, { config, limits, at: this.plan?.at });
   }
 
   isUnfollowed(id: string): boolean {
@@ -172,6 +196,9 @@ export class PlanningCycle {
       holdAll: null,
       snapshot: { synced: false, staleSince: null, problem: null, deployments: [] },
       read: new Set(),
+      limits: unlimited,
+      joint: null,
+      notices: [],
       nodes: 0,
       solver: 'builtin',
       planMs: 0,
@@ -207,7 +234,10 @@ export class PlanningCycle {
       cycle.errors.push({ input: source, code: 'not_synced' });
     }
     try {
-      if (await stored.restore()) fleet.restore(cycle.at);
+      if (await stored.restore()) {
+        fleet.restore(cycle.at);
+        this.#stockOuts = new StockOutWatch({}, stored.stockOuts);
+      }
     } catch (error) {
       holdWithoutStore(cycle, this.#context, error);
     }
@@ -228,6 +258,28 @@ export class PlanningCycle {
       cycle.read.add('deployments');
     }
     fleet.follow(snapshot.deployments, new Set(stored.unfollowed));
+    if (snapshot.staleSince === null && stored.restored) this.#watchSupply(cycle);
+  }
+
+  /** Which GPU types cannot be had: told when one is found short, and when it may be asked for again. */
+  #watchSupply({ nowMs }: Cycle): void {
+    const { fleet, stored, logger } = this.#context;
+    const before = new Set(this.#shortTypes);
+    this.#stockOuts.observe(fleet.observed.values(), nowMs);
+    const shortages = this.#stockOuts.shortages(nowMs);
+    this.#shortTypes = shortages.map(({ gpuType }) => gpuType);
+    for (const { message } of stockOutNotices(shortages.filter(({ gpuType }) => !before.has(gpuType)))) {
+      logger.warn({}, message);
+    }
+    for (const gpuType of before) {
+      if (!this.#shortTypes.includes(gpuType)) logger.info({ gpuType }, `${gpuType} may be asked for again`);
+    }
+    stored.setStockOuts(this.#stockOuts.toJSON(), nowMs);
+  }
+
+  async #planModels(cycle: Cycle): Promise<void> {
+    await this.#plans.plan(cycle);
+    if (cycle.holdAll === null) this.#planned = { limits: cycle.limits, joint: cycle.joint };
   }
 
   /**

@@ -4,6 +4,7 @@ import { type ObservedDeployment, Unavailable } from '../core/ports.js';
 import { type Config, modelConfig } from './config.js';
 import { type Cycle, holdModel, modelsPerTurn, type PhaseContext } from './cycle.js';
 import type { ModelState } from './fleet.js';
+import { type FleetLimits, fleetLimits, isLimited } from './fleet-limits.js';
 import { KnownProfiles } from './known-profiles.js';
 import { buildModelProblem } from './problem.js';
 
@@ -30,8 +31,11 @@ export class ProblemPhase {
    * deployment (`no_profile`).
    */
   async build(cycle: Cycle): Promise<void> {
-    const { fleet, stored, config, catalogue } = this.#context;
+    const { fleet, stored, config, catalogue, shortages } = this.#context;
     this.#forgetWhatIsGone();
+    const deployments = fleet.observed.values();
+    cycle.limits = fleetLimits({ config, catalogue, deployments, shortages: shortages(cycle.nowMs) });
+    cycle.notices = cycle.limits.notices;
     if (fleet.models.size > 0 || cycle.snapshot.synced) await this.#readAllProfiles(cycle);
     const fixedReplicas = stored.overrides.active(cycle.nowMs);
     let done = 0;
@@ -46,6 +50,7 @@ export class ProblemPhase {
           fixedReplicas,
           plannedReplicasOf: (id) => fleet.published.get(id)?.plannedReplicas ?? null,
           previousShares: previousShares(state),
+          limited: isLimited(cycle.limits),
           settings: modelConfig(config, state.name),
           catalogue,
         });
@@ -129,16 +134,25 @@ function badProfiles(reasons: readonly string[]): string | null {
 /** Some models' problems as one document. */
 export function problemOf(
   models: readonly ProblemModel[],
-  { config, at }: { readonly config: Config; readonly at: string | undefined },
+  {
+    config,
+    limits,
+    at,
+  }: {
+    readonly config: Pick<Config, 'options'>;
+    readonly limits: Pick<FleetLimits, 'pools' | 'quotas' | 'budgetUsdPerHour'>;
+    readonly at: string | undefined;
+  },
 ): PlanningProblem {
+  const { pools, quotas, budgetUsdPerHour } = limits;
   return {
     apiVersion: 'gpumix/v1',
     kind: 'PlanningProblem',
     ...(at === undefined ? {} : { at }),
     models,
-    pools: [],
-    quotas: [],
-    budgetUsdPerHour: null,
+    pools,
+    quotas,
+    budgetUsdPerHour,
     options: config.options,
   };
 }

@@ -22,6 +22,8 @@ export type ModelProblemInput = {
   /** What was published when a deployment could last be planned, by its id; null = it never could. */
   readonly plannedReplicasOf: (id: string) => number | null;
   readonly previousShares: ProblemModel['previousShares'];
+  /** Whether models share limits: what a paused deployment uses must then be counted as it runs. */
+  readonly limited: boolean;
   readonly settings: ModelConfig;
   readonly catalogue: GpuCatalogue;
 };
@@ -123,11 +125,62 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
     currentReplicas: profile === null ? keptReplicas(deployment, input) : deployment.currentReplicas,
     readyReplicas: deployment.readyReplicas,
     pendingReplicas: deployment.pendingReplicas,
-    fixedReplicas: input.fixedReplicas.get(deployment.id)?.replicas ?? null,
+    fixedReplicas: fixedReplicas(deployment, input),
     startupSeconds: deployment.startupSeconds,
     targetUtilization: 1,
     maxTokens: deployment.maxTokens,
     profile: profile?.grid ?? null,
+  };
+}
+
+/**
+ * What a person fixed. And where models share limits, what a paused deployment runs: it is published whatever the plan
+ * says, so nobody else can have its GPUs.
+ */
+function fixedReplicas(deployment: ObservedDeployment, input: ModelProblemInput): number | null {
+  const override = input.fixedReplicas.get(deployment.id);
+  if (override !== undefined) return override.replicas;
+  return input.limited && deployment.paused ? deployment.currentReplicas : null;
+}
+
+/**
+ * A model that is held, in a problem whose models share limits: it asks for nothing, and its replicas stand where they
+ * are, so that nobody else gets their GPUs.
+ */
+export function standingModel(input: {
+  readonly name: string;
+  readonly deployments: readonly ObservedDeployment[];
+  /** At how many replicas each stays, by id; null or absent = at what runs now. */
+  readonly replicas: ReadonlyMap<string, number | null>;
+  /** USD per replica-hour; null = not known, counts nothing. */
+  readonly priceOf: (id: string) => number | null;
+  readonly settings: ModelConfig;
+}): ProblemModel {
+  const { name, deployments, replicas, priceOf, settings } = input;
+  return {
+    name,
+    priority: settings.priority,
+    unservedUsdPerRequest: settings.unservedUsdPerRequest,
+    minServedShare: 0,
+    demand: [],
+    deployments: deployments.map((deployment) => ({
+      id: deployment.id,
+      gpuType: deployment.gpuType ?? deployment.name,
+      gpusPerReplica: deployment.gpusPerReplica,
+      usdPerReplicaHour: priceOf(deployment.id) ?? 0,
+      minReplicas: 0,
+      idleMinReplicas: 0,
+      maxReplicas: deployment.maxReplicas,
+      currentReplicas: deployment.currentReplicas,
+      readyReplicas: deployment.readyReplicas,
+      pendingReplicas: deployment.pendingReplicas,
+      fixedReplicas: replicas.get(deployment.id) ?? null,
+      startupSeconds: deployment.startupSeconds,
+      targetUtilization: 1,
+      maxTokens: deployment.maxTokens,
+      profile: null,
+    })),
+    previousShares: [],
   };
 }
 

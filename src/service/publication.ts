@@ -4,7 +4,8 @@ import type { Plan, PlannedDeployment } from '../core/plan.js';
  * From what is planned to what is published: the number that an autoscaler acts on.
  *
  * In this order: a person's override wins; in shadow mode, and for a paused deployment, the current replicas are
- * published; a held model keeps its numbers; otherwise it is the plan's target, limited in how fast it may fall.
+ * published; a held model keeps its numbers; otherwise it is the plan's next step towards its target, limited in how
+ * fast it may fall.
  */
 
 /**
@@ -39,6 +40,8 @@ export type PublicationFacts = {
   readonly keptReplicas: number | null;
   /** `published` comes from an earlier process, which cannot know what was changed since. */
   readonly restored: boolean;
+  /** Its GPU type may hold no more than what runs, and nobody knows what runs. */
+  readonly isUncounted: boolean;
   /** Highest number published within the last minute; null = none. */
   readonly highestWithinMinute: number | null;
 };
@@ -98,49 +101,69 @@ export function publishDeployment(input: {
     };
   }
   if (heldReason !== null) return heldNumber(heldReason, facts, deployment);
-  const target = deployment.targetReplicas;
-  if (target === null) {
+  const step = deployment.replicas;
+  if (step === null) {
     return { replicas: null, reason: 'Its current replicas are not known, and no profile says more.' };
   }
+  if (facts.isUncounted) return uncountedNumber(facts, deployment);
   // What was on its way up is not cut because its profile went away.
-  const isKept = facts.keptReplicas !== null && target > (current ?? 0);
+  const isKept = facts.keptReplicas !== null && step > (current ?? 0);
   const reason = isKept
-    ? `It lost its profile or its price: it keeps the ${target} that were published when it could last be planned.`
+    ? `It lost its profile or its price: it keeps the ${step} that were published when it could last be planned.`
     : deployment.reason;
-  return limitFall(target, reason, facts, settings);
+  return limitFall(step, reason, facts, settings);
 }
 
-/** A held model keeps what was published; without a profile anywhere, what runs. Never a guess, never 0 for unknown. */
+/** A type that no pool names may hold what runs; where that is not known, neither is the number. */
+function uncountedNumber({ published }: PublicationFacts, { gpuType }: PlannedDeployment): Published {
+  const cause = `No pool names ${gpuType}, and what runs of it is not known`;
+  return published === null
+    ? { replicas: null, reason: `${cause}: nothing is published.` }
+    : { replicas: published, reason: `${cause}: it keeps its ${published}.` };
+}
+
+/**
+ * What a held model keeps of a deployment: what was published; without a profile anywhere, what runs. Never a guess, never
+ * 0 for unknown; null = not known.
+ */
+export function heldReplicas(
+  heldReason: string,
+  { currentReplicas: current, published, restored }: PublicationFacts,
+): number | null {
+  // A number of an earlier process must not undo what people or autoscalers did while nobody planned.
+  if (published !== null) return restored && current !== null ? Math.max(published, current) : published;
+  return heldReason === 'nothing_servable' || heldReason === 'no_profile' ? current : null;
+}
+
 function heldNumber(heldReason: string, facts: PublicationFacts, deployment: PlannedDeployment): Published {
-  const { currentReplicas: current, published } = facts;
-  if (published !== null) {
-    // A number of an earlier process must not undo what people or autoscalers did while nobody planned.
-    const replicas = facts.restored && current !== null ? Math.max(published, current) : published;
+  const replicas = heldReplicas(heldReason, facts);
+  if (replicas === null) {
+    return {
+      replicas,
+      reason: `No number is known yet for ${deployment.id}: its model is held (${heldReason}) before its first plan.`,
+    };
+  }
+  if (facts.published !== null) {
     const origin = facts.restored ? ' published before the restart' : '';
     return { replicas, reason: `Held (${heldReason}): it keeps the ${replicas}${origin}.` };
   }
-  if (heldReason === 'nothing_servable' && current !== null) {
-    return { replicas: current, reason: `No profile serves any request of the model: it keeps its ${current}.` };
-  }
-  if (heldReason === 'no_profile' && current !== null) {
-    return { replicas: current, reason: `No deployment of the model has a usable profile: it keeps its ${current}.` };
-  }
-  return {
-    replicas: null,
-    reason: `No number is known yet for ${deployment.id}: its model is held (${heldReason}) before its first plan.`,
-  };
+  const cause =
+    heldReason === 'nothing_servable'
+      ? 'No profile serves any request of the model'
+      : 'No deployment of the model has a usable profile';
+  return { replicas, reason: `${cause}: it keeps its ${replicas}.` };
 }
 
-function limitFall(target: number, reason: string, facts: PublicationFacts, settings: PublicationSettings): Published {
+function limitFall(step: number, reason: string, facts: PublicationFacts, settings: PublicationSettings): Published {
   const limit = settings.maxStepsDownPerMinute;
-  if (limit === null) return { replicas: target, reason };
+  if (limit === null) return { replicas: step, reason };
   // What runs counts as published before the first number, so that a start does not fall faster than later cycles.
   const highest = facts.highestWithinMinute ?? facts.published ?? facts.currentReplicas;
-  if (highest === null || target >= highest - limit) return { replicas: target, reason };
+  if (highest === null || step >= highest - limit) return { replicas: step, reason };
   const replicas = highest - limit;
   return {
     replicas,
-    reason: `On its way from ${highest} down to ${target}, by at most ${limit} a minute.`,
+    reason: `On its way from ${highest} down to ${step}, by at most ${limit} a minute.`,
   };
 }
 

@@ -2,10 +2,11 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Plan } from '../core/plan.js';
 import { type Cycle, modelsPerTurn, type PhaseContext } from './cycle.js';
 import type { ModelState, PublishedEntry } from './fleet.js';
+import { isLimited } from './fleet-limits.js';
 import { logDecision } from './log.js';
-import { heldPart, joinPlan, type ModelPlan, splitPlan } from './model-plan.js';
+import { heldPart, joinPlan, type ModelPlan, type StandingDeployment, splitPlan } from './model-plan.js';
 import type { Override } from './overrides.js';
-import { type PublicationFacts, publishPlan, RecentlyPublished } from './publication.js';
+import { heldReplicas, type PublicationFacts, publishPlan, RecentlyPublished } from './publication.js';
 import { publishedState } from './published-state.js';
 import type { DecisionRecord } from './view.js';
 
@@ -46,8 +47,9 @@ export class PublishPhase {
       states.map((state) => this.#partOf(state, cycle)),
       {
         at: cycle.at,
+        routing: config.options.routing,
         solver: { name: cycle.solver, nodes: cycle.nodes, milliseconds: cycle.planMs },
-        notices: [],
+        notices: cycle.notices,
       },
     );
     const overrides = stored.overrides.active(clock.now());
@@ -81,12 +83,32 @@ export class PublishPhase {
     fleet.publish(new Map([...fleet.published].map(([id, entry]) => [id, { ...entry, heldReason }])));
   }
 
+  /**
+   * At how many replicas each deployment of a model stays while it is not planned, by id; null = not known. In live mode
+   * that is what is published; in shadow mode, where nothing is, where its plan was heading.
+   */
+  standing(state: ModelState, cycle: Cycle): ReadonlyMap<string, number | null> {
+    const { config, stored } = this.#context;
+    const overrides = stored.overrides.active(cycle.nowMs);
+    const targets = new Map(state.planned?.part.deployments.map(({ id, targetReplicas }) => [id, targetReplicas]));
+    const standing = new Map<string, number | null>();
+    for (const { id, paused, currentReplicas } of state.deployments) {
+      const override = overrides.get(id);
+      const facts = this.#factsOf(id, { cycle, override });
+      if (facts === undefined) continue;
+      const heading = targets.get(id) ?? currentReplicas;
+      // What is paused runs on whatever was planned for it: where others want its GPUs, that is what counts.
+      const isShown = config.publish.mode === 'shadow' || (paused && !isLimited(cycle.limits));
+      const reason = cycle.holdAll ?? state.hold ?? 'planning_failed';
+      const kept = isShown ? heading : paused ? currentReplicas : heldReplicas(reason, facts);
+      standing.set(id, override?.replicas ?? kept);
+    }
+    return standing;
+  }
+
   #partOf(state: ModelState, cycle: Cycle): ModelPlan {
-    const mine = new Map(
-      state.deployments
-        .filter(({ id }) => this.#context.fleet.observed.has(id))
-        .map(({ id, gpuType, name }) => [id, gpuType ?? name] as const),
-    );
+    const followed = state.deployments.filter(({ id }) => this.#context.fleet.observed.has(id));
+    const mine = new Set(followed.map(({ id }) => id));
     const reason = cycle.holdAll ?? state.hold;
     const concerned = new Set(state.notices.map((notice) => notice.deployment));
     // The plan says of a deployment without a profile that it has none; the notice says why.
@@ -103,7 +125,18 @@ export class PublishPhase {
       state.hold = held;
       const last = state.planned?.part ?? null;
       const known = last === null ? null : { ...last, warnings: [] };
-      return withNotices(heldPart({ name: state.name, reason: held, last: known, deployments: mine }));
+      const standing = this.standing(state, cycle);
+      const deployments = new Map(
+        followed.map(({ id, gpuType, name }): readonly [string, StandingDeployment] => [
+          id,
+          {
+            gpuType: gpuType ?? name,
+            replicas: standing.get(id) ?? null,
+            usdPerReplicaHour: this.#priceOf(id),
+          },
+        ]),
+      );
+      return withNotices(heldPart({ name: state.name, reason: held, last: known, deployments }));
     }
     return withNotices(state.planned.part);
   }
@@ -130,6 +163,7 @@ export class PublishPhase {
       published: before?.replicas ?? null,
       keptReplicas: this.#isPlanned(id, deployment.model) ? null : (before?.plannedReplicas ?? null),
       restored: before?.restored ?? false,
+      isUncounted: cycle.limits.uncounted.has(id),
       highestWithinMinute: this.#recent.highest(id, cycle.nowMs),
     };
   }

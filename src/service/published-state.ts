@@ -82,5 +82,6 @@ export function restoredPart(model: PublishedState['models'][number]): ModelPlan
     shortfalls: [],
     warnings: [],
     unservedUsdPerRequest: 0,
+    scarcity: null,
   };
 }

@@ -1,40 +1,115 @@
-import type { ProblemModel } from '../core/planning-problem.js';
+import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js';
+import type { FleetLimits } from './fleet-limits.js';
 import type { ModelPlan } from './model-plan.js';
 
 /**
  * What the same demand would cost on a single GPU type: the comparison that says what mixing types saves.
  *
  * Each GPU type of a model becomes a model of its own, with the deployments of that type alone; planning them all
- * gives the price of each choice.
+ * gives the price of each choice. Where models share pools, quotas or a budget, a type is a choice only within what the
+ * plans of the other models leave.
  */
 
 export type SingleType = { readonly gpuType: string; readonly usdPerHour: number };
 
-/** A model's variants, one for each GPU type that it could run on. Empty while it is idle: nothing is compared then. */
-export function singleTypeVariants(model: ProblemModel): readonly ProblemModel[] {
-  if (model.demand.every((bucket) => bucket.rps === 0)) return [];
+/** What of the shared limits one model may use beside the others. Only of its own GPU types and namespaces. */
+export type Room = Pick<PlanningProblem, 'pools' | 'quotas' | 'budgetUsdPerHour'>;
+
+type Usage = { readonly gpusOfType: Map<string, number>; readonly gpusOfQuota: Map<string, number>; usd: number };
+
+/**
+ * What each model may use beside the targets of all others, and beside its own deployments that gpumix cannot plan.
+ *
+ * @param input.parts the plans of all models
+ */
+export function roomBesideOthers(input: {
+  readonly limits: Pick<FleetLimits, 'pools' | 'quotas' | 'budgetUsdPerHour'>;
+  readonly parts: readonly ModelPlan[];
+  readonly gpusPerReplicaOf: (id: string) => number;
+}): (model: ProblemModel) => Room {
+  const { limits, parts, gpusPerReplicaOf } = input;
+  const pools = limits.pools.filter(({ gpus }) => gpus !== null);
+  const usageOf = (deployments: ModelPlan['deployments']): Usage => {
+    const usage: Usage = { gpusOfType: new Map(), gpusOfQuota: new Map(), usd: 0 };
+    for (const { id, gpuType, targetReplicas, usdPerHour } of deployments) {
+      const gpus = (targetReplicas ?? 0) * gpusPerReplicaOf(id);
+      add(usage.gpusOfType, gpuType, gpus);
+      add(usage.gpusOfQuota, quotaKey({ namespace: namespaceOf(id), gpuType }), gpus);
+      usage.usd += usdPerHour;
+    }
+    return usage;
+  };
+  const all = usageOf(parts.flatMap((part) => part.deployments));
+  const partOf = new Map(parts.map((part) => [part.model.name, part]));
+  return (model) => {
+    const types = new Set(model.deployments.map(({ gpuType }) => gpuType));
+    const namespaces = new Set(model.deployments.map(({ id }) => namespaceOf(id)));
+    const plannable = new Set(model.deployments.filter(({ profile }) => profile !== null).map(({ id }) => id));
+    const own = usageOf(partOf.get(model.name)?.deployments.filter(({ id }) => plannable.has(id)) ?? []);
+    const left = (limit: number, used: number | undefined, mine: number | undefined) =>
+      Math.max(0, limit - ((used ?? 0) - (mine ?? 0)));
+    return {
+      pools: pools
+        .filter(({ gpuType }) => types.has(gpuType))
+        .map(({ gpuType, gpus }) => ({
+          gpuType,
+          gpus: left(gpus!, all.gpusOfType.get(gpuType), own.gpusOfType.get(gpuType)),
+        })),
+      quotas: limits.quotas
+        .filter(({ namespace, gpuType }) => types.has(gpuType) && namespaces.has(namespace))
+        .map((quota) => {
+          const key = quotaKey(quota);
+          return { ...quota, gpus: left(quota.gpus, all.gpusOfQuota.get(key), own.gpusOfQuota.get(key)) };
+        }),
+      budgetUsdPerHour: limits.budgetUsdPerHour === null ? null : left(limits.budgetUsdPerHour, all.usd, own.usd),
+    };
+  };
+}
+
+/**
+ * A model's variants, one for each GPU type that it could run on, with limits of their own: variants are alternatives, so
+ * their types carry their names. Empty while the model is idle: nothing is compared then.
+ */
+export function singleTypeVariants(
+  model: ProblemModel,
+  room: Room,
+): Pick<PlanningProblem, 'models' | 'pools' | 'quotas'> {
+  if (model.demand.every((bucket) => bucket.rps === 0)) return { models: [], pools: [], quotas: [] };
   const usable = model.deployments.filter((deployment) => deployment.profile !== null);
-  return [...new Set(usable.map((deployment) => deployment.gpuType))].map((gpuType) => ({
-    ...model,
-    name: variantName(model.name, gpuType),
-    previousShares: [],
-    // A number that a person fixed belongs to the mix, not to the type.
-    deployments: usable
-      .filter((deployment) => deployment.gpuType === gpuType)
-      .map((deployment) => ({ ...deployment, fixedReplicas: null })),
-  }));
+  const types = new Set(usable.map((deployment) => deployment.gpuType));
+  const inVariant = <Limit extends { readonly gpuType: string }>(limits: readonly Limit[]): readonly Limit[] =>
+    limits
+      .filter(({ gpuType }) => types.has(gpuType))
+      .map((limit) => ({ ...limit, gpuType: variantName(model.name, limit.gpuType) }));
+  return {
+    models: [...types].map((gpuType) => ({
+      ...model,
+      name: variantName(model.name, gpuType),
+      previousShares: [],
+      // A number that a person fixed belongs to the mix, not to the type.
+      deployments: usable
+        .filter((deployment) => deployment.gpuType === gpuType)
+        .map((deployment) => ({
+          ...deployment,
+          gpuType: variantName(model.name, gpuType),
+          fixedReplicas: null,
+        })),
+    })),
+    pools: inVariant(room.pools),
+    quotas: inVariant(room.quotas),
+  };
 }
 
 /**
  * The cheapest type that serves as much as the whole plan does, as well as it does; null where none can, and where a
  * type whose plan is not proven might be cheaper than it: a saving is never told too large.
  *
- * @param variants plans of `singleTypeVariants`, by name
+ * @param variants plans of `singleTypeVariants`, by name, and the room that they were made for
  */
 export function cheapestSingleType(
   model: ProblemModel,
   plan: ModelPlan,
-  variants: ReadonlyMap<string, ModelPlan>,
+  variants: { readonly parts: ReadonlyMap<string, ModelPlan>; readonly room: Pick<Room, 'budgetUsdPerHour'> },
 ): SingleType | null {
   // Deployments that gpumix cannot plan run in either case.
   const standing = model.deployments
@@ -42,11 +117,12 @@ export function cheapestSingleType(
     .reduce((sum, { fixedReplicas, currentReplicas, usdPerReplicaHour }) => {
       return sum + (fixedReplicas ?? currentReplicas ?? 0) * usdPerReplicaHour;
     }, 0);
+  const budget = variants.room.budgetUsdPerHour ?? Number.POSITIVE_INFINITY;
   const whole = shortcomings(plan);
   let best: SingleType | null = null;
   let leastUnproven = Number.POSITIVE_INFINITY;
   for (const gpuType of new Set(model.deployments.map((deployment) => deployment.gpuType))) {
-    const variant = variants.get(variantName(model.name, gpuType));
+    const variant = variants.parts.get(variantName(model.name, gpuType));
     if (variant === undefined || variant.model.status === 'infeasible') continue;
     if (variant.model.status !== 'optimal') {
       leastUnproven = Math.min(leastUnproven, variant.model.boundUsdPerHour + standing);
@@ -54,6 +130,7 @@ export function cheapestSingleType(
     }
     const { unservedRps, bestEffortRps } = shortcomings(variant);
     if (unservedRps > whole.unservedRps + 1e-9 || bestEffortRps > whole.bestEffortRps + 1e-9) continue;
+    if (variant.model.usdPerHour > budget * (1 + 1e-9)) continue;
     const usdPerHour = variant.model.usdPerHour + standing;
     if (best === null || usdPerHour < best.usdPerHour) best = { gpuType, usdPerHour };
   }
@@ -73,4 +150,19 @@ function shortcomings(plan: ModelPlan): { readonly unservedRps: number; readonly
     if (bucket.bestEffort) bestEffortRps += bucket.rps * (1 - bucket.unservedShare);
   }
   return { unservedRps, bestEffortRps };
+}
+
+/** The first part of `namespace/name`. */
+function namespaceOf(id: string): string {
+  const slash = id.indexOf('/');
+  return slash < 0 ? '' : id.slice(0, slash);
+}
+
+/** Names hold any characters, so two of them are joined as JSON. */
+function quotaKey({ namespace, gpuType }: { readonly namespace: string; readonly gpuType: string }): string {
+  return JSON.stringify([namespace, gpuType]);
+}
+
+function add(sums: Map<string, number>, key: string, amount: number): void {
+  sums.set(key, (sums.get(key) ?? 0) + amount);
 }

@@ -7,10 +7,14 @@ import { DecisionHistory } from './history.js';
 import type { Logger } from './log.js';
 import { Overrides } from './overrides.js';
 import { type PublishedState, publishedStateSchema } from './published-state.js';
+import { type StockOutState, stockOutStateSchema } from './stock-out.js';
 import { firstItems, StoredDocument } from './stored-document.js';
 
 /** Keys live 10 minutes, so what silence means is known well enough when it is saved once in as many seconds. */
 const saveTracesSeconds = 60;
+
+/** Start-ups take minutes: how long replicas have waited is known well enough when it is saved once in as many seconds. */
+const saveSuppliesSeconds = 60;
 
 const tracesSchema = z.array(
   z.object({
@@ -47,10 +51,12 @@ export class StoredState {
   readonly #published: StoredDocument<PublishedState>;
   readonly #traces: StoredDocument<SavedTraces>;
   readonly #silences: StoredDocument<readonly FleetSilence[]>;
+  readonly #stockOuts: StoredDocument<StockOutState>;
   #runId: string | null = null;
   #restored = false;
   #flushing: Promise<unknown> = Promise.resolve();
   #tracesSavedMs = Number.NEGATIVE_INFINITY;
+  #suppliesSavedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: {
     readonly store: SharedStore;
@@ -92,6 +98,15 @@ export class StoredState {
       initial: [],
       merge: (stored) => stored,
       firstOf: firstItems,
+    });
+    this.#stockOuts = new StoredDocument<StockOutState>({
+      store,
+      name: 'stock_outs',
+      schema: stockOutStateSchema,
+      initial: { supplies: [], marks: [] },
+      merge: (stored) => stored,
+      // Who waits is seen again; which types are short is not.
+      firstOf: ({ marks, supplies }, share) => ({ marks, supplies: firstItems(supplies, share) }),
     });
   }
 
@@ -137,6 +152,21 @@ export class StoredState {
     this.#silences.set(silences);
   }
 
+  /** Which GPU types could not be had, and who waits since when, as `StockOutWatch` tells it. */
+  get stockOuts(): StockOutState {
+    return this.#stockOuts.value;
+  }
+
+  /** Saved at once where another type is short, or for another time; who waits is saved now and then. */
+  setStockOuts(state: StockOutState, nowMs: number): void {
+    const before = this.#stockOuts.value;
+    const isDue = nowMs - this.#suppliesSavedMs >= saveSuppliesSeconds * 1000;
+    const isAnotherMark = JSON.stringify(state.marks) !== JSON.stringify(before.marks);
+    if (!isAnotherMark && !(isDue && JSON.stringify(state.supplies) !== JSON.stringify(before.supplies))) return;
+    this.#suppliesSavedMs = nowMs;
+    this.#stockOuts.set(state);
+  }
+
   /**
    * Reads the store, until that has succeeded once.
    *
@@ -151,6 +181,7 @@ export class StoredState {
       await this.#published.restore(),
       await this.#traces.restore(),
       await this.#silences.restore(),
+      await this.#stockOuts.restore(),
       await this.history.restore(),
     ];
     for (const problem of problems) if (problem !== null) this.#logger.warn({ problem }, problem);
@@ -172,6 +203,7 @@ export class StoredState {
     this.#published.storeWasReplaced();
     this.#traces.set([]);
     this.#silences.storeWasReplaced();
+    this.#stockOuts.storeWasReplaced();
     this.history.storeWasReplaced();
   }
 
@@ -201,7 +233,15 @@ export class StoredState {
       this.#traces.set(traces);
     }
     try {
-      for (const document of [this.overrides, this.#unfollowed, this.#published, this.#silences, this.#traces]) {
+      const documents = [
+        this.overrides,
+        this.#unfollowed,
+        this.#published,
+        this.#silences,
+        this.#stockOuts,
+        this.#traces,
+      ];
+      for (const document of documents) {
         const problem = await document.flush();
         if (problem !== null) this.#logger.warn({ problem }, problem);
       }

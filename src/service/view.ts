@@ -127,6 +127,17 @@ export type DecisionRecord = {
   }[];
 };
 
+/** A GPU type of which fewer can be had than were asked for. */
+export type GpuShortage = {
+  readonly gpuType: string;
+  /** GPUs that were asked for and did not come. */
+  readonly shortGpus: number;
+  /** GPUs that the plan may use meanwhile. */
+  readonly usableGpus: number;
+  /** Unix milliseconds on the controller's clock: then more may be asked for again. */
+  readonly until: number;
+};
+
 /** One finished cycle. */
 export type CycleReport = {
   /** Unix milliseconds on the controller's clock. */
@@ -143,6 +154,8 @@ export interface ControllerView {
   models(): readonly ModelView[];
   replicasOf(namespace: string, name: string): PublishedReplicas;
   inputs(): readonly InputState[];
+  /** GPU types that cannot be had now. */
+  shortages(): readonly GpuShortage[];
   /** True once a first cycle has read every input. */
   ready(): boolean;
   history(query: {

@@ -42,14 +42,13 @@ describe('the cheapest single type', () => {
   const planOf = (status: string, usdPerHour: number, boundUsdPerHour = usdPerHour) =>
     ({ model: { status, usdPerHour, boundUsdPerHour }, shares: [] }) as unknown as ModelPlan;
   const cheapest = (a: ModelPlan, b: ModelPlan) =>
-    cheapestSingleType(
-      model,
-      planOf('optimal', 1),
-      new Map([
+    cheapestSingleType(model, planOf('optimal', 1), {
+      parts: new Map([
         ['["m","A"]', a],
         ['["m","B"]', b],
       ]),
-    );
+      room: { budgetUsdPerHour: null },
+    });
 
   it.each<readonly [string, ModelPlan, ModelPlan, string | null]>([
     ['is the cheaper of two proven ones', planOf('optimal', 5), planOf('optimal', 4), 'B'],

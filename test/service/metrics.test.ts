@@ -71,13 +71,17 @@ describe('metrics', () => {
         ],
       }),
     ];
-    const { named } = metricsOf({ models, plan: planOf(models, { boundUsdPerHour: 11, gap: 0.5 / 11.5 }) });
+    const { named } = metricsOf({
+      models,
+      plan: planOf(models, { boundUsdPerHour: 11, gap: 0.5 / 11.5, switchingUsdPerHour: 0.25 }),
+    });
     expect((await named('gpumix_cost_usd_per_hour')).map(({ labels, value }) => [labels, value])).toEqual([
       [{ model: 'llama', gpu_type: 'A100' }, 11],
       [{ model: 'llama', gpu_type: 'L4' }, 0.5],
     ]);
     expect((await named('gpumix_cost_bound_usd_per_hour')).map(({ value }) => value)).toEqual([11]);
     expect((await named('gpumix_plan_gap_ratio'))[0]!.value).toBeCloseTo(0.0435, 4);
+    expect((await named('gpumix_switching_usd_per_hour')).map(({ value }) => value)).toEqual([0.25]);
     // 11.5 USD/h against 14.68 on the cheapest single type.
     expect((await named('gpumix_saving_vs_single_type_ratio'))[0]!.value).toBeCloseTo(1 - 11.5 / 14.68, 12);
     // 4 requests/s × 3,600 s × 600 tokens = 8.64 million tokens an hour.
@@ -129,6 +133,16 @@ describe('metrics', () => {
     expect(await named('gpumix_desired_replicas')).toHaveLength(1);
   });
 
+  it('tell the GPU types that cannot be had, while they cannot', async () => {
+    const { named, state } = metricsOf({
+      shortages: [{ gpuType: 'H100', shortGpus: 8, usableGpus: 16, until: 1_000 }],
+    });
+    const short = async () => (await named('gpumix_gpu_type_short_gpus')).map(({ labels, value }) => [labels, value]);
+    expect(await short()).toEqual([[{ gpu_type: 'H100' }, 8]]);
+    state.shortages = [];
+    expect(await short()).toEqual([]);
+  });
+
   it('export no number that is not known: no NaN, no 0 in its place', async () => {
     const models = [
       modelView({
@@ -141,7 +155,11 @@ describe('metrics', () => {
     ];
     const { scrape } = metricsOf({
       models,
-      plan: planOf(models, { gap: Number.NaN, boundUsdPerHour: Number.NEGATIVE_INFINITY }),
+      plan: planOf(models, {
+        gap: Number.NaN,
+        boundUsdPerHour: Number.NEGATIVE_INFINITY,
+        switchingUsdPerHour: Number.NaN,
+      }),
       inputs: [{ input: 'redis', ok: false, ageSeconds: null, problem: 'refused' }],
     });
     const ours = (await scrape()).filter(({ name }) => /^(gpumix|wva)_/.test(name));

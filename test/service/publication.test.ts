@@ -82,13 +82,14 @@ const planned: PlannedDeployment = {
 
 function publish(change: {
   readonly facts?: Partial<PublicationFacts>;
-  readonly target?: number | null;
+  /** The plan's next step. */
+  readonly step?: number | null;
   readonly heldReason?: string | null;
   readonly mode?: 'live' | 'shadow';
   readonly maxStepsDownPerMinute?: number | null;
 }): number | null {
   return publishDeployment({
-    deployment: { ...planned, targetReplicas: change.target === undefined ? 5 : change.target },
+    deployment: { ...planned, replicas: change.step === undefined ? 5 : change.step },
     heldReason: change.heldReason ?? null,
     facts: {
       currentReplicas: 3,
@@ -98,6 +99,7 @@ function publish(change: {
       published: null,
       keptReplicas: null,
       restored: false,
+      isUncounted: false,
       highestWithinMinute: null,
       ...change.facts,
     },
@@ -108,7 +110,8 @@ function publish(change: {
 describe('what is published', () => {
   const override = { replicas: 9, expiresAt: null };
   const cases: readonly (readonly [string, Parameters<typeof publish>[0], number | null])[] = [
-    ['the target of the plan', {}, 5],
+    ['the next step of the plan', {}, 5],
+    ['the next step, not the target behind it', { step: 4 }, 4],
     [
       'an override before everything',
       { facts: { override, paused: true }, mode: 'shadow', heldReason: 'no_traces' },
@@ -135,16 +138,18 @@ describe('what is published', () => {
     ],
     ['nothing for a held model without a number', { heldReason: 'no_traces' }, null],
     ['what runs, for a model without any profile', { heldReason: 'no_profile' }, 3],
-    ['nothing for a deployment without target', { target: null }, null],
+    ['nothing for a deployment without a step', { step: null }, null],
+    ['nothing where its type is limited to what runs, and that is not known', { facts: { isUncounted: true } }, null],
+    ['the number before, where it is not known any more', { facts: { isUncounted: true, published: 2 } }, 2],
     ['a fall within the limit', { maxStepsDownPerMinute: 2, facts: { highestWithinMinute: 7 } }, 5],
-    ['no fall beyond the limit', { maxStepsDownPerMinute: 2, target: 0, facts: { highestWithinMinute: 7 } }, 5],
+    ['no fall beyond the limit', { maxStepsDownPerMinute: 2, step: 0, facts: { highestWithinMinute: 7 } }, 5],
     [
       'no fall beyond the limit below what was restored',
-      { maxStepsDownPerMinute: 1, target: 0, facts: { published: 4 } },
+      { maxStepsDownPerMinute: 1, step: 0, facts: { published: 4 } },
       3,
     ],
-    ['no fall beyond the limit below what runs at the start', { maxStepsDownPerMinute: 1, target: 0 }, 2],
-    ['any rise', { maxStepsDownPerMinute: 1, target: 90, facts: { highestWithinMinute: 1 } }, 90],
+    ['no fall beyond the limit below what runs at the start', { maxStepsDownPerMinute: 1, step: 0 }, 2],
+    ['any rise', { maxStepsDownPerMinute: 1, step: 90, facts: { highestWithinMinute: 1 } }, 90],
   ];
   it.each(cases)('is %s', (_, change, expected) => {
     expect(publish(change)).toBe(expected);
@@ -179,7 +184,7 @@ describe('the highest number of the last minute', () => {
           for (const { gapMs, target } of steps) {
             atMs += gapMs;
             const facts = { highestWithinMinute: recent.highest('a', atMs), published: all.at(-1)?.replicas ?? null };
-            const replicas = publish({ target, facts, maxStepsDownPerMinute: limit })!;
+            const replicas = publish({ step: target, facts, maxStepsDownPerMinute: limit })!;
             for (const before of all) {
               if (atMs - before.atMs < 60_000) expect(before.replicas - replicas).toBeLessThanOrEqual(limit);
             }

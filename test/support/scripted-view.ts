@@ -7,6 +7,7 @@ import type {
   CycleReport,
   DecisionRecord,
   DeploymentView,
+  GpuShortage,
   InputState,
   ModelView,
   PublishedReplicas,
@@ -21,6 +22,7 @@ export type ScriptedState = {
   models: ModelView[];
   inputs: InputState[];
   ready: boolean;
+  shortages: GpuShortage[];
   history: DecisionRecord[];
   /** Deployments `namespace/name` that have no number yet. */
   notKnown: Set<string>;
@@ -174,6 +176,7 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
       { input: 'kubernetes', ok: true, ageSeconds: 0.5, problem: null },
     ],
     ready: true,
+    shortages: [],
     history: [],
     notKnown: new Set(),
     ...overrides,
@@ -213,6 +216,7 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
       };
     },
     inputs: () => state.inputs,
+    shortages: () => state.shortages,
     ready: () => state.ready,
     history: ({ model, sinceMs, limit }) =>
       state.history

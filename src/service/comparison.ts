@@ -1,0 +1,125 @@
+import type { BucketDemand, ProblemDeployment } from '../core/planning-problem.js';
+import { type Cycle, type PhaseContext, sentence } from './cycle.js';
+import type { ModelState } from './fleet.js';
+import { type ModelPlan, splitPlan } from './model-plan.js';
+import { problemOf } from './problem-phase.js';
+import { cheapestSingleType, type Room, roomBesideOthers, singleTypeVariants } from './single-type.js';
+
+/** What the cycle computes with the planner besides, for information: what a single GPU type would cost. */
+
+/** Models whose single-type price is computed in one cycle: it is for information, so it may not cost much. */
+const singleTypesPerCycle = 64;
+
+/** A single-type price computed for a rate that has moved further than this share is not shown any more. */
+const singleTypeTolerance = 0.1;
+
+type Wanted = { readonly state: ModelState; readonly room: Room };
+
+/**
+ * After publication: what the cheapest single GPU type would cost. Only for models whose demand, choices or room have
+ * changed since, oldest first and at most `singleTypesPerCycle` of them.
+ */
+export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext): Promise<void> {
+  const { fleet } = context;
+  const roomOf = roomBesideOthers({
+    limits: cycle.limits,
+    parts: [...fleet.models.values()].flatMap((state) => state.planned?.part ?? []),
+    gpusPerReplicaOf: (id) => fleet.observed.get(id)?.gpusPerReplica ?? 0,
+  });
+  const wanted: Wanted[] = [];
+  for (const state of fleet.models.values()) {
+    if (state.built === null || state.planned === null) continue;
+    const rps = state.demand?.forecastRps ?? 0;
+    const { single } = state;
+    const { demand, deployments } = state.built.model;
+    const room = roomOf(state.built.model);
+    if (
+      single !== null &&
+      sameDemand(single.demand, demand) &&
+      sameChoices(single.deployments, deployments) &&
+      sameRoom(single.room, room)
+    ) {
+      continue;
+    }
+    if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) state.single = null;
+    if (rps > 0) wanted.push({ state, room });
+  }
+  // Those without a price come first, then those that were asked longest ago.
+  const chosen = wanted
+    .sort((a, b) => (a.state.single?.atMs ?? 0) - (b.state.single?.atMs ?? 0))
+    .slice(0, singleTypesPerCycle);
+  if (chosen.length === 0) return;
+  await compareTogether(cycle, context, chosen);
+}
+
+/** Compares some models with one plan; where that fails, each alone, so that none keeps the others from an answer. */
+async function compareTogether(cycle: Cycle, context: PhaseContext, chosen: readonly Wanted[]): Promise<void> {
+  const { planner, config, logger } = context;
+  const { options } = config;
+  const variants = chosen.map(({ state, room }) => singleTypeVariants(state.built!.model, room));
+  const models = variants.flatMap((each) => each.models);
+  const pools = variants.flatMap((each) => each.pools);
+  const quotas = variants.flatMap((each) => each.quotas);
+  let parts: ReadonlyMap<string, ModelPlan> = new Map();
+  try {
+    // A price for every hour to come: what it costs to get there is not in it.
+    const steady = { options: { ...options, startUsdPerReplica: 0, stopUsdPerReplica: 0 } };
+    const problem = problemOf(models, {
+      config: steady,
+      limits: { pools, quotas, budgetUsdPerHour: null },
+      at: cycle.at,
+    });
+    parts = splitPlan(await planner.plan(problem, { timeLimitMs: options.timeLimitMs }), models);
+  } catch (error) {
+    if (chosen.length > 1) {
+      for (const each of chosen) await compareTogether(cycle, context, [each]);
+      return;
+    }
+    // Without an answer until its demand or its choices change: asked again, it would fail again.
+    const { name } = chosen[0]!.state;
+    logger.warn({ model: name, err: error }, `${name}: the single-type comparison failed: ${sentence(error)}`);
+  }
+  for (const { state, room } of chosen) {
+    const model = state.built?.model;
+    if (model === undefined || state.planned === null) continue;
+    const { demand, deployments } = model;
+    const cheapest = cheapestSingleType(model, state.planned.part, { parts, room });
+    state.single = { rps: state.demand?.forecastRps ?? 0, demand, deployments, room, cheapest, atMs: cycle.nowMs };
+  }
+}
+
+/** Whether the same requests are planned for: at the same total rate, longer ones can make every type dearer. */
+function sameDemand(a: readonly BucketDemand[], b: readonly BucketDemand[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((bucket, index) => {
+      const other = b[index]!;
+      return (
+        bucket.rps === other.rps &&
+        bucket.inputTokens === other.inputTokens &&
+        bucket.outputTokens === other.outputTokens
+      );
+    })
+  );
+}
+
+/** Whether the same deployments with the same profiles and prices are there to choose from. */
+function sameChoices(a: readonly ProblemDeployment[], b: readonly ProblemDeployment[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((deployment, index) => {
+      const other = b[index]!;
+      return (
+        deployment.id === other.id &&
+        deployment.usdPerReplicaHour === other.usdPerReplicaHour &&
+        deployment.maxReplicas === other.maxReplicas &&
+        deployment.profile === other.profile
+      );
+    })
+  );
+}
+
+/** Whether the others leave as much of what is shared. */
+function sameRoom(a: Room, b: Room): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

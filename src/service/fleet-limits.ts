@@ -1,0 +1,93 @@
+import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
+import type { PlanNotice } from '../core/plan.js';
+import { type PlanningProblem, planningProblemSchema } from '../core/planning-problem.js';
+import type { ObservedDeployment } from '../core/ports.js';
+import type { Config } from './config.js';
+import { type Shortage, stockOutNotices, withShortages } from './stock-out.js';
+
+/**
+ * What the models of the fleet share: pools, quotas and the budget as configured, pools of the types that the
+ * configuration does not name, and what cannot be had at the moment.
+ */
+export type FleetLimits = Pick<PlanningProblem, 'pools' | 'quotas' | 'budgetUsdPerHour'> & {
+  /** Why a limit is there that nobody configured. */
+  readonly notices: readonly PlanNotice[];
+  /**
+   * Deployments on a type that the configured pools leave out, of which nobody knows what runs: their type may hold no
+   * more than what runs, so there is no number for them.
+   */
+  readonly uncounted: ReadonlySet<string>;
+};
+
+/** Without pools, quotas, budget and stock-outs, models share nothing. */
+export const unlimited: FleetLimits = {
+  pools: [],
+  quotas: [],
+  budgetUsdPerHour: null,
+  notices: [],
+  uncounted: new Set(),
+};
+
+/** Whether what one model uses can be missing to another: then they are planned together. */
+export function isLimited({ pools, quotas, budgetUsdPerHour }: FleetLimits): boolean {
+  return pools.some(({ gpus }) => gpus !== null) || quotas.length > 0 || budgetUsdPerHour !== null;
+}
+
+const emptyProblem = planningProblemSchema.parse({ apiVersion: 'gpumix/v1', kind: 'PlanningProblem', models: [] });
+
+export function fleetLimits(input: {
+  readonly config: Pick<Config, 'pools' | 'quotas' | 'budgetUsdPerHour'>;
+  readonly catalogue: GpuCatalogue;
+  /** Every followed deployment. */
+  readonly deployments: Iterable<ObservedDeployment>;
+  readonly shortages: readonly Shortage[];
+}): FleetLimits {
+  const { config, catalogue, shortages } = input;
+  const configured = config.pools.map(({ gpuType, gpus }) => ({ gpuType: canonicalGpuType(catalogue, gpuType), gpus }));
+  const quotas = config.quotas.map((quota) => ({ ...quota, gpuType: canonicalGpuType(catalogue, quota.gpuType) }));
+  // A stock-out limits its own type, not those that the configuration leaves out.
+  const implicit = configured.length === 0 ? [] : implicitPools(input.deployments, new Set(configured.map(typeOf)));
+  const pools = [...configured, ...implicit.map(({ gpuType, gpus }) => ({ gpuType, gpus }))];
+  return {
+    pools: withShortages({ ...emptyProblem, pools }, shortages).pools,
+    quotas,
+    budgetUsdPerHour: config.budgetUsdPerHour,
+    notices: [...implicit.map(implicitPoolNotice), ...stockOutNotices(shortages)],
+    uncounted: new Set(implicit.flatMap((pool) => pool.uncounted)),
+  };
+}
+
+type ImplicitPool = { readonly gpuType: string; readonly gpus: number; readonly uncounted: readonly string[] };
+
+/** A pool of what runs now for every type that has none: it may shrink, not grow. */
+function implicitPools(
+  deployments: Iterable<ObservedDeployment>,
+  configured: ReadonlySet<string>,
+): readonly ImplicitPool[] {
+  const pools = new Map<string, { gpus: number; uncounted: string[] }>();
+  for (const { id, name, gpuType, gpusPerReplica, currentReplicas, readyReplicas } of deployments) {
+    const type = gpuType ?? name;
+    if (configured.has(type)) continue;
+    const pool = pools.get(type) ?? { gpus: 0, uncounted: [] };
+    pools.set(type, pool);
+    // Replicas on their way down still hold their GPUs; those on their way up were granted.
+    pool.gpus += gpusPerReplica * Math.max(readyReplicas ?? 0, currentReplicas ?? 0);
+    if (currentReplicas === null) pool.uncounted.push(id);
+  }
+  return [...pools]
+    .map(([gpuType, { gpus, uncounted }]) => ({ gpuType, gpus, uncounted: uncounted.sort() }))
+    .sort((a, b) => (a.gpuType < b.gpuType ? -1 : 1));
+}
+
+function implicitPoolNotice({ gpuType, gpus, uncounted }: ImplicitPool): PlanNotice {
+  const unknown =
+    uncounted.length === 0 ? '' : `, and of ${uncounted.join(', ')} nobody knows what runs: no number is published`;
+  return {
+    code: 'implicit_pool',
+    message: `${gpuType}: pools does not name it, so it may use the ${Number(gpus.toPrecision(6))} GPUs that run now and no more${unknown}; add it to pools (gpus: null = no limit)`,
+  };
+}
+
+function typeOf(pool: { readonly gpuType: string }): string {
+  return pool.gpuType;
+}
