@@ -1,44 +1,35 @@
+import { type Box, BranchGains, chooseBranch, type Node, NodeHeap, roundUp, wholeTolerance } from './branching.js';
 import type { Program, ProgramSolution, SolveLimits } from './program.js';
-import { type LpBasis, ShareLp } from './share-lp.js';
+import { type Costs, costsOf, fitLp, SearchLp, sharesFit } from './program-lp.js';
+import type { LpBasis, ShareLp } from './share-lp.js';
 
 /**
  * The built-in exact solver: branch and bound on whole replicas y, best bound first.
  *
- * A node is a box of y. Its linear program (`ShareLp`) is solved by the dual simplex from its parent's basis; it is
+ * A node is a box of y. Its linear program (`SearchLp`) is solved by the dual simplex from its parent's basis; it is
  * pruned by the bound that certifies itself. Incumbents come from rounding up and trimming. A candidate y is tested by
  * the cuts collected so far (prices p that every feasible y must cover: Σ p_d capacity_d y_d ≥ Σ_b min_d p_d a_bd) and
  * then by a linear program at fixed y, so the tree never trusts a rounding.
+ *
+ * A search can be asked again at other costs (the prices of shared limits): what it knows about which replicas fit stays.
  */
-export type BranchAndBoundOptions = {
+export type SearchOptions = {
   /**
    * The unmerged program, where merging cost freedom: the simplex runs on the merged buckets, but bounds, cuts and
    * doubtful candidates are those of the raw ones, so the proof is about the raw program.
    */
   readonly raw?: Program;
+  /** Costs to begin with; absent = those of the program. */
+  readonly costs?: Costs;
+};
+
+export type BranchAndBoundOptions = SearchOptions & {
   /** Replicas that run now: tried first and kept among answers of equal cost. */
   readonly incumbent?: Float64Array;
 };
 
-type Node = {
-  readonly lower: Float64Array;
-  readonly upper: Float64Array;
-  readonly bound: number;
-  /** Where the simplex starts: the parent's basis; only prices, where the parent was solved on other buckets. */
-  readonly start: LpBasis | { readonly prices: Float64Array } | null;
-  readonly depth: number;
-  /** The branching that made it; null at the root and where a node is solved again. */
-  readonly branch: Branch | null;
-  /** To be settled on the raw buckets: on the merged ones it holds nothing better. */
-  readonly onRaw: boolean;
-};
-
-/** A deployment's y that was split: by how far the relaxed value was moved, up or down. */
-type Branch = { readonly deployment: number; readonly up: boolean; readonly distance: number };
-
 /** Costs closer than this (relative) are equal. */
 const costTolerance = 1e-9;
-/** y this close to whole, relative, is whole. Zero is whole only when exactly nothing is placed. */
-const wholeTolerance = 1e-9;
 /** Cuts kept for testing candidates. */
 const keptCuts = 64;
 /** Candidates that a node may test by a linear program. */
@@ -47,91 +38,84 @@ const candidatesPerNode = 4;
 export function branchAndBound(
   program: Program,
   limits: SolveLimits,
-  options: BranchAndBoundOptions = {},
+  { incumbent, ...options }: BranchAndBoundOptions = {},
 ): ProgramSolution {
-  return new Search(program, limits, options).run();
+  const search = new ReplicaSearch(program, options);
+  return search.minimise(limits, incumbent === undefined ? [] : [incumbent]);
 }
 
-/** Columns of the program: y_d for every deployment; with unserved demand one row more, whose arcs are the z. */
-export function programLp(program: Program): ShareLp {
-  const { bucketCount, deploymentCount, unservedLimit, work } = program;
-  const mayLeave = unservedLimit > 0;
-  const rowCount = deploymentCount + (mayLeave ? 1 : 0);
-  let arcWork = work;
-  const rhs = new Float64Array(rowCount);
-  if (mayLeave) {
-    arcWork = new Float64Array(bucketCount * rowCount);
-    for (let b = 0; b < bucketCount; b++) {
-      for (let d = 0; d < deploymentCount; d++) arcWork[b * rowCount + d] = work[b * deploymentCount + d]!;
-      arcWork[b * rowCount + deploymentCount] = program.rate[b]!;
-    }
-    rhs[deploymentCount] = unservedLimit;
-  }
-  const columns = Array.from({ length: deploymentCount }, (_, d) => {
-    const vector = new Float64Array(rowCount);
-    vector[d] = -program.capacity[d]!;
-    return { vector, cost: program.cost[d]!, lower: program.lower[d]!, upper: program.upper[d]! };
-  });
-  return new ShareLp({ bucketCount, rowCount, arcWork, columns, rhs });
-}
-
-/**
- * Starts the simplex at prices p_d = cost_d / capacity_d, where every y is basic: without bounds on y that is the
- * optimum. With unserved demand its row starts slack, at price 0.
- */
-export function startAtCost(lp: ShareLp, program: Program): void {
-  const prices = new Float64Array(lp.rowCount);
-  const basics = new Int32Array(lp.rowCount).fill(-1);
-  for (let d = 0; d < program.deploymentCount; d++) {
-    prices[d] = program.cost[d]! / program.capacity[d]!;
-    basics[d] = d;
-  }
-  lp.startFrom(prices, basics);
-}
-
-class Search {
+/** Searches the whole replicas of one program, at costs that may change from one search to the next. */
+export class ReplicaSearch {
   readonly #program: Program;
-  readonly #limits: SolveLimits;
-  readonly #options: BranchAndBoundOptions;
   /** Solves the nodes. */
-  readonly #tree: ShareLp;
-  /** Tests candidates. */
-  readonly #probe: ShareLp;
+  readonly #tree: SearchLp;
   /** Bounds what the tree finds: the tree itself, or the raw program at the tree's prices. */
-  readonly #raw: ShareLp;
-  readonly #gains: BranchGains;
+  readonly #raw: SearchLp;
+  /** Tests candidates: on the tree's buckets, and on the raw ones where they differ. */
+  readonly #probe: ShareLp;
+  readonly #rawProbe: ShareLp | null;
+  /** Says what unserved demand costs at some replicas; null where it costs nothing to leave what may be left. */
+  #worth: SearchLp | null = null;
+  #costs: Costs;
+  #gains: BranchGains;
   readonly #cuts: { readonly weight: Float64Array; readonly need: number }[] = [];
   #nextCut = 0;
+  #limits: SolveLimits = unlimited;
   #best: Float64Array | null = null;
   #bestCost = Number.POSITIVE_INFINITY;
   #nodes = 0;
   /** Two different costs differ by at least this [USD/hour]. */
-  readonly #costStep: number;
+  #costStep = 0;
   /** y below this is rounding noise [replicas], per deployment. */
   readonly #noise: Float64Array;
 
-  constructor(program: Program, limits: SolveLimits, options: BranchAndBoundOptions) {
+  constructor(program: Program, { raw, costs = costsOf(program) }: SearchOptions = {}) {
     this.#program = program;
-    this.#limits = limits;
-    this.#options = options;
-    this.#probe = programLp(program);
-    this.#tree = programLp(program);
-    this.#raw = options.raw === undefined ? this.#tree : programLp(options.raw);
-    startAtCost(this.#probe, program);
-    startAtCost(this.#tree, program);
-    if (options.raw !== undefined) startAtCost(this.#raw, options.raw);
-    this.#gains = new BranchGains(program.cost);
-    this.#costStep = costStep(program);
+    this.#costs = costs;
+    this.#tree = new SearchLp(program, costs);
+    this.#raw = raw === undefined ? this.#tree : new SearchLp(raw, costs);
+    this.#probe = fitLp(program);
+    this.#rawProbe = raw === undefined ? null : fitLp(raw);
+    this.#gains = new BranchGains(costs.above);
     this.#noise = new Float64Array(program.deploymentCount);
     for (let at = 0; at < program.work.length; at++) {
       const d = at % program.deploymentCount;
       if (program.work[at]! < Number.POSITIVE_INFINITY) this.#noise[d] = this.#noise[d]! + 1e-14 * program.work[at]!;
     }
+    this.setCosts(costs);
   }
 
-  run(): ProgramSolution {
+  /** Changes what replicas and unserved demand cost; `costs.unserved` has as many pieces as before. */
+  setCosts(costs: Costs): void {
+    this.#costs = costs;
+    this.#tree.setCosts(costs);
+    if (this.#raw !== this.#tree) this.#raw.setCosts(costs);
+    this.#costStep = costStep(this.#program, costs);
+    this.#gains = new BranchGains(costs.above);
+    if (costs.unserved === null) this.#worth = null;
+    else {
+      const free = new Float64Array(this.#program.deploymentCount);
+      this.#worth = new SearchLp(
+        { ...this.#program, sharedLimits: [] },
+        { below: free, above: free, unserved: costs.unserved, offset: 0 },
+      );
+    }
+  }
+
+  /**
+   * The cheapest whole replicas.
+   *
+   * @param incumbents replicas tried first; among answers of equal cost the first found is kept
+   */
+  minimise(limits: SolveLimits, incumbents: readonly Float64Array[] = []): ProgramSolution {
     const { lower, upper } = this.#program;
-    if (this.#options.incumbent !== undefined) this.#tryTrimmed(this.#options.incumbent);
+    this.#limits = limits;
+    this.#best = null;
+    this.#bestCost = Number.POSITIVE_INFINITY;
+    this.#nodes = 0;
+    this.#tree.begin();
+    if (this.#raw !== this.#tree) this.#raw.begin();
+    for (const incumbent of incumbents) this.#tryTrimmed(incumbent);
     const open = new NodeHeap();
     open.push({
       lower: lower.slice(),
@@ -173,6 +157,102 @@ class Search {
     };
   }
 
+  /**
+   * All replicas whose objective is at most `ceiling`, without those that another one beats in every deployment: fewer
+   * replicas that serve as much, where fewer replicas never cost more.
+   *
+   * @returns null where there are more than `most`, or more nodes than `nodeLimit` are needed
+   */
+  enumerate(options: { ceiling: number; most: number; nodeLimit: number }): readonly Float64Array[] | null {
+    const { ceiling, most, nodeLimit } = options;
+    const { deploymentCount } = this.#program;
+    const isMonotone =
+      this.#worth === null && this.#costs.below.every((cost) => cost >= 0) && this.#costs.above.every((c) => c >= 0);
+    this.#limits = { ...unlimited, nodeLimit };
+    this.#best = null;
+    // Costs up to the ceiling are of interest, equal ones too.
+    this.#bestCost = ceiling + 1e-7 * Math.max(1e-3, Math.abs(ceiling));
+    this.#costStep = 0;
+    const found: Float64Array[] = [];
+    const stack: { readonly box: Box; readonly start: LpBasis | null }[] = [
+      { box: { lower: this.#program.lower.slice(), upper: this.#program.upper.slice() }, start: null },
+    ];
+    const record = (y: Float64Array): boolean => {
+      if (this.#isWithinShared(y) && this.valueOf(y) <= this.#bestCost) found.push(y.slice());
+      return found.length <= most;
+    };
+    this.#tree.begin();
+    let complete = true;
+    this.#nodes = 0;
+    for (let item = stack.pop(); item !== undefined; item = stack.pop()) {
+      this.#nodes++;
+      if (this.#nodes > nodeLimit) {
+        complete = false;
+        break;
+      }
+      const { box } = item;
+      if (box.lower.some((low, d) => low > box.upper[d]!)) continue;
+      if (isMonotone && this.#isWithinShared(box.lower) && this.#fits(box.lower)) {
+        // All else in this box has more replicas.
+        if (!record(box.lower)) {
+          complete = false;
+          break;
+        }
+        continue;
+      }
+      const lp = this.#tree;
+      this.#setBox([lp, this.#raw], box);
+      if (item.start !== null) lp.lp.loadBasis(item.start);
+      const outcome = lp.lp.solve(this.#bestCost - this.#costs.offset);
+      const bound = this.#certified(this.#raw, lp.lp, outcome);
+      if (bound >= this.#bestCost) continue;
+      const y = this.#relaxed(lp, box);
+      const start = lp.lp.saveBasis();
+      if (outcome !== 'infeasible') this.#tighten(box, lp.lp.prices.slice(), bound);
+      if (box.lower.some((low, d) => low > box.upper[d]!)) continue;
+      const branch = chooseBranch(y, box, this.#gains);
+      if (branch < 0) {
+        if (record(box.lower)) continue;
+        complete = false;
+        break;
+      }
+      const split = Math.min(box.upper[branch]! - 1, Math.max(box.lower[branch]!, Math.floor(y[branch]!)));
+      const below = box.upper.slice();
+      below[branch] = split;
+      const above = box.lower.slice();
+      above[branch] = split + 1;
+      stack.push({ box: { lower: above, upper: box.upper }, start });
+      stack.push({ box: { lower: box.lower, upper: below }, start });
+    }
+    this.#costStep = costStep(this.#program, this.#costs);
+    return complete && found.every((y) => y.length === deploymentCount) ? found : null;
+  }
+
+  /** What some replicas cost, unserved demand included; Infinity where they do not serve what they must. */
+  valueOf(y: Float64Array): number {
+    const cost = this.costOf(y);
+    if (this.#worth === null) return this.#fits(y) ? cost : Number.POSITIVE_INFINITY;
+    return cost + this.#unservedCost(this.#worth, y);
+  }
+
+  /** What some replicas cost by themselves. */
+  costOf(y: Float64Array): number {
+    const { below, above, offset } = this.#costs;
+    const current = this.#program.switching?.current;
+    let cost = offset;
+    for (let d = 0; d < y.length; d++) {
+      const kink = current === undefined || Number.isNaN(current[d]!) ? Number.POSITIVE_INFINITY : current[d]!;
+      cost += below[d]! * Math.min(y[d]!, kink) + above[d]! * Math.max(0, y[d]! - kink);
+    }
+    return cost;
+  }
+
+  #unservedCost(worth: SearchLp, y: Float64Array): number {
+    for (let d = 0; d < y.length; d++) worth.setBox(d, 0, y[d]!);
+    worth.begin();
+    return worth.lp.solve() === 'optimal' ? worth.lp.objective() : Number.POSITIVE_INFINITY;
+  }
+
   /** A node whose bound reaches this is closed: it holds nothing better, or nothing better than the gap allows. */
   #cutoff(): number {
     if (this.#bestCost === Number.POSITIVE_INFINITY) return Number.POSITIVE_INFINITY;
@@ -185,28 +265,37 @@ class Search {
     return this.#bestCost - Math.max(costTolerance * Math.max(1e-3, this.#bestCost), this.#costStep * (1 - 1e-6));
   }
 
+  #setBox(lps: readonly SearchLp[], { lower, upper }: Box): void {
+    for (const lp of new Set(lps)) {
+      for (let d = 0; d < lower.length; d++) lp.setBox(d, lower[d]!, upper[d]!);
+    }
+  }
+
+  /** The relaxed y of the current solution, within its box. */
+  #relaxed(lp: SearchLp, { lower, upper }: Box): Float64Array {
+    return Float64Array.from(lower, (low, d) => {
+      const value = lp.replicasOf(d);
+      return Math.min(upper[d]!, Math.max(low, value < this.#noise[d]! ? 0 : value));
+    });
+  }
+
   /** Solves a node, pushes its children; returns the bound of a leaf that stays open, Infinity where it is closed. */
   #expand(node: Node, open: NodeHeap): number {
-    const { deploymentCount } = this.#program;
     const lower = node.lower.slice();
     const upper = node.upper.slice();
-    const lp = node.onRaw ? this.#raw : this.#tree;
-    for (const each of lp === this.#raw ? [lp] : [lp, this.#raw]) {
-      for (let d = 0; d < deploymentCount; d++) {
-        each.setBounds(d, lower[d]!, upper[d]!);
-        each.setClosed(d, upper[d] === 0);
-      }
-    }
+    const search = node.onRaw ? this.#raw : this.#tree;
+    const { lp } = search;
+    this.#setBox([search, this.#raw], { lower, upper });
     if (node.start !== null) {
       if ('prices' in node.start) lp.startAt(node.start.prices);
       else lp.loadBasis(node.start);
     }
-    const outcome = lp.solve(this.#cutoff());
+    const outcome = lp.solve(this.#cutoff() - this.#costs.offset);
     const certified = this.#certified(this.#raw, lp, outcome);
     const bound = Math.max(node.bound, certified);
     if (node.branch !== null) this.#gains.learn(node.branch, bound - node.bound);
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
-    if (lp !== this.#raw && this.#certified(lp, lp, outcome) >= this.#cutoff()) {
+    if (search !== this.#raw && this.#certified(search, lp, outcome) >= this.#cutoff()) {
       open.push({
         lower,
         upper,
@@ -218,12 +307,7 @@ class Search {
       });
       return Number.POSITIVE_INFINITY;
     }
-    const y = new Float64Array(deploymentCount);
-    for (let d = 0; d < deploymentCount; d++) {
-      const value = lp.columnValue(d);
-      y[d] = Math.min(upper[d]!, Math.max(lower[d]!, value < this.#noise[d]! ? 0 : value));
-    }
-    // Candidates are tested on the raw buckets too, which moves that program's prices.
+    const y = this.#relaxed(search, { lower, upper });
     const prices = lp.prices.slice();
     this.#rememberCut(prices);
     const start = lp.saveBasis();
@@ -256,7 +340,13 @@ class Search {
 
   /** A box of one point that is cheap enough: an answer, proven impossible (Infinity), or left open at its bound. */
   #boundAtPoint(point: Float64Array, bound: number): number {
-    const cost = this.#costOf(point);
+    if (!this.#isWithinShared(point)) return Number.POSITIVE_INFINITY;
+    if (this.#worth !== null) {
+      const value = this.valueOf(point);
+      if (this.#isBetter(value)) this.#accept(point, value);
+      return value < Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : bound;
+    }
+    const cost = this.costOf(point);
     const fit = this.#fit(point);
     if (fit === 'fits') {
       if (this.#isBetter(cost)) this.#accept(point, cost);
@@ -271,13 +361,18 @@ class Search {
   }
 
   /** The bound that `bounder` certifies at the prices (or along the ray) that `lp` ended with. */
-  #certified(bounder: ShareLp, lp: ShareLp, outcome: string): number {
-    const plain = bounder.boundAt(lp.prices) * (1 - 1e-12);
+  #certified(bounder: SearchLp, lp: ShareLp, outcome: string): number {
+    const { offset } = this.#costs;
+    const certify = (prices: Float64Array): number => {
+      const bound = bounder.lp.boundAt(prices);
+      return bound === Number.POSITIVE_INFINITY ? bound : bound - 1e-12 * Math.abs(bound) + offset;
+    };
+    const plain = certify(lp.prices);
     if (outcome !== 'infeasible') return plain;
     let best = plain;
     const target = this.#bestCost < Number.POSITIVE_INFINITY ? this.#bestCost : 1e12;
     for (let scale = 1; scale <= 1e15; scale *= 1e3) {
-      const bound = bounder.boundAt(lp.pricesAlongRay(scale));
+      const bound = certify(lp.pricesAlongRay(scale));
       if (bound > best) best = bound;
       if (best > target) return Number.POSITIVE_INFINITY;
     }
@@ -286,10 +381,11 @@ class Search {
 
   /** Keeps prices as a cut for candidates: Σ weight_d y_d ≥ need. */
   #rememberCut(from: Float64Array): void {
+    if (this.#worth !== null) return;
     const prices = nonNegative(from);
     const { deploymentCount, capacity, unservedLimit } = this.#program;
-    const unserved = prices.length > deploymentCount ? prices[deploymentCount]! * unservedLimit : 0;
-    const demand = this.#raw.demandAt(prices) - unserved;
+    const unserved = unservedLimit > 0 ? prices[deploymentCount]! * unservedLimit : 0;
+    const demand = this.#raw.lp.demandAt(prices) - unserved;
     if (!(demand > 0) || demand === Number.POSITIVE_INFINITY) return;
     const weight = new Float64Array(deploymentCount);
     for (let d = 0; d < deploymentCount; d++) weight[d] = prices[d]! * capacity[d]!;
@@ -306,28 +402,39 @@ class Search {
     return false;
   }
 
+  #isWithinShared(y: Float64Array): boolean {
+    const { sharedLimits } = this.#program;
+    if (sharedLimits === undefined) return true;
+    return sharedLimits.every(({ use, limit }) => {
+      let used = 0;
+      for (let d = 0; d < y.length; d++) used += use[d]! * y[d]!;
+      return used <= limit * (1 + 1e-9) + 1e-12;
+    });
+  }
+
   #fits(y: Float64Array): boolean {
-    return this.#fit(y) === 'fits';
+    return !this.#cutOff(y) && this.#fit(y) === 'fits';
   }
 
   /** Do shares exist that fit in y? What the merged buckets cannot settle, the raw ones do. */
   #fit(y: Float64Array): 'fits' | 'impossible' | 'unknown' {
     // The tree's last basis is near: candidates are roundings of its answer.
-    if (this.#nodes > 0) this.#probe.loadBasis(this.#tree.saveBasis());
+    if (this.#nodes > 0 && this.#tree.isPlain) this.#probe.loadBasis(this.#tree.lp.saveBasis());
     const fit = sharesFit(this.#probe, y);
     if (fit === 'fits') return fit;
-    if (fit === 'impossible') this.#rememberCut(this.#probe.prices);
-    if (this.#options.raw === undefined || this.#cutOff(y)) return fit;
-    this.#raw.startAt(nonNegative(this.#probe.prices));
-    const rawFit = sharesFit(this.#raw, y);
-    if (rawFit === 'impossible') this.#rememberCut(this.#raw.prices);
+    if (fit === 'impossible') this.#rememberFitCut(this.#probe);
+    if (this.#rawProbe === null || this.#cutOff(y)) return fit;
+    this.#rawProbe.startAt(nonNegative(this.#probe.prices));
+    const rawFit = sharesFit(this.#rawProbe, y);
+    if (rawFit === 'impossible') this.#rememberFitCut(this.#rawProbe);
     return rawFit;
   }
 
-  #costOf(y: Float64Array): number {
-    let cost = 0;
-    for (let d = 0; d < y.length; d++) cost += this.#program.cost[d]! * y[d]!;
-    return cost;
+  /** The probe has no rows for what is shared: its prices stand for none there. */
+  #rememberFitCut({ prices }: ShareLp): void {
+    const all = new Float64Array(this.#tree.lp.rowCount);
+    all.set(prices);
+    this.#rememberCut(all);
   }
 
   #isBetter(cost: number): boolean {
@@ -342,65 +449,85 @@ class Search {
     this.#bestCost = cost;
   }
 
-  /** Takes the replicas that run now, cut to their bounds, less what is not needed. */
+  /** Takes replicas that were given, cut to their bounds, less what is not needed. */
   #tryTrimmed(start: Float64Array): void {
     const { lower, upper } = this.#program;
     const y = start.map((value, d) => Math.min(upper[d]!, Math.max(lower[d]!, value)));
-    if (!this.#fits(y)) return;
-    this.#trim(y, lower, 4 * y.length);
-    const cost = this.#costOf(y);
-    if (this.#isBetter(cost)) this.#accept(y, cost);
+    if (!this.#isWithinShared(y)) return;
+    this.#takeTrimmed(y, this.valueOf(y), 4 * y.length);
   }
 
-  /** Takes replicas away, dearest first, while the rest still fits. `y` fits on entry and on return. */
-  #trim(y: Float64Array, floor: Float64Array, attempts: number): void {
-    const { cost } = this.#program;
-    const order = Array.from(y.keys()).sort((a, b) => cost[b]! - cost[a]! || a - b);
+  /** Accepts y, if its value is better, and what is left of it when replicas that cost more than they bring are gone. */
+  #takeTrimmed(y: Float64Array, value: number, attempts: number): void {
+    if (value === Number.POSITIVE_INFINITY) return;
+    if (this.#isBetter(value)) this.#accept(y, value);
+    const trimmed = this.#trim(y, value, attempts);
+    if (this.#isBetter(trimmed)) this.#accept(y, trimmed);
+  }
+
+  /** Takes replicas away, those that save most first, while that saves money. Returns the value of what is left. */
+  #trim(y: Float64Array, value: number, attempts: number): number {
+    const { lower } = this.#program;
+    const saving = Float64Array.from(y, (_, d) => this.#savingOfOneLess(y, d));
+    const order = Array.from(y.keys()).sort((a, b) => saving[b]! - saving[a]! || a - b);
     let left = attempts;
+    let least = value;
     for (const d of order) {
-      while (y[d]! > floor[d]! && left > 0) {
+      while (y[d]! > lower[d]! && left > 0 && this.#savingOfOneLess(y, d) > 0) {
         y[d] = y[d]! - 1;
-        if (!this.#cutOff(y)) {
+        if (this.#worth !== null || !this.#cutOff(y)) {
           left--;
-          if (this.#fits(y)) continue;
+          const less = this.valueOf(y);
+          if (less < least) {
+            least = less;
+            continue;
+          }
         }
         y[d] = y[d]! + 1;
         break;
       }
     }
+    return least;
   }
 
-  /** Rounds a relaxed y up, which always fits, and looks for cheaper neighbours. */
+  #savingOfOneLess(y: Float64Array, d: number): number {
+    const { below, above } = this.#costs;
+    const current = this.#program.switching?.current[d] ?? Number.NaN;
+    return y[d]! > current ? above[d]! : below[d]!;
+  }
+
+  /** Rounds a relaxed y up, which always fits where nothing is shared, and looks for cheaper neighbours. */
   #roundAndTrim(relaxed: Float64Array, box: Box): void {
+    const { lower } = this.#program;
     const y = relaxed.map((value, d) => Math.min(box.upper[d]!, roundUp(value)));
-    let cost = this.#costOf(y);
-    const { cost: price } = this.#program;
+    if (this.#worth !== null) {
+      for (const round of [roundUp, Math.round, Math.floor]) {
+        const near = relaxed.map((value, d) => Math.min(box.upper[d]!, Math.max(box.lower[d]!, round(value))));
+        if (!this.#isWithinShared(near) || this.costOf(near) >= this.#bestCost) continue;
+        this.#takeTrimmed(near, this.valueOf(near), 2 * y.length);
+      }
+      return;
+    }
+    const cost = this.costOf(y);
     // Only what could beat the incumbent is tested: the roundest point, or it less one replica of some type.
     const order = Array.from(y.keys())
       .filter((d) => y[d]! > box.lower[d]!)
-      .sort((a, b) => price[b]! - price[a]! || a - b);
+      .sort((a, b) => this.#savingOfOneLess(y, b) - this.#savingOfOneLess(y, a) || a - b);
     let tests = this.#best === null ? Number.POSITIVE_INFINITY : candidatesPerNode;
-    if (this.#isBetter(cost)) {
-      if (!this.#cutOff(y) && this.#fits(y)) {
-        this.#accept(y, cost);
-        this.#trim(y, this.#program.lower, 4 * y.length);
-        cost = this.#costOf(y);
-        if (this.#isBetter(cost)) this.#accept(y, cost);
-        return;
-      }
+    if (this.#isBetter(cost) && this.#isWithinShared(y) && this.#fits(y)) {
+      this.#takeTrimmed(y, cost, 4 * y.length);
+      return;
     }
     for (const d of order) {
       if (tests <= 0) return;
-      const less = cost - price[d]!;
-      if (!this.#isBetter(less)) return;
+      if (y[d]! <= lower[d]!) continue;
       y[d] = y[d]! - 1;
-      if (!this.#cutOff(y)) {
+      const less = this.costOf(y);
+      if (!this.#isBetter(less)) return;
+      if (this.#isWithinShared(y) && !this.#cutOff(y)) {
         tests--;
         if (this.#fits(y)) {
-          this.#accept(y, less);
-          this.#trim(y, this.#program.lower, 2 * y.length);
-          const trimmed = this.#costOf(y);
-          if (this.#isBetter(trimmed)) this.#accept(y, trimmed);
+          this.#takeTrimmed(y, less, 2 * y.length);
           return;
         }
       }
@@ -417,173 +544,53 @@ class Search {
     const cutoff = this.#cutoff();
     if (cutoff === Number.POSITIVE_INFINITY || bound === Number.POSITIVE_INFINITY) return;
     const room = cutoff - bound;
+    const steps = (reduced: number): number => Math.floor(room / reduced + 1e-6);
     for (let d = 0; d < box.lower.length; d++) {
-      const reduced = this.#program.cost[d]! - Math.max(0, prices[d]!) * this.#program.capacity[d]!;
+      const { below, above, kink } = this.#tree.reducedCosts(d, prices);
       const low = box.lower[d]!;
       const high = box.upper[d]!;
-      if (reduced > 0) box.upper[d] = Math.min(high, low + Math.floor(room / reduced + 1e-6));
-      else if (reduced < 0) box.lower[d] = Math.max(low, high - Math.floor(room / -reduced + 1e-6));
+      // Where y is cheapest: at the lower bound, at the upper one, or at the kink between them.
+      const first = low < kink ? below : above;
+      const last = high > kink ? above : below;
+      if (first > 0) box.upper[d] = Math.min(high, low + steps(first));
+      else if (last < 0) box.lower[d] = Math.max(low, high - steps(-last));
+      else if (low < kink && kink < high) {
+        if (above > 0) box.upper[d] = Math.min(high, kink + steps(above));
+        if (below < 0) box.lower[d] = Math.max(low, kink - steps(-below));
+      }
     }
   }
 }
+
+const unlimited: SolveLimits = {
+  shouldStop: () => false,
+  timeLimitMs: Number.POSITIVE_INFINITY,
+  nodeLimit: null,
+  relativeGap: 0,
+};
 
 /**
  * The greatest common divisor of the prices, in millionths of a USD: costs of whole replicas are multiples of it (plus
  * what is fixed). Prices of a cent give a cent; equal prices give the price, which proves ties at once.
  */
-function costStep(program: Program): number {
+function costStep(program: Program, { below, above, unserved }: Costs): number {
+  if (unserved !== null) return 0;
   let divisor = 0;
   for (let d = 0; d < program.deploymentCount; d++) {
-    if (program.lower[d] === program.upper[d] || program.cost[d] === 0) continue;
-    const millionths = Math.round(program.cost[d]! * 1e6);
-    if (Math.abs(program.cost[d]! * 1e6 - millionths) > 1e-4 || millionths > 1e12) return 0;
-    let a = millionths;
-    let b = divisor;
-    while (b > 0) [a, b] = [b, a % b];
-    divisor = a;
+    if (program.lower[d] === program.upper[d]) continue;
+    for (const cost of [below[d]!, above[d]!]) {
+      if (cost === 0) continue;
+      const millionths = Math.round(Math.abs(cost) * 1e6);
+      if (Math.abs(Math.abs(cost) * 1e6 - millionths) > 1e-4 || millionths > 1e12) return 0;
+      let a = millionths;
+      let b = divisor;
+      while (b > 0) [a, b] = [b, a % b];
+      divisor = a;
+    }
   }
   return divisor * 1e-6;
 }
 
-type Box = { readonly lower: Float64Array; readonly upper: Float64Array };
-
-/**
- * Do shares exist that fit in y whole replicas? `impossible` is certified: prices exist at which y cannot pay, and `lp`
- * ends with them. A deployment at zero replicas serves nothing, however small the work.
- *
- * Asked as: what do the shares cost at least, with up to y replicas? Where any fit, no more than y costs. Unlike at
- * replicas that are fixed, where no price is as good an answer as any other, the answer lies next to that of the tree.
- */
-export function sharesFit(lp: ShareLp, y: Float64Array): 'fits' | 'impossible' | 'unknown' {
-  let cost = 0;
-  for (let d = 0; d < y.length; d++) {
-    lp.setBounds(d, 0, y[d]!);
-    lp.setClosed(d, y[d] === 0);
-    cost += lp.costOf(d) * y[d]!;
-  }
-  const limit = cost * (1 + 1e-9) + 1e-9;
-  const outcome = lp.solve(limit * (1 + 1e-9));
-  if (outcome === 'optimal') return 'fits';
-  if (outcome === 'cutoff') return lp.boundAt(lp.prices) > limit ? 'impossible' : 'unknown';
-  if (outcome === 'stalled') return 'unknown';
-  for (let scale = 1; scale <= 1e15; scale *= 1e3) {
-    const prices = lp.pricesAlongRay(scale);
-    if (lp.boundAt(prices) > limit) {
-      lp.prices.set(prices);
-      return 'impossible';
-    }
-  }
-  return 'unknown';
-}
-
 function nonNegative(prices: Float64Array): Float64Array {
   return prices.map((price) => Math.max(0, price));
-}
-
-function roundUp(value: number): number {
-  const whole = Math.round(value);
-  return whole > 0 && Math.abs(value - whole) <= wholeTolerance * whole ? whole : Math.ceil(value);
-}
-
-/**
- * What branching on each deployment has gained so far: the rise of the bound per replica that the relaxed value was
- * moved, up and down. Until it is known, a replica's price stands for it.
- */
-class BranchGains {
-  readonly #price: Float64Array;
-  /** Down at 2 d, up at 2 d + 1. */
-  readonly #sum: Float64Array;
-  readonly #count: Float64Array;
-
-  constructor(price: Float64Array) {
-    this.#price = price;
-    this.#sum = new Float64Array(2 * price.length);
-    this.#count = new Float64Array(2 * price.length);
-  }
-
-  learn({ deployment, up, distance }: Branch, rise: number): void {
-    // An impossible side says nothing about the next one; neither does a value that was whole.
-    if (!(distance > 1e-6) || rise === Number.POSITIVE_INFINITY) return;
-    const at = 2 * deployment + (up ? 1 : 0);
-    this.#sum[at] = this.#sum[at]! + Math.max(0, rise) / distance;
-    this.#count[at] = this.#count[at]! + 1;
-  }
-
-  /** How much is expected of branching at a value with this fraction: large where both sides gain. */
-  expected(deployment: number, fraction: number): number {
-    const down = this.#perReplica(2 * deployment) * fraction;
-    const up = this.#perReplica(2 * deployment + 1) * (1 - fraction);
-    return Math.max(down, 1e-9) * Math.max(up, 1e-9);
-  }
-
-  #perReplica(at: number): number {
-    // The price counts as one observation.
-    return (this.#sum[at]! + this.#price[at >> 1]!) / (this.#count[at]! + 1);
-  }
-}
-
-/** The fractional y of which most is expected; among whole ones the widest box. −1 where the box is one point. */
-function chooseBranch(y: Float64Array, box: Box, gains: BranchGains): number {
-  let branch = -1;
-  let most = 0;
-  for (let d = 0; d < y.length; d++) {
-    if (box.lower[d]! >= box.upper[d]!) continue;
-    const value = y[d]!;
-    if (roundUp(value) === value || Math.abs(value - Math.round(value)) <= wholeTolerance * Math.round(value)) continue;
-    const score = gains.expected(d, value - Math.floor(value));
-    if (score > most) {
-      most = score;
-      branch = d;
-    }
-  }
-  if (branch >= 0) return branch;
-  let widest = 0;
-  for (let d = 0; d < y.length; d++) {
-    const width = box.upper[d]! - box.lower[d]!;
-    if (width > widest) {
-      widest = width;
-      branch = d;
-    }
-  }
-  return branch;
-}
-
-/** Open nodes by bound, the deeper first among equals. */
-class NodeHeap {
-  readonly #items: Node[] = [];
-
-  push(node: Node): void {
-    const items = this.#items;
-    let at = items.length;
-    items.push(node);
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!precedes(node, items[parent]!)) break;
-      items[at] = items[parent]!;
-      at = parent;
-    }
-    items[at] = node;
-  }
-
-  pop(): Node | undefined {
-    const items = this.#items;
-    const top = items[0];
-    const last = items.pop();
-    if (top === undefined || last === undefined || items.length === 0) return top;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= items.length) break;
-      if (child + 1 < items.length && precedes(items[child + 1]!, items[child]!)) child++;
-      if (!precedes(items[child]!, last)) break;
-      items[at] = items[child]!;
-      at = child;
-    }
-    items[at] = last;
-    return top;
-  }
-}
-
-function precedes(a: Node, b: Node): boolean {
-  return a.bound < b.bound || (a.bound === b.bound && a.depth > b.depth);
 }

@@ -1,7 +1,7 @@
-import { programLp, sharesFit, startAtCost } from './branch-and-bound.js';
 import type { Formulation } from './formulate.js';
 import { fitTolerance } from './formulate.js';
 import type { Program } from './program.js';
+import { fitLp, sharesFit } from './program-lp.js';
 import { chooseShares } from './shares.js';
 import { rawProgram, type Stage } from './stage.js';
 
@@ -32,8 +32,7 @@ function sharesAt(program: Program, replicas: Float64Array, inForce: Float64Arra
   const even = chooseShares(program, replicas, null);
   if (even !== null && holds(program, replicas, even)) return even;
   const { bucketCount, deploymentCount } = program;
-  const lp = programLp(program);
-  startAtCost(lp, program);
+  const lp = fitLp(program);
   if (sharesFit(lp, replicas) !== 'fits') return null;
   const all = new Float64Array(bucketCount * lp.rowCount);
   lp.readShares(all);

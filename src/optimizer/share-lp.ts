@@ -170,6 +170,11 @@ export class ShareLp {
     this.#data.upper[column] = upper;
   }
 
+  /** Changes a column's cost; the basis is not usable until the next start. */
+  setCost(column: number, cost: number): void {
+    this.#data.cost[column] = cost;
+  }
+
   costOf(column: number): number {
     return this.#data.cost[column]!;
   }

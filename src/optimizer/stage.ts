@@ -1,9 +1,9 @@
 import type { PlanOptions, ProblemModel } from '../core/planning-problem.js';
-import { programLp, sharesFit, startAtCost } from './branch-and-bound.js';
 import { type Formulation, formulate, mergeFormulation, toProgram } from './formulate.js';
 import { leastUnserved } from './least-unserved.js';
 import { type MergedBuckets, unmerged } from './merge.js';
 import type { Program } from './program.js';
+import { fitLp, sharesFit } from './program-lp.js';
 
 /** A model made ready for a solver. */
 export type Stage = {
@@ -33,8 +33,7 @@ export function whereItFits(stage: Stage, replicas: Float64Array): 'merged' | 'r
     ['merged', stage.program],
     ['raw', rawProgram(stage)],
   ] as const) {
-    const lp = programLp(program);
-    startAtCost(lp, program);
+    const lp = fitLp(program);
     if (sharesFit(lp, replicas) === 'fits') return over;
   }
   return null;

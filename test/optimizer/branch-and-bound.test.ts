@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { branchAndBound, programLp, sharesFit, startAtCost } from '../../src/optimizer/branch-and-bound.js';
+import { branchAndBound } from '../../src/optimizer/branch-and-bound.js';
 import { mergeBuckets } from '../../src/optimizer/merge.js';
 import type { Program, SolveLimits } from '../../src/optimizer/program.js';
+import { fitLp, sharesFit } from '../../src/optimizer/program-lp.js';
 import { seededRandom } from '../support/seeded-random.js';
 import { exactOptimum } from './exact-oracle.js';
 import { costOf, randomProgram } from './random-program.js';
@@ -9,8 +10,7 @@ import { costOf, randomProgram } from './random-program.js';
 const unlimited: SolveLimits = { shouldStop: () => false, timeLimitMs: 0, nodeLimit: null, relativeGap: 0 };
 
 function fits(program: Program, replicas: Float64Array): boolean {
-  const lp = programLp(program);
-  startAtCost(lp, program);
+  const lp = fitLp(program);
   return sharesFit(lp, replicas) === 'fits';
 }
 
@@ -185,8 +185,7 @@ describe('whether replicas serve the demand', () => {
       const program = randomProgram(random, { buckets: 5, deployments: 3, most: 3 });
       const replicas = Float64Array.from(program.lower, (low, d) => random.whole(low, program.upper[d]!));
       const expected = exactOptimum({ ...program, lower: replicas, upper: replicas });
-      const lp = programLp(program);
-      startAtCost(lp, program);
+      const lp = fitLp(program);
       const answer = sharesFit(lp, replicas);
       expect(answer, `case ${i}`).toBe(expected === 'infeasible' ? 'impossible' : 'fits');
       seen[answer === 'fits' ? 'fits' : 'impossible']++;
