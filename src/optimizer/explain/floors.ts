@@ -1,0 +1,29 @@
+import type { ProblemDeployment, ProblemModel } from '../../core/planning-problem.js';
+import type { Group } from './bounded-plans.js';
+import type { Outcome } from './outcome.js';
+
+/** Does the plan decide on the replicas of a deployment, or do they stand as they are? */
+export function isDecided(deployment: ProblemDeployment): boolean {
+  return deployment.profile !== null && deployment.fixedReplicas === null;
+}
+
+/** Replicas that a deployment is to have whatever the demand; its ceiling wins. */
+export function floorOf(model: ProblemModel, deployment: ProblemDeployment): number {
+  const idle = model.demand.every((bucket) => bucket.rps === 0);
+  const floor = Math.max(deployment.minReplicas, idle ? deployment.idleMinReplicas : 0);
+  return Math.min(floor, deployment.maxReplicas);
+}
+
+/**
+ * Does a plan of a changed problem still grant every floor that the plan itself grants? A floor that is only raised to
+ * ask a question must not take the room of another.
+ */
+export function keepsFloors(group: Group, changed: Outcome): boolean {
+  return group.problem.models.every((model) =>
+    model.deployments.every((deployment) => {
+      if (!isDecided(deployment)) return true;
+      const granted = Math.min(floorOf(model, deployment), group.base.replicas.get(deployment.id) ?? 0);
+      return (changed.replicas.get(deployment.id) ?? 0) >= granted;
+    }),
+  );
+}

@@ -1,0 +1,313 @@
+import type {
+  DemandChange,
+  ExplainedLimit,
+  ExplainedModel,
+  Explanation,
+  PlanChange,
+  RunnerUp,
+  UnusedDeployment,
+} from '../../core/explanation.js';
+import { amount, counted, percent, replicas as replicasInWords } from '../reason.js';
+
+/** An explanation without its sentences, which are made from it. */
+export type ExplainedFacts = Omit<Explanation, 'sentences'>;
+
+/** What an explanation says in plain words, by what it is about. */
+export type ExplanationSentences = {
+  readonly headline: readonly string[];
+  /** Of all models: those that matter most first, those that change nothing last. */
+  readonly limits: readonly string[];
+  readonly budget: readonly string[];
+  readonly demand: readonly string[];
+  readonly models: readonly { readonly name: string; readonly sentences: readonly string[] }[];
+  readonly notComputed: readonly string[];
+};
+
+export function sentencesOf(facts: ExplainedFacts): ExplanationSentences {
+  return {
+    headline: headline(facts),
+    limits: byWeight(facts.limits).flatMap(limitSentence),
+    budget: facts.budget.map(
+      ({ factor, budgetUsdPerHour, change }) =>
+        `A budget ${tenth(factor)} (${usd(budgetUsdPerHour)} USD/h) ${wouldDo(change)}.`,
+    ),
+    demand: facts.demand.length === 0 ? [] : [demandSentence('all models', facts.demand)],
+    models: facts.models.map((model) => ({ name: model.name, sentences: modelSentences(model) })),
+    notComputed: facts.notComputed.map(({ message }) => message),
+  };
+}
+
+/** The sentences in the order in which they are read. */
+export function inOrder(said: ExplanationSentences): readonly string[] {
+  return [
+    ...said.headline,
+    ...said.limits,
+    ...said.budget,
+    ...said.demand,
+    ...said.models.flatMap((model) => model.sentences),
+    ...said.notComputed,
+  ];
+}
+
+const routingWords = {
+  free: 'Routing is assumed to be free: each bucket has shares of its own, which the router must follow.',
+  proportional: 'Routing is assumed to be proportional: all buckets share alike, as a weighted Service does.',
+} as const;
+
+function headline(facts: ExplainedFacts): readonly string[] {
+  const { objectiveUsdPerHour, boundUsdPerHour, switchingUsdPerHour, proven, unserved, plannedModels, model } = facts;
+  const whose =
+    model === null || plannedModels === 1
+      ? ''
+      : ` (${model} with the ${counted(plannedModels - 1, 'model')} that share limits with it)`;
+  const starts = switchingUsdPerHour > 0 ? `, ${usd(switchingUsdPerHour)} of it for starts and stops,` : '';
+  const left = unserved.reduce((sum, { rps }) => sum + rps, 0);
+  const what = left > 0 ? 'serves as much' : 'serves this demand';
+  const proof = proven
+    ? `: no plan that ${what} is cheaper (proven)`
+    : boundUsdPerHour > 0
+      ? `: no plan that ${what} is known to be cheaper, and none can cost less than ${usd(boundUsdPerHour)}`
+      : ', without a proof';
+  const sentences = [`The plan costs ${usd(objectiveUsdPerHour)} USD/h${whose}${starts}${proof}.`];
+  if (left > 0) {
+    const levels = unserved.map(({ priority, rps }) => `${amount(rps)} of priority ${priority}`).join(', ');
+    const which = unserved.length > 1 ? ` (${levels})` : '';
+    sentences.push(`It leaves ${amount(left)} of ${amount(facts.rps)} requests/s unserved${which}.`);
+  }
+  return [...sentences, routingWords[facts.routing]];
+}
+
+/** Limits by what removing them is worth: unserved demand first, then money. */
+function byWeight(limits: readonly ExplainedLimit[]): readonly ExplainedLimit[] {
+  const rank = ({ binds }: ExplainedLimit): number => (binds === true ? 0 : binds === null ? 1 : 2);
+  return [...limits].sort(
+    (a, b) =>
+      rank(a) - rank(b) ||
+      (a.without?.unservedRps ?? 0) - (b.without?.unservedRps ?? 0) ||
+      (a.without?.usdPerHour ?? 0) - (b.without?.usdPerHour ?? 0),
+  );
+}
+
+function limitSentence(limit: ExplainedLimit): readonly string[] {
+  const { kind, binds, without, oneMore, limit: size, used, full } = limit;
+  const name = limitName(limit);
+  // Not computed: that is said once for all of them.
+  if (without === null) return [];
+  if (kind === 'pool' || kind === 'quota') {
+    const gpus = `${amount(used)} of ${amount(size)} GPUs used`;
+    if (binds === false) {
+      return [`${name} is not scarce (${gpus}): no better plan exists without this limit.`];
+    }
+    if (oneMore !== null) {
+      const more = oneMore.by === 1 ? `One more ${limit.gpuType}` : `${amount(oneMore.by)} more ${limit.gpuType}`;
+      const where = kind === 'quota' ? ` in the quota of ${limit.namespace}` : '';
+      return [`${more}${where} ${wouldDo(oneMore.change)} (${gpus}); without the limit: ${outcome(without)}.`];
+    }
+    const effect = binds === true ? `without the limit: ${outcome(without)}` : 'whether it binds is not proven';
+    return [`${name} is ${full ? 'full' : 'not full'} (${gpus}): one more changes nothing; ${effect}.`];
+  }
+  if (kind === 'budget') {
+    return [
+      binds === false
+        ? `The budget of ${usd(size)} USD/h does not bind (${usd(used)} used).`
+        : `Without the budget of ${usd(size)} USD/h: ${outcome(without)}.`,
+    ];
+  }
+  if (kind === 'max_replicas') {
+    if (binds === false) return [`${name} is reached, and costs nothing: no better plan exists above it.`];
+    return [
+      oneMore === null
+        ? `${name} is reached: without it: ${outcome(without)}.`
+        : `One more replica of ${limit.deployment} ${wouldDo(oneMore.change)} (maxReplicas ${size}); without that ceiling: ${outcome(without)}.`,
+    ];
+  }
+  if (binds === false) return [`${name} changes nothing.`];
+  return [`${name}: without it: ${outcome(without)}.`];
+}
+
+/** `Pool H100`, `The floor of 2 replicas of default/a`. */
+export function limitName(limit: ExplainedLimit): string {
+  switch (limit.kind) {
+    case 'pool':
+      return `The pool of ${limit.gpuType}`;
+    case 'quota':
+      return `The quota of ${limit.namespace} for ${limit.gpuType}`;
+    case 'budget':
+      return 'The budget';
+    case 'max_replicas':
+      return `The ceiling of ${replicasInWords(limit.limit)} of ${limit.deployment}`;
+    case 'floor':
+      return `The floor of ${replicasInWords(limit.limit)} of ${limit.deployment}`;
+    case 'fixed':
+      return `${limit.deployment}, fixed at ${replicasInWords(limit.limit)} by request`;
+    case 'min_served_share':
+      return `The promise to serve ${percent(limit.limit)} of ${limit.model}`;
+  }
+}
+
+function modelSentences(model: ExplainedModel): readonly string[] {
+  const { name, status, heldReason } = model;
+  if (status === 'held') return [`${name} is held (${heldReason ?? 'no plan'}): nothing is known about other plans.`];
+  return [
+    ...(model.demand.length === 0 ? [] : [demandSentence(name, model.demand)]),
+    ...(model.runnerUp === null ? [] : [runnerUpSentence(name, model.runnerUp)]),
+    ...[...model.unused].sort((a, b) => closeness(a) - closeness(b)).flatMap((unused) => unusedSentence(unused)),
+    ...costSentence(model),
+  ];
+}
+
+/** How far the price is from the one at which it would be used: the nearest is the most interesting. */
+function closeness({ entersBelowUsdPerReplicaHour: entry, usdPerReplicaHour }: UnusedDeployment): number {
+  return entry === null || usdPerReplicaHour === 0 ? 1 : 1 - entry / usdPerReplicaHour;
+}
+
+/** `10 % less demand of chat would save 0.80 USD/h; 10 % more would cost 0.80 USD/h more.` */
+export function demandSentence(whose: string, changes: readonly DemandChange[]): string {
+  const parts = changes.map(
+    ({ factor, change }, i) =>
+      `10 % ${factor < 1 ? 'less' : 'more'}${i === 0 ? ` demand of ${whose}` : ''} ${wouldDo(change, { otherDemand: true })}`,
+  );
+  return `${parts.join('; ')}.`;
+}
+
+export function runnerUpSentence(name: string, { replicas, change }: RunnerUp): string {
+  const mix = mixOf(replicas);
+  if (change.unservedRps > 0)
+    return `No other mix serves as much of ${name}; the next best, ${mix}: ${outcome(change)}.`;
+  return `The next best mix for ${name} is ${mix}: ${sameCost(change) ?? outcome(change)}.`;
+}
+
+function sameCost(change: PlanChange): string | null {
+  return servedPhrase(change) === null && moneyPhrase(change) === null ? 'it costs the same' : null;
+}
+
+/** `8 L4`, `2 A100 and 1 L4`; deployments of one GPU type by their ids. */
+export function mixOf(
+  replicas: readonly { readonly deployment: string; readonly gpuType: string; readonly replicas: number }[],
+): string {
+  if (replicas.length === 0) return 'no replica at all';
+  const types = replicas.map(({ gpuType }) => gpuType);
+  const names = replicas.map(({ deployment, gpuType, replicas: count }) => {
+    const ambiguous = types.filter((type) => type === gpuType).length > 1;
+    return `${count} × ${gpuType}${ambiguous ? ` (${deployment})` : ''}`;
+  });
+  return names.length === 1 ? names[0]! : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
+}
+
+export function unusedSentence(unused: UnusedDeployment): readonly string[] {
+  const { deployment, gpuType, usdPerReplicaHour: price, why, proven, entersBelowUsdPerReplicaHour: entry } = unused;
+  const name = `${gpuType} (${deployment})`;
+  switch (why) {
+    case 'price': {
+      if (entry === null) return [];
+      const saving = entry < price ? ` (now ${usd(price)}, ${percent(1 - entry / price)} less)` : '';
+      if (saving === '') return [`${name} is not used, and could be at the same cost: a tie.`];
+      return [
+        proven
+          ? `${name} is not used: it would enter below ${usd(entry)} USD/h per replica${saving}.`
+          : `${name} is not used: it would enter at ${usd(entry)} USD/h per replica${saving} at the latest.`,
+      ];
+    }
+    case 'never':
+      return [`${name} is not used, and would not be even for nothing.`];
+    case 'no_room':
+      return [`${name} is not used: other limits and floors leave no room for one replica.`];
+    case 'cannot_serve':
+      return [`${name} is not used: it cannot serve any of the demand.`];
+    case 'not_common':
+      return [
+        `${name} is not used: there are requests that it cannot serve, and proportional routing would send it some.`,
+      ];
+    case 'no_profile':
+      return [`${name} is not used: without a profile it is given no demand.`];
+    case 'max_replicas':
+      return [`${name} is not used: its maxReplicas is 0.`];
+    case 'fixed':
+      return [`${name} is not used: it is fixed at 0 replicas by request.`];
+    case 'no_demand':
+    case 'not_computed':
+      return [];
+  }
+}
+
+function costSentence(model: ExplainedModel): readonly string[] {
+  const { name, buckets, usdPer1000Requests, usdPerHourWithoutWork } = model;
+  const sentences: string[] = [];
+  const priced = buckets.filter(({ usdPer1000Requests: price }) => price !== null);
+  if (usdPer1000Requests !== null) {
+    const prices = priced.map(({ usdPer1000Requests: price }) => price!);
+    const range =
+      prices.length > 1 ? `, between ${usd(Math.min(...prices))} and ${usd(Math.max(...prices))} by their lengths` : '';
+    sentences.push(`1,000 requests to ${name} cost ${usd(usdPer1000Requests)} USD${range}.`);
+  }
+  if (usdPerHourWithoutWork > 0) {
+    sentences.push(`Replicas of ${name} without demand cost ${usd(usdPerHourWithoutWork)} USD/h.`);
+  }
+  return sentences;
+}
+
+function tenth(factor: number): string {
+  return factor < 1 ? '10 % smaller' : '10 % larger';
+}
+
+/** A change as what it would do: `would save 3.20 USD/h`. */
+export function wouldDo(change: PlanChange, options: { readonly otherDemand?: boolean } = {}): string {
+  const served = servedPhrase(change, options.otherDemand);
+  const money = moneyPhrase(change);
+  if (served === null && money === null) return 'would change nothing';
+  return `would ${[served?.verb, money?.verb].filter((part) => part !== undefined).join(' and ')}`;
+}
+
+/** A change as what comes out: `3.20 USD/h less`. */
+export function outcome(change: PlanChange): string {
+  const served = servedPhrase(change);
+  const money = moneyPhrase(change);
+  if (served === null && money === null) return 'the same plan';
+  return [served?.noun, money?.noun].filter((part) => part !== undefined).join(', ');
+}
+
+type Phrase = { readonly verb: string; readonly noun: string };
+
+function servedPhrase({ unservedRps, unserved }: PlanChange, otherDemand = false): Phrase | null {
+  if (unserved.length === 0) return null;
+  const rps = `${amount(Math.abs(unservedRps))} requests/s`;
+  if (unserved.length > 1) {
+    const levels = unserved
+      .map(
+        ({ priority, rps: change }) =>
+          `${amount(Math.abs(change))} ${change < 0 ? 'more' : 'less'} of priority ${priority}`,
+      )
+      .join(', ');
+    return { verb: `serve other requests (in requests/s: ${levels})`, noun: `served in requests/s: ${levels}` };
+  }
+  return unservedRps < 0
+    ? { verb: otherDemand ? `leave ${rps} less unserved` : `serve ${rps} more`, noun: `${rps} more served` }
+    : { verb: `leave ${rps} more unserved`, noun: `${rps} more unserved` };
+}
+
+function moneyPhrase(change: PlanChange): Phrase | null {
+  const { usdPerHour, lowestUsdPerHour: lowest, highestUsdPerHour: highest, proven } = change;
+  const found = usd(Math.abs(usdPerHour));
+  // An unproven change of 0 with an open bound is not nothing: it is not known.
+  const open = !proven && (lowest === null || highest === null || highest - lowest > 0);
+  if (usdPerHour === 0 && !open) return null;
+  const range =
+    !open || lowest === null || highest === null ? '' : ` (proven only: ${signed(lowest)} to ${signed(highest)})`;
+  const about = open ? 'about ' : '';
+  return usdPerHour <= 0
+    ? { verb: `save ${about}${found} USD/h${range}`, noun: `${about}${found} USD/h less${range}` }
+    : { verb: `cost ${about}${found} USD/h more${range}`, noun: `${about}${found} USD/h more${range}` };
+}
+
+function signed(value: number): string {
+  return value > 0 ? `+${usd(value)}` : value < 0 ? `−${usd(-value)}` : '0.00';
+}
+
+/** Money as people read it: cents where they matter, three digits where there are none. */
+export function usd(value: number): string {
+  const size = Math.abs(value);
+  if (size === 0) return '0.00';
+  if (size < 0.095) return size < 1e-6 ? 'less than 0.000001' : String(Number(value.toPrecision(2)));
+  const [whole, cents] = value.toFixed(2).split('.');
+  return `${whole!.replace(/\B(?=(\d{3})+$)/g, ',')}.${cents}`;
+}
