@@ -49,9 +49,9 @@ export class PlanningCycle {
     const epoch = new StoreEpoch({ store, clock, newId });
     const shortages = (nowMs: number) => this.#stockOuts.shortages(nowMs);
     this.#context = { ...options, fleet, stored, epoch, inputs, shortages };
-    this.#problems = new ProblemPhase(this.#context);
     const priceOf = (id: string) => this.#problems.price(id);
     this.#publication = new PublishPhase(this.#context, priceOf);
+    this.#problems = new ProblemPhase(this.#context, (id, nowMs) => this.#publication.lowestReplicasOf(id, nowMs));
     this.#plans = new PlanPhase(this.#context, {
       replicasOf: (state, cycle) => this.#publication.standing(state, cycle),
       priceOf,

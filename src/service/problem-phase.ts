@@ -11,12 +11,15 @@ import { buildModelProblem } from './problem.js';
 /** Phase 5: one problem for each model that can be planned, from its demand, deployments, profiles and prices. */
 export class ProblemPhase {
   readonly #context: PhaseContext;
+  readonly #lowestReplicasOf: (id: string, nowMs: number) => number;
   readonly #profiles = new KnownProfiles();
   readonly #prices = new Map<string, number | null>();
   readonly #loggedNotices = new Map<string, string>();
 
-  constructor(context: PhaseContext) {
+  /** @param lowestReplicasOf the fewest replicas of a deployment that may be published at a moment */
+  constructor(context: PhaseContext, lowestReplicasOf: (id: string, nowMs: number) => number) {
     this.#context = context;
+    this.#lowestReplicasOf = lowestReplicasOf;
   }
 
   /** USD per replica-hour; null = not known. */
@@ -50,7 +53,9 @@ export class ProblemPhase {
           fixedReplicas,
           plannedReplicasOf: (id) => fleet.published.get(id)?.plannedReplicas ?? null,
           previousShares: previousShares(state),
-          limited: isLimited(cycle.limits),
+          shared: isLimited(cycle.limits)
+            ? { lowestReplicasOf: (id) => this.#lowestReplicasOf(id, cycle.nowMs) }
+            : null,
           settings: modelConfig(config, state.name),
           catalogue,
         });

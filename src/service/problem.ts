@@ -22,8 +22,11 @@ export type ModelProblemInput = {
   /** What was published when a deployment could last be planned, by its id; null = it never could. */
   readonly plannedReplicasOf: (id: string) => number | null;
   readonly previousShares: ProblemModel['previousShares'];
-  /** Whether models share limits: what a paused deployment uses must then be counted as it runs. */
-  readonly limited: boolean;
+  /** Where models share limits, what must be published whatever the plan says is told to the plan; null = they do not. */
+  readonly shared: {
+    /** The fewest replicas of a deployment that may be published now, by its id: it may not fall faster. */
+    readonly lowestReplicasOf: (id: string) => number;
+  } | null;
   readonly settings: ModelConfig;
   readonly catalogue: GpuCatalogue;
 };
@@ -109,6 +112,8 @@ type Part = {
 
 function toProblem({ deployment, profile, price, input, notice }: Part): ProblemDeployment {
   const { maxReplicas } = deployment;
+  // A number that may not fall faster is a floor for a while: nobody else can have those GPUs yet.
+  const lowest = Math.min(input.shared?.lowestReplicasOf(deployment.id) ?? 0, maxReplicas);
   const floor = (asked: number, what: string): number => {
     if (asked <= maxReplicas) return asked;
     notice('floor_above_max', `${what} ${asked} is above its maximum of ${maxReplicas} replicas, which wins`);
@@ -119,7 +124,7 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
     gpuType: deployment.gpuType ?? deployment.name,
     gpusPerReplica: deployment.gpusPerReplica,
     usdPerReplicaHour: price ?? 0,
-    minReplicas: floor(deployment.minReplicas, 'a minimum of'),
+    minReplicas: Math.max(floor(deployment.minReplicas, 'a minimum of'), lowest),
     idleMinReplicas: floor(deployment.idleMinReplicas ?? 0, 'an idle minimum of'),
     maxReplicas,
     currentReplicas: profile === null ? keptReplicas(deployment, input) : deployment.currentReplicas,
@@ -140,7 +145,7 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
 function fixedReplicas(deployment: ObservedDeployment, input: ModelProblemInput): number | null {
   const override = input.fixedReplicas.get(deployment.id);
   if (override !== undefined) return override.replicas;
-  return input.limited && deployment.paused ? deployment.currentReplicas : null;
+  return input.shared !== null && deployment.paused ? deployment.currentReplicas : null;
 }
 
 /**

@@ -48,6 +48,7 @@ export type PublicationFacts = {
 
 export type PublicationSettings = {
   readonly mode: 'live' | 'shadow';
+  /** Null = no limit, or one that the plan keeps already. */
   readonly maxStepsDownPerMinute: number | null;
 };
 
@@ -155,16 +156,24 @@ function heldNumber(heldReason: string, facts: PublicationFacts, deployment: Pla
 }
 
 function limitFall(step: number, reason: string, facts: PublicationFacts, settings: PublicationSettings): Published {
-  const limit = settings.maxStepsDownPerMinute;
-  if (limit === null) return { replicas: step, reason };
+  const lowest = lowestReplicas(facts, settings.maxStepsDownPerMinute);
+  if (step >= lowest) return { replicas: step, reason };
+  const limit = settings.maxStepsDownPerMinute!;
+  return {
+    replicas: lowest,
+    reason: `On its way from ${lowest + limit} down to ${step}, by at most ${limit} a minute.`,
+  };
+}
+
+/** The fewest replicas that may be published now, where a number may fall by `limit` a minute; null = by any. */
+export function lowestReplicas(
+  facts: Pick<PublicationFacts, 'highestWithinMinute' | 'published' | 'currentReplicas'>,
+  limit: number | null,
+): number {
+  if (limit === null) return 0;
   // What runs counts as published before the first number, so that a start does not fall faster than later cycles.
   const highest = facts.highestWithinMinute ?? facts.published ?? facts.currentReplicas;
-  if (highest === null || step >= highest - limit) return { replicas: step, reason };
-  const replicas = highest - limit;
-  return {
-    replicas,
-    reason: `On its way from ${highest} down to ${step}, by at most ${limit} a minute.`,
-  };
+  return highest === null ? 0 : Math.max(0, highest - limit);
 }
 
 /** Highest numbers published within the last minute, per deployment. Times are Unix milliseconds. */

@@ -6,7 +6,7 @@ import { isLimited } from './fleet-limits.js';
 import { logDecision } from './log.js';
 import { heldPart, joinPlan, type ModelPlan, type StandingDeployment, splitPlan } from './model-plan.js';
 import type { Override } from './overrides.js';
-import { heldReplicas, type PublicationFacts, publishPlan, RecentlyPublished } from './publication.js';
+import { heldReplicas, lowestReplicas, type PublicationFacts, publishPlan, RecentlyPublished } from './publication.js';
 import { publishedState } from './published-state.js';
 import type { DecisionRecord } from './view.js';
 
@@ -56,7 +56,8 @@ export class PublishPhase {
     const { mode, maxStepsDownPerMinute } = config.publish;
     const plan = publishPlan(joined, (id) => this.#factsOf(id, { cycle, override: overrides.get(id) }), {
       mode,
-      maxStepsDownPerMinute,
+      // Where models share limits the plan itself falls no faster: what is kept is missing to the others.
+      maxStepsDownPerMinute: isLimited(cycle.limits) ? null : maxStepsDownPerMinute,
     });
     const decisions = this.#decisions(cycle, states, plan);
     fleet.publish(this.#entriesOf(cycle, plan, overrides));
@@ -81,6 +82,22 @@ export class PublishPhase {
     const { fleet } = this.#context;
     const heldReason = cycle.holdAll ?? 'not_synced';
     fleet.publish(new Map([...fleet.published].map(([id, entry]) => [id, { ...entry, heldReason }])));
+  }
+
+  /** The fewest replicas of a deployment that may be published now: in live mode a number falls only so fast. */
+  lowestReplicasOf(id: string, nowMs: number): number {
+    const { config, fleet } = this.#context;
+    const { mode, maxStepsDownPerMinute } = config.publish;
+    const deployment = fleet.observed.get(id);
+    if (mode === 'shadow' || deployment === undefined) return 0;
+    return lowestReplicas(
+      {
+        highestWithinMinute: this.#recent.highest(id, nowMs),
+        published: fleet.published.get(id)?.replicas ?? null,
+        currentReplicas: deployment.currentReplicas,
+      },
+      maxStepsDownPerMinute,
+    );
   }
 
   /**
