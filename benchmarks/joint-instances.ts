@@ -28,7 +28,7 @@ export type JointFleetOptions = {
 };
 
 export type JointInstanceOptions = JointFleetOptions & {
-  /** GPUs of a pool as a share of what the type would be used without pools: 0.7, 0.9, 1.1. */
+  /** GPUs of a pool as a share of what the type would be used without pools: 0.7, 0.9, 1.1; Infinity = unlimited. */
   readonly poolShare: number;
 };
 
@@ -145,7 +145,8 @@ export function jointFleet({ models: count, gpuTypes, buckets, seed }: JointFlee
 export function withPools(fleet: JointFleet, poolShare: number): JointInstance {
   const { models, freeReplicas, gpuTypes } = fleet;
   const free = gpusOf(fleet, freeReplicas);
-  const pools = free.map((gpus) => Math.floor(poolShare * gpus + 1e-9));
+  const atShare = (gpus: number) => (Number.isFinite(poolShare) ? Math.floor(poolShare * gpus + 1e-9) : poolShare);
+  const pools = free.map(atShare);
   const relief = reliefOf(fleet);
   pools[relief] = Number.POSITIVE_INFINITY;
 
@@ -172,11 +173,11 @@ export function withPools(fleet: JointFleet, poolShare: number): JointInstance {
       witness[m] = next;
     }
   }
-  pools[relief] = Math.max(used[relief]!, Math.floor(poolShare * free[relief]! + 1e-9));
+  pools[relief] = Math.max(used[relief]!, atShare(free[relief]!));
 
   const problem = planningProblemSchema.parse({
     ...problemOf(models),
-    pools: gpuTypes.map((gpuType, g) => ({ gpuType, gpus: pools[g]! })),
+    pools: gpuTypes.map((gpuType, g) => ({ gpuType, gpus: Number.isFinite(pools[g]) ? pools[g]! : null })),
   });
   return {
     problem,

@@ -2,6 +2,8 @@ import { availableParallelism, cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchmarkCycle, describeCycle } from './cycle.js';
 import { benchmarkHttp, describeHttp } from './http.js';
+import { benchmarkJoint, describeJoint } from './joint.js';
+import { benchmarkPeers, describePeers } from './peers.js';
 import { benchmarkPlan, describePlanBenchmark } from './plan.js';
 import { benchmarkPlanningThread, describePlanningThread } from './planning-thread.js';
 
@@ -25,6 +27,14 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   plan: {
     about: 'plan() against HiGHS and javascript-lp-solver on the same problems',
     run: async (options) => describePlanBenchmark(await benchmarkPlan(options)),
+  },
+  joint: {
+    about: 'fleets that share pools: time, gap, memory, stalls; against HiGHS on the whole program',
+    run: async (options) => describeJoint(await benchmarkJoint(options)),
+  },
+  peers: {
+    about: "what the rules of Mélange, AIBrix and WVA's greedy optimizer would pay on the same instances",
+    run: async (options) => describePeers(await benchmarkPeers(options)),
   },
   'planning-thread': {
     about: 'a large problem through the planning thread, and how long the event loop waits',

@@ -129,7 +129,7 @@ async function measure(instance: CorpusInstance, context: Context): Promise<Meas
 }
 
 /** The program that the planner hands to an engine for this problem. */
-async function programOf(instance: CorpusInstance): Promise<Program> {
+export async function programOf(instance: Pick<CorpusInstance, 'problem'>): Promise<Program> {
   const seen: Program[] = [];
   await planWith(instance.problem, {
     name: 'recorder',

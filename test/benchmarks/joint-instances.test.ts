@@ -102,6 +102,13 @@ describe('the generator of joint instances', () => {
     }
   });
 
+  test('an infinite share makes unlimited pools, and the free plans are the witness', () => {
+    const { fleet } = fleets[0]!;
+    const { problem, witness } = withPools(fleet, Number.POSITIVE_INFINITY);
+    expect(new Set(problem.pools.map(({ gpus }) => gpus))).toEqual(new Set([null]));
+    expect(witness).toEqual(fleet.freeReplicas);
+  });
+
   test('refuses more GPU types than the market has', () => {
     expect(() => jointFleet({ models: 1, gpuTypes: 13, buckets: 4, seed: 1 })).toThrow(
       'gpuTypes: expected at most 12, found 13',
