@@ -82,7 +82,7 @@ export function enter(move: Move): void {
 export function makeRoomForTargets(rooms: readonly SharedRoom[]): void {
   for (const room of rooms) {
     let needed = 0;
-    for (const { deployment, target, ready } of room.members) needed += deployment.gpusPerReplica * (target ?? ready);
+    for (const { deployment, target } of room.members) needed += deployment.gpusPerReplica * (target ?? 0);
     room.room = Math.max(room.gpus, needed);
   }
 }

@@ -45,7 +45,8 @@ import {
  *      is more than its room then.
  *   c. Where what is published becomes ready and what is released goes, in any order and in finite time, the targets are
  *      reached after finitely many steps: numbers only move towards them, and with nothing on its way the first growth
- *      that waits either fits or has surplus released for it. (Targets that fit need no more than the surplus.)
+ *      that waits either fits or has surplus released for it. (Targets that fit need no more than the surplus. GPUs of
+ *      ready replicas whose target is not known are in nobody's plan, and growth may wait for them for ever.)
  *   d. Where nothing is short of room, ready replicas go only when the rest serves as rule 2 says.
  *
  * Waiting can help in a room where a replica is on its way out, or where a model in motion has surplus: one with

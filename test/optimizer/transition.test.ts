@@ -587,7 +587,12 @@ function anyJourney(seed: number, kind: 'tight' | 'roomy'): Journey {
           },
         ]
       : [];
-  const held = new Set(models.filter(() => random.chance(oddity / 3)).map(({ name }) => name));
+  const held = new Set(
+    models
+      .filter(({ deployments }) => deployments.every((each) => each.currentReplicas !== null))
+      .filter(() => random.chance(oddity / 3))
+      .map(({ name }) => name),
+  );
   return { problem: problem({ models, pools, quotas }), targets, held, random };
 }
 
@@ -654,7 +659,7 @@ function faultsOf(journey: Journey, { replicas, warnings }: Transition): readonl
       of.reduce((total, each) => total + each.gpusPerReplica * replicasOf(each), 0);
     const room = Math.max(
       gpus,
-      sum((each) => goals.get(each.id) ?? readyOf(each)),
+      sum((each) => goals.get(each.id) ?? 0),
     );
     const taken = sum((each) => Math.max(readyOf(each), replicas.get(each.id) ?? 0));
     const grown = of.filter((each) => {
@@ -714,7 +719,7 @@ function travel(journey: Journey): { readonly faults: readonly string[]; readonl
   const rooms = limitsOf(planning).map(({ gpus, of }) =>
     Math.max(
       gpus,
-      of.reduce((sum, each) => sum + each.gpusPerReplica * (goals.get(each.id) ?? each.readyReplicas ?? 0), 0),
+      of.reduce((sum, each) => sum + each.gpusPerReplica * (goals.get(each.id) ?? 0), 0),
     ),
   );
   const broken = new Set<string>();
