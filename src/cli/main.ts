@@ -21,6 +21,10 @@ const commands: Readonly<Record<string, LazyCommand>> = {
     summary: 'plan a PlanningProblem: which replicas to run, at what cost, with its proof',
     load: async () => (await import('./plan.js')).planCommand(),
   },
+  explain: {
+    summary: 'why a plan is as it is, and what would change it',
+    load: async () => (await import('./explain.js')).explainCommand(),
+  },
   replay: {
     summary: 'write a request log into Redis as the AIBrix gateway does',
     load: async () => (await import('./replay.js')).replayCommand(),
@@ -33,6 +37,7 @@ Examples:
   gpumix serve --config gpumix.yaml     the service of a configuration
   gpumix plan problem.json              a plan as a table
   gpumix plan --json - < problem.json   a plan as JSON
+  gpumix explain problem.json           why that plan, and what would change it
   gpumix replay --help                  try the service on Redis without a gateway
 `;
 

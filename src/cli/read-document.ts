@@ -2,10 +2,21 @@ import { isUtf8 } from 'node:buffer';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
+import { InvalidArgumentError } from 'commander';
 import { InputError } from '../core/input-error.js';
 
 /** Largest document that a command reads unless told otherwise [MiB]: some 500,000 token buckets. */
 export const defaultLimitMib = 64;
+
+/** A text in memory cannot be much longer than 500 MiB in Node. */
+const mostLimitMib = 500;
+
+/** The value of a flag `--max-mib`. */
+export function parseLimitMib(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= mostLimitMib) return value;
+  throw new InvalidArgumentError(`expected a number > 0, at most ${mostLimitMib}.`);
+}
 
 const bytesPerMib = 1024 * 1024;
 

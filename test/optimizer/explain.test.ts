@@ -41,7 +41,7 @@ describe('the next best mix', () => {
     const answer = explained(problem({ demand: [short(15)], deployments: [deployment({ maxReplicas: 2 })] }));
     expect(answer.models[0]!.runnerUp!.change).toMatchObject({ unservedRps: expect.closeTo(5, 6), usdPerHour: -1 });
     expect(answer.sentences).toContain(
-      'No other mix serves as much of llama; the next best, 1 × A: 5 requests/s more unserved, 1.00 USD/h less.',
+      'No other mix serves as much of llama; the next best is 1 × A: 5 requests/s more unserved, 1.00 USD/h less.',
     );
   });
 });
@@ -116,14 +116,14 @@ describe('the price at which what is not used would be', () => {
       entersBelowUsdPerReplicaHour: null,
       proven: true,
     });
-    expect(answer.sentences).toContain('B (default/b) is not used, and would not be even for nothing.');
+    expect(answer.sentences).toContain('B (default/b) is not used: it would save nothing even for nothing.');
   });
 
   it('is the price that it has where the plan could as well use it', () => {
     const asked = problem({ deployments: [deployment(), deployment({ id: 'default/b', gpuType: 'B' })] });
     const answer = explained(asked);
     expect(answer.models[0]!.unused[0]).toMatchObject({ why: 'price', entersBelowUsdPerReplicaHour: 1 });
-    expect(answer.sentences).toContain('B (default/b) is not used, and could be at the same cost: a tie.');
+    expect(answer.sentences).toContain('B (default/b) is not used: it could be at the same cost (a tie).');
   });
 });
 

@@ -151,14 +151,16 @@ function modelSentences(model: ExplainedModel): readonly string[] {
   return [
     ...(model.demand.length === 0 ? [] : [demandSentence(name, model.demand)]),
     ...(model.runnerUp === null ? [] : [runnerUpSentence(name, model.runnerUp)]),
-    ...[...model.unused].sort((a, b) => closeness(a) - closeness(b)).flatMap((unused) => unusedSentence(unused)),
+    ...nearestFirst(model.unused).flatMap(unusedSentence),
     ...costSentence(model),
   ];
 }
 
-/** How far the price is from the one at which it would be used: the nearest is the most interesting. */
-function closeness({ entersBelowUsdPerReplicaHour: entry, usdPerReplicaHour }: UnusedDeployment): number {
-  return entry === null || usdPerReplicaHour === 0 ? 1 : 1 - entry / usdPerReplicaHour;
+/** By how far the price is from the one at which it would be used: the nearest is the most interesting. */
+export function nearestFirst(unused: readonly UnusedDeployment[]): readonly UnusedDeployment[] {
+  const distance = ({ entersBelowUsdPerReplicaHour: entry, usdPerReplicaHour }: UnusedDeployment): number =>
+    entry === null || usdPerReplicaHour === 0 ? 1 : 1 - entry / usdPerReplicaHour;
+  return [...unused].sort((a, b) => distance(a) - distance(b));
 }
 
 /** `10 % less demand of chat would save 0.80 USD/h; 10 % more would cost 0.80 USD/h more.` */
@@ -170,11 +172,16 @@ export function demandSentence(whose: string, changes: readonly DemandChange[]):
   return `${parts.join('; ')}.`;
 }
 
-export function runnerUpSentence(name: string, { replicas, change }: RunnerUp): string {
-  const mix = mixOf(replicas);
-  if (change.unservedRps > 0)
-    return `No other mix serves as much of ${name}; the next best, ${mix}: ${outcome(change)}.`;
-  return `The next best mix for ${name} is ${mix}: ${sameCost(change) ?? outcome(change)}.`;
+export function runnerUpSentence(name: string, runnerUp: RunnerUp): string {
+  const words = runnerUpWords(runnerUp);
+  return runnerUp.change.unservedRps > 0
+    ? `No other mix serves as much of ${name}; the next best is ${words}.`
+    : `The next best mix for ${name} is ${words}.`;
+}
+
+/** `8 × L4: 0.60 USD/h more` */
+export function runnerUpWords({ replicas, change }: RunnerUp): string {
+  return `${mixOf(replicas)}: ${sameCost(change) ?? outcome(change)}`;
 }
 
 function sameCost(change: PlanChange): string | null {
@@ -195,38 +202,38 @@ export function mixOf(
 }
 
 export function unusedSentence(unused: UnusedDeployment): readonly string[] {
-  const { deployment, gpuType, usdPerReplicaHour: price, why, proven, entersBelowUsdPerReplicaHour: entry } = unused;
-  const name = `${gpuType} (${deployment})`;
+  const why = unusedBecause(unused);
+  return why === null ? [] : [`${unused.gpuType} (${unused.deployment}) is not used: ${why}.`];
+}
+
+/** Why a deployment is not used, as a clause; null where nothing is to be said about it. */
+export function unusedBecause(unused: UnusedDeployment): string | null {
+  const { usdPerReplicaHour: price, why, proven, entersBelowUsdPerReplicaHour: entry } = unused;
   switch (why) {
     case 'price': {
-      if (entry === null) return [];
-      const saving = entry < price ? ` (now ${usd(price)}, ${percent(1 - entry / price)} less)` : '';
-      if (saving === '') return [`${name} is not used, and could be at the same cost: a tie.`];
-      return [
-        proven
-          ? `${name} is not used: it would enter below ${usd(entry)} USD/h per replica${saving}.`
-          : `${name} is not used: it would enter at ${usd(entry)} USD/h per replica${saving} at the latest.`,
-      ];
+      if (entry === null || entry >= price) return 'it could be at the same cost (a tie)';
+      const now = `(now ${usd(price)}, ${wholePercent(1 - entry / price)} less)`;
+      return proven
+        ? `it would enter below ${usd(entry)} USD/h per replica ${now}`
+        : `it would enter at ${usd(entry)} USD/h per replica ${now}, if not before`;
     }
     case 'never':
-      return [`${name} is not used, and would not be even for nothing.`];
+      return 'it would save nothing even for nothing';
     case 'no_room':
-      return [`${name} is not used: other limits and floors leave no room for one replica.`];
+      return 'limits and floors leave no room for one replica';
     case 'cannot_serve':
-      return [`${name} is not used: it cannot serve any of the demand.`];
+      return 'it cannot serve any of the demand';
     case 'not_common':
-      return [
-        `${name} is not used: there are requests that it cannot serve, and proportional routing would send it some.`,
-      ];
+      return 'there are requests that it cannot serve, and proportional routing would send it some';
     case 'no_profile':
-      return [`${name} is not used: without a profile it is given no demand.`];
+      return 'without a profile it is given no demand';
     case 'max_replicas':
-      return [`${name} is not used: its maxReplicas is 0.`];
+      return 'its maxReplicas is 0';
     case 'fixed':
-      return [`${name} is not used: it is fixed at 0 replicas by request.`];
+      return 'it is fixed at 0 replicas by request';
     case 'no_demand':
     case 'not_computed':
-      return [];
+      return null;
   }
 }
 
@@ -244,6 +251,11 @@ function costSentence(model: ExplainedModel): readonly string[] {
     sentences.push(`Replicas of ${name} without demand cost ${usd(usdPerHourWithoutWork)} USD/h.`);
   }
   return sentences;
+}
+
+/** `36 %`; a little is not called nothing. */
+function wholePercent(share: number): string {
+  return share < 0.005 ? 'less than 1 %' : `${Math.round(share * 100)} %`;
 }
 
 function tenth(factor: number): string {
