@@ -1,13 +1,14 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import type { Explanation } from '../core/explanation.js';
 import { InputError } from '../core/input-error.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import { PlanRejected } from '../optimizer/plan.js';
-import type { LongList, PlanningReply, PlanningRequest, TransferredError } from './planning-worker.js';
+import type { PlanningReply, PlanningRequest, PlanningTask, TransferredError } from './planning-worker.js';
 
 /**
- * Plans off the event loop, one problem at a time, in a thread of its own.
+ * Plans and explains off the event loop, one problem at a time, in a thread of its own.
  *
  * States of the thread: absent (before the first call, and after one that ended badly) → working ⇄ idle. A call that
  * outlives its deadline ends the thread and is rejected; so is a call whose thread dies. The next call starts a fresh
@@ -56,7 +57,9 @@ const pieceLength = 262_144;
 type Job = {
   readonly problem: PlanningProblem;
   readonly timeLimitMs: number;
-  readonly resolve: (plan: Plan) => void;
+  readonly task: PlanningTask;
+  /** With the document that the task asks for. */
+  readonly resolve: (answer: Plan | Explanation) => void;
   readonly reject: (error: Error) => void;
 };
 
@@ -82,14 +85,32 @@ export class PlanningThread {
    * @param timeLimitMs when the search stops and the best plan so far is returned, with its gap
    * @throws InputError or PlanRejected as `plan` does; PlanningThreadError for everything else
    */
-  plan(problem: PlanningProblem, limits: { readonly timeLimitMs: number }): Promise<Plan> {
+  async plan(problem: PlanningProblem, limits: { readonly timeLimitMs: number }): Promise<Plan> {
+    return (await this.#ask(problem, limits.timeLimitMs, { kind: 'plan' })) as Plan;
+  }
+
+  /**
+   * Explains the plan of a problem, all of it or one model.
+   *
+   * @param timeLimitMs when the explanation ends with what it has, and says what it left out
+   * @throws InputError or PlanRejected as `explain` does; PlanningThreadError for everything else
+   */
+  async explain(
+    problem: PlanningProblem,
+    limits: { readonly timeLimitMs: number; readonly model: string | null },
+  ): Promise<Explanation> {
+    const { timeLimitMs, model } = limits;
+    return (await this.#ask(problem, timeLimitMs, { kind: 'explain', model })) as Explanation;
+  }
+
+  #ask(problem: PlanningProblem, timeLimitMs: number, task: PlanningTask): Promise<Plan | Explanation> {
     if (this.#closed) return Promise.reject(new PlanningThreadError('closed', 'the planning thread is closed'));
     if (this.#queue.length >= this.#maxQueued && this.#abort !== undefined) {
       const message = `${this.#queue.length} problems are waiting to be planned, which is the most that may`;
       return Promise.reject(new PlanningThreadError('queue_full', message));
     }
     return new Promise((resolve, reject) => {
-      this.#queue.push({ problem, timeLimitMs: limits.timeLimitMs, resolve, reject });
+      this.#queue.push({ problem, timeLimitMs, task, resolve, reject });
       this.#next();
     });
   }
@@ -111,7 +132,7 @@ export class PlanningThread {
     this.#run(job).then(job.resolve, job.reject);
   }
 
-  async #run(job: Job): Promise<Plan> {
+  async #run(job: Job): Promise<Plan | Explanation> {
     const worker = this.#worker ?? this.#start();
     this.#worker = worker;
     let aborted = false;
@@ -119,7 +140,7 @@ export class PlanningThread {
     const failure = new Promise<never>((_, reject) => {
       fail = reject;
     });
-    // The race below may be won by the plan; the loser must not be an unhandled rejection.
+    // The race below may be won by the answer; the loser must not be an unhandled rejection.
     failure.catch(() => undefined);
     this.#abort = (error) => {
       aborted = true;
@@ -151,10 +172,10 @@ export class PlanningThread {
     }
   }
 
-  /** Sends the problem in pieces, then pulls the plan in pieces. */
-  async #exchange(worker: Worker, job: Job, isAborted: () => boolean): Promise<Plan> {
+  /** Sends the problem in pieces, then pulls the answer in pieces. */
+  async #exchange(worker: Worker, job: Job, isAborted: () => boolean): Promise<Plan | Explanation> {
     const send = (request: PlanningRequest) => worker.postMessage(request);
-    const answer = receivePlan(worker, () => send({ kind: 'more' }));
+    const answer = receiveAnswer(worker, () => send({ kind: 'more' }));
     // Whoever waits for it hears of it; until then it must not be an unhandled rejection.
     answer.catch(() => undefined);
     const { models, ...head } = job.problem;
@@ -175,7 +196,7 @@ export class PlanningThread {
       sliceStarted = performance.now();
     }
     if (texts.length > 0) send({ kind: 'models', text: `[${texts.join(',')}]` });
-    send({ kind: 'run', timeLimitMs: job.timeLimitMs });
+    send({ kind: 'run', timeLimitMs: job.timeLimitMs, task: job.task });
     return answer;
   }
 
@@ -191,11 +212,11 @@ export class PlanningThread {
   }
 }
 
-/** Puts a plan together from the worker's replies; `askForMore` is called after each, in a turn of its own. */
-function receivePlan(worker: Worker, askForMore: () => void): Promise<Plan> {
+/** Puts an answer together from the worker's replies; `askForMore` is called after each, in a turn of its own. */
+function receiveAnswer(worker: Worker, askForMore: () => void): Promise<Plan | Explanation> {
   return new Promise((resolve, reject) => {
-    let head: Plan | undefined;
-    const lists: Partial<Record<LongList, unknown[]>> = {};
+    let head: Plan | Explanation | undefined;
+    const lists: Record<string, unknown[]> = {};
     const onReply = (reply: PlanningReply) => {
       switch (reply.kind) {
         case 'failed':
@@ -204,10 +225,10 @@ function receivePlan(worker: Worker, askForMore: () => void): Promise<Plan> {
           return;
         case 'end':
           worker.off('message', onReply);
-          resolve({ ...head, ...lists } as Plan);
+          resolve({ ...head, ...lists } as Plan | Explanation);
           return;
         case 'head':
-          head = JSON.parse(reply.text) as Plan;
+          head = JSON.parse(reply.text) as Plan | Explanation;
           break;
         case 'items': {
           lists[reply.list] ??= [];

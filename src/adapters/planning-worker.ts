@@ -1,13 +1,15 @@
 import { parentPort } from 'node:worker_threads';
+import type { Explanation } from '../core/explanation.js';
 import { InputError } from '../core/input-error.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
+import { explain } from '../optimizer/explain.js';
 import { PlanRejected, plan } from '../optimizer/plan.js';
 
 /**
- * The thread that plans, so that the event loop that answers requests never waits for a plan.
+ * The thread that plans and explains, so that the event loop that answers requests never waits for a plan.
  *
- * A problem arrives as JSON text in pieces and leaves as a plan in pieces, each pulled by the other side when it has
+ * A problem arrives as JSON text in pieces and leaves as a plan (or an explanation) in pieces, each pulled by the other side when it has
  * time: of 1,000 models × 3 deployments × 40 buckets (10 MB there, 11 MB back), JSON takes less than half the time of
  * a structured clone, and in pieces neither side is busy for more than a few milliseconds at once.
  */
@@ -17,14 +19,17 @@ export type PlanningRequest =
   | { readonly kind: 'begin'; readonly head: string }
   /** A JSON array of models. */
   | { readonly kind: 'models'; readonly text: string }
-  | { readonly kind: 'run'; readonly timeLimitMs: number }
+  | { readonly kind: 'run'; readonly timeLimitMs: number; readonly task: PlanningTask }
   | { readonly kind: 'more' };
 
+/** What is to be made of a problem; `model` null = explain all models. */
+export type PlanningTask = { readonly kind: 'plan' } | { readonly kind: 'explain'; readonly model: string | null };
+
 export type PlanningReply =
-  /** The plan without its long lists; the first piece of an answer. */
+  /** The answer without its long lists; its first piece. */
   | { readonly kind: 'head'; readonly text: string }
   /** A JSON array: the next items of one of the long lists. */
-  | { readonly kind: 'items'; readonly list: LongList; readonly text: string }
+  | { readonly kind: 'items'; readonly list: string; readonly text: string }
   | { readonly kind: 'end' }
   | { readonly kind: 'failed'; readonly error: TransferredError };
 
@@ -34,22 +39,32 @@ export type TransferredError =
   | { readonly kind: 'rejected'; readonly violations: readonly string[] }
   | { readonly kind: 'other'; readonly message: string };
 
-/** The lists of a plan that grow with the number of models, deployments and buckets. */
-const longLists = ['deployments', 'shares', 'unserved', 'shortfalls', 'warnings', 'models'] as const;
-export type LongList = (typeof longLists)[number];
+/** The lists of an answer that grow with the number of models, deployments and buckets. */
+const longListsOfPlan = ['deployments', 'shares', 'unserved', 'shortfalls', 'warnings', 'models'] as const;
+const longListsOfExplanation = ['models', 'limits', 'sentences'] as const;
 
-/** Items in a piece: about 100 kB of shares, which take about a millisecond to parse. */
-const itemsPerPiece = 400;
+/** Text of a piece [characters]: shares of this length take about a millisecond to parse. */
+const pieceLength = 100_000;
 
-/** Cuts a plan in the replies that carry it, made one at a time. */
-function* planReplies(answer: Plan): Generator<PlanningReply> {
+/** Cuts an answer in the replies that carry it, made one at a time. */
+function* repliesOf(answer: Plan | Explanation): Generator<PlanningReply> {
+  const [lists, longLists]: [Readonly<Record<string, unknown>>, readonly string[]] =
+    answer.kind === 'Plan' ? [answer, longListsOfPlan] : [answer, longListsOfExplanation];
   const empty = Object.fromEntries(longLists.map((list) => [list, []]));
   yield { kind: 'head', text: JSON.stringify({ ...answer, ...empty }) };
   for (const list of longLists) {
-    const items = answer[list];
-    for (let at = 0; at < items.length; at += itemsPerPiece) {
-      yield { kind: 'items', list, text: JSON.stringify(items.slice(at, at + itemsPerPiece)) };
+    let texts: string[] = [];
+    let length = 0;
+    for (const item of lists[list] as readonly unknown[]) {
+      const text = JSON.stringify(item);
+      texts.push(text);
+      length += text.length;
+      if (length < pieceLength) continue;
+      yield { kind: 'items', list, text: `[${texts.join(',')}]` };
+      texts = [];
+      length = 0;
     }
+    if (texts.length > 0) yield { kind: 'items', list, text: `[${texts.join(',')}]` };
   }
   yield { kind: 'end' };
 }
@@ -82,7 +97,13 @@ if (port !== null) {
           // Nothing of the last problem is kept while the next is waited for.
           head = null;
           models = [];
-          replies = planReplies(plan(problem, { shouldStop: () => elapsedMs() >= request.timeLimitMs, elapsedMs }));
+          const run = { shouldStop: () => elapsedMs() >= request.timeLimitMs, elapsedMs };
+          const { task } = request;
+          replies = repliesOf(
+            task.kind === 'plan'
+              ? plan(problem, run)
+              : explain(problem, { ...run, ...(task.model === null ? {} : { model: task.model }) }),
+          );
           sendNext();
           break;
         }

@@ -114,6 +114,7 @@ export async function composeService(options: {
   const store = await createStore(config, { directory, clock: time.clock, logger });
   const planner = new PlanningThread();
   const whatIfPlanner = new PlanningThread();
+  const explainer = new PlanningThread();
   const controller = new Controller({
     config,
     clock: time.clock,
@@ -124,6 +125,7 @@ export async function composeService(options: {
     deployments: createDeployments(config, { catalogue, clock: time.clock, logger }),
     planner,
     whatIfPlanner,
+    explainer,
     catalogue,
     logger,
     newId: randomUUID,
@@ -140,7 +142,7 @@ export async function composeService(options: {
       async stop() {
         await controller.stop();
         await replay?.stop();
-        await Promise.all([planner.close(), whatIfPlanner.close()]);
+        await Promise.all([planner.close(), whatIfPlanner.close(), explainer.close()]);
         await store.close();
       },
     },

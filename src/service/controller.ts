@@ -1,7 +1,9 @@
+import type { Explanation } from '../core/explanation.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import { Unavailable } from '../core/ports.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
+import { type Explainer, Explanations } from './explanations.js';
 import type { ModelState } from './fleet.js';
 import { PlanningCycle } from './planning-cycle.js';
 import {
@@ -23,6 +25,8 @@ export type ControllerOptions = PlanningCycleOptions & {
   readonly timer: Timer;
   /** Plans what users ask for (`whatIf`), so that it does not wait for the cycle, nor the cycle for it. */
   readonly whatIfPlanner: Planner;
+  /** Explains the plan in force, beside all others: an explanation is many plans. */
+  readonly explainer: Explainer;
 };
 
 /** Records of an interval appear up to half a second after its end; the rest is for clocks that disagree. [ms] */
@@ -42,6 +46,7 @@ export class Controller implements ControllerView, ControllerCommands {
   readonly mode: 'live' | 'shadow';
   readonly #options: ControllerOptions;
   readonly #cycle: PlanningCycle;
+  readonly #explanations: Explanations;
   readonly #listeners: ((report: CycleReport) => void)[] = [];
   #views: readonly ModelView[] | null = null;
   #problem: PlanningProblem | null | undefined;
@@ -53,6 +58,7 @@ export class Controller implements ControllerView, ControllerCommands {
   constructor(options: ControllerOptions) {
     this.#options = options;
     this.#cycle = new PlanningCycle(options);
+    this.#explanations = new Explanations(options.explainer);
     this.mode = options.config.publish.mode;
   }
 
@@ -266,6 +272,10 @@ export class Controller implements ControllerView, ControllerCommands {
   whatIf(problem: PlanningProblem): Promise<Plan> {
     const timeLimitMs = Math.min(problem.options.timeLimitMs, longestWhatIfMs);
     return this.#options.whatIfPlanner.plan(problem, { timeLimitMs });
+  }
+
+  explain(problem: PlanningProblem, model: string | null): Promise<Explanation | 'busy'> {
+    return this.#explanations.of(problem, model);
   }
 
   #createViews(): readonly ModelView[] {

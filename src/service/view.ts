@@ -1,3 +1,4 @@
+import type { Explanation } from '../core/explanation.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 
@@ -185,4 +186,6 @@ export interface ControllerCommands {
   clearFixed(namespace: string, name: string): Promise<'cleared' | 'no-such-deployment'>;
   /** POST /api/v1/plan: plans another problem, bounded in time, without publishing it. */
   whatIf(problem: PlanningProblem): Promise<Plan>;
+  /** GET /api/v1/explain: why the plan of the last problem is as it is; `model` null = all of it. */
+  explain(problem: PlanningProblem, model: string | null): Promise<Explanation | 'busy'>;
 }

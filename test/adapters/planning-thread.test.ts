@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { PlanningThread, PlanningThreadError } from '../../src/adapters/planning-thread.js';
 import { InputError } from '../../src/core/input-error.js';
 import { type PlanningProblem, planningProblemSchema } from '../../src/core/planning-problem.js';
+import { explain } from '../../src/optimizer/explain.js';
 import { plan } from '../../src/optimizer/plan.js';
 
 const open: PlanningThread[] = [];
@@ -68,6 +69,26 @@ describe('the planning thread', () => {
     const answer = await thread().plan(asked, { timeLimitMs: 30_000 });
     expect(answer.shares.length).toBe(12_000);
     expect(comparable(answer)).toEqual(comparable(plan(asked)));
+  });
+
+  test('explains as explain() does, all models or one', async () => {
+    const asked = problem({ models: 3, buckets: 9 });
+    const planning = thread();
+    for (const model of [null, 'model-1']) {
+      const answer = await planning.explain(asked, { timeLimitMs: 30_000, model });
+      const { solver, ...rest } = explain(asked, model === null ? {} : { model });
+      expect(answer).toEqual({ ...rest, solver: { ...solver, milliseconds: answer.solver.milliseconds } });
+      expect(answer.solver.milliseconds).toBeGreaterThan(0);
+    }
+    await expect(planning.explain(asked, { timeLimitMs: 1000, model: 'model-9' })).rejects.toThrow(
+      'model: found "model-9"',
+    );
+  });
+
+  test('ends an explanation at its time limit with what it has', async () => {
+    const answer = await thread().explain(problem({ models: 300, buckets: 40 }), { timeLimitMs: 1, model: null });
+    expect(answer.notComputed.map(({ reason }) => reason)).toContain('time');
+    expect(answer.models).toHaveLength(300);
   });
 
   test('leaves the event loop free while a large problem is carried and planned', async () => {

@@ -15,6 +15,7 @@ import {
 } from '../../src/core/ports.js';
 import { parseProfile } from '../../src/core/profile.js';
 import { formatTraceRecord } from '../../src/demand/trace-record.js';
+import { explain } from '../../src/optimizer/explain.js';
 import { plan } from '../../src/optimizer/plan.js';
 import { type Config, configSchema } from '../../src/service/config.js';
 import { Controller } from '../../src/service/controller.js';
@@ -191,6 +192,9 @@ export class World {
       deployments: this.deployments,
       planner: { plan: async (problem) => this.#makePlan(problem) },
       whatIfPlanner: { plan: async (problem) => plan(problem) },
+      explainer: {
+        explain: async (problem, { model }) => explain(problem, model === null ? {} : { model }),
+      },
       catalogue,
       logger: {
         debug: write('debug'),

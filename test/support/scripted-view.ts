@@ -1,6 +1,7 @@
 import { InputError } from '../../src/core/input-error.js';
 import type { Plan } from '../../src/core/plan.js';
 import { type PlanningProblem, planningProblemSchema } from '../../src/core/planning-problem.js';
+import { explain } from '../../src/optimizer/explain.js';
 import type {
   ControllerCommands,
   ControllerView,
@@ -246,6 +247,10 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
     clearFixed: async (namespace, name) => {
       calls.push(['clearFixed', namespace, name]);
       return exists(namespace, name) ? 'cleared' : 'no-such-deployment';
+    },
+    explain: async (problem, model) => {
+      calls.push(['explain', model]);
+      return explain(problem, model === null ? {} : { model });
     },
     whatIf: async (problem) => {
       calls.push(['whatIf', problem]);

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import type { Explanation } from '../../core/explanation.js';
 import { InputError, quoteInput } from '../../core/input-error.js';
 import { check, nearestName } from '../../core/parse.js';
 import type { Plan } from '../../core/plan.js';
@@ -10,6 +11,7 @@ import { HttpError, shorten } from './errors.js';
 import {
   deploymentParamsSchema,
   errorSchema,
+  explanationSchema,
   historyQuerySchema,
   historySchema,
   type ModelSummary,
@@ -165,7 +167,37 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
       const planned = (async () => commands.whatIf(problem))().finally(() => {
         planning -= 1;
       });
-      return withDeadline(planned, whatIf.deadlineMs);
+      return withDeadline(planned, { deadlineMs: whatIf.deadlineMs, what: 'plan', advice: 'send a smaller problem' });
+    },
+  );
+
+  app.get(
+    '/api/v1/explain',
+    {
+      schema: {
+        tags,
+        summary: 'Why the current plan is as it is, and what would change it',
+        description:
+          'Made by planning the last problem again with one thing changed at a time, within 10 s; `notComputed` says what is left. Each plan is explained once.',
+        querystring: modelFilterSchema,
+        response: { 200: explanationSchema, ...notFound, 429: errorSchema, ...notReady },
+      },
+    },
+    async (request): Promise<Explanation> => {
+      const { model } = check(modelFilterSchema, request.query, 'query');
+      const problem = view.problem();
+      if (model !== undefined) findModel(view, model);
+      if (problem === null) throw noPlanYet('plan');
+      if (model !== undefined && !problem.models.some(({ name }) => name === model)) throw notPlanned(model);
+      const answer = await withDeadline(commands.explain(problem, model ?? null), {
+        deadlineMs: whatIf.deadlineMs,
+        what: 'explanation',
+        advice: 'ask for one model',
+      });
+      if (answer !== 'busy') return answer;
+      throw new HttpError(429, 'busy', 'other explanations are being made; try again in some seconds', {
+        retryAfterSeconds: 5,
+      });
     },
   );
 
@@ -303,11 +335,14 @@ function parseProblem(text: string, timeLimitMs: number): PlanningProblem {
   return { ...problem, options: { ...options, timeLimitMs: Math.min(options.timeLimitMs, timeLimitMs) } };
 }
 
-async function withDeadline<Value>(work: Promise<Value>, deadlineMs: number): Promise<Value> {
+async function withDeadline<Value>(
+  work: Promise<Value>,
+  { deadlineMs, what, advice }: { readonly deadlineMs: number; readonly what: string; readonly advice: string },
+): Promise<Value> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
-      reject(new HttpError(503, 'took_too_long', `no plan within ${deadlineMs / 1000} s; send a smaller problem`));
+      reject(new HttpError(503, 'took_too_long', `no ${what} within ${deadlineMs / 1000} s; ${advice}`));
     }, deadlineMs);
   });
   try {

@@ -121,6 +121,7 @@ function linksOf(view: ControllerView): readonly Link[] {
     { path: '/docs', what: 'every route, to read and to try' },
     { path: '/api/v1/models', what: 'demand, forecast and deployments of every model' },
     { path: '/api/v1/plan', what: 'the current plan with its proof' },
+    { path: '/api/v1/explain', what: 'why that plan, and what would change it' },
     { path: '/api/v1/problem', what: 'the problem that it answers, for gpumix plan FILE' },
     { path: '/api/v1/history', what: 'past decisions with their reasons' },
     { path: `/api/v1/replicas/${path}`, what: 'whole replicas of one deployment (KEDA)' },

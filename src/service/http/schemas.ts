@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { explanationSchema } from '../../core/explanation.js';
 import { planSchema, planStatuses } from '../../core/plan.js';
 import { planningProblemSchema } from '../../core/planning-problem.js';
 import type { DecisionRecord, DemandView, DeploymentView, InputState } from '../view.js';
@@ -161,4 +162,4 @@ export const scaleBodySchema = z
   })
   .describe('Replicas to run whatever the plan says');
 
-export { planningProblemSchema, planSchema };
+export { explanationSchema, planningProblemSchema, planSchema };

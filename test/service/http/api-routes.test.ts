@@ -1,4 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
+import type { Explanation } from '../../../src/core/explanation.js';
+import { explain } from '../../../src/optimizer/explain.js';
 import { planOfModel } from '../../../src/service/plan-of-model.js';
 import type { DecisionRecord } from '../../../src/service/view.js';
 import { appUnderTest } from '../../support/http-app.js';
@@ -171,6 +173,46 @@ describe('GET /api/v1/replicas/{namespace}/{deployment}', () => {
     expect([unknown.statusCode, unknown.json<ErrorBody>().error.code]).toEqual([503, 'not_known_yet']);
     const missing = await app.inject('/api/v1/replicas/default/x');
     expect([missing.statusCode, missing.json<ErrorBody>().error.code]).toEqual([404, 'no_such_deployment']);
+  });
+});
+
+describe('GET /api/v1/explain', () => {
+  it('tells why the current plan is as it is, of all models or of one', async () => {
+    const { app, state } = await appUnderTest({ state: { models: twoModels } });
+    const whole = await app.inject('/api/v1/explain');
+    expect([whole.statusCode, whole.json()]).toEqual([200, JSON.parse(JSON.stringify(explain(state.problem!)))]);
+    const one = (await app.inject('/api/v1/explain?model=meta-llama%2FLlama-3')).json<Explanation>();
+    expect(one.models.map(({ name }) => name)).toEqual(['meta-llama/Llama-3']);
+    expect(one.sentences[0]).toMatch(/^The plan costs /);
+  });
+
+  it('says 503 before there is a plan, 404 for an unknown model, 400 for an unknown query key', async () => {
+    const early = await appUnderTest({ state: { plan: null, problem: null } });
+    const codeOf = async (app: typeof early.app, query: string) => {
+      const answer = await app.inject(`/api/v1/explain${query}`);
+      return [answer.statusCode, answer.json<ErrorBody>().error.code];
+    };
+    expect(await codeOf(early.app, '')).toEqual([503, 'not_ready']);
+    expect(await codeOf(early.app, '?model=llama')).toEqual([503, 'not_ready']);
+    const { app } = await appUnderTest({ state: { models: twoModels, problem: problemOf(twoModels.slice(0, 1)) } });
+    expect(await codeOf(app, '?model=nobody')).toEqual([404, 'no_such_model']);
+    expect(await codeOf(app, '?modle=llama')).toEqual([400, 'bad_input']);
+    // Known, but held from the start.
+    expect(await codeOf(app, '?model=meta-llama%2FLlama-3')).toEqual([503, 'not_ready']);
+  });
+
+  it('says when to come back while others are being made, and gives one up at its deadline', async () => {
+    const { app, commands } = await appUnderTest({ app: { whatIf: { deadlineMs: 5 } } });
+    Object.assign(commands, { explain: async () => 'busy' });
+    const busy = await app.inject('/api/v1/explain');
+    expect([busy.statusCode, busy.json<ErrorBody>().error.code, busy.headers['retry-after']]).toEqual([
+      429,
+      'busy',
+      '5',
+    ]);
+    Object.assign(commands, { explain: () => new Promise(() => undefined) });
+    const late = await app.inject('/api/v1/explain');
+    expect([late.statusCode, late.json<ErrorBody>().error.code]).toEqual([503, 'took_too_long']);
   });
 });
 
