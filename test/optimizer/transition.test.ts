@@ -129,6 +129,14 @@ describe('a move of which a part is done', () => {
     expect(step(fleet).replicas).toEqual({ 'ns/old': 2, 'ns/new': 2 });
   });
 
+  it('releases no more than that, even of replicas that nobody needs', () => {
+    const fleet = oneModel([
+      { id: 'ns/old', currentReplicas: 10, target: 0, profile: flat(10) },
+      { id: 'ns/new', currentReplicas: 2, readyReplicas: 1, target: 2, profile: flat(20) },
+    ]);
+    expect(step(fleet).replicas).toEqual({ 'ns/old': 8, 'ns/new': 2 });
+  });
+
   it('releases nothing more in the next step, when no more new replicas are ready', () => {
     const fleet = oneModel([
       { id: 'ns/old', currentReplicas: 2, target: 0, profile: flat(10) },
@@ -273,6 +281,17 @@ describe('growth in a pool', () => {
       { pools: { A: 64 }, quotas: [{ namespace: 'team-a', gpuType: 'A', gpus: 8 }] },
     );
     expect(step(fleet).replicas).toEqual({ 'team-a/x': 1, 'team-b/x': 2, 'team-a/y': 0 });
+  });
+
+  it('takes no namespace for another one that begins with its name', () => {
+    const fleet = oneModel(
+      [
+        { id: 'team-a/x', gpuType: 'A', currentReplicas: 0, target: 2 },
+        { id: 'team/y', gpuType: 'A', currentReplicas: 1, readyReplicas: 4, target: 1 },
+      ],
+      { quotas: [{ namespace: 'team', gpuType: 'A', gpus: 1 }] },
+    );
+    expect(step(fleet).replicas['team-a/x']).toBe(2);
   });
 
   it('takes the GPUs of surplus replicas that are not ready, which serve nobody', () => {
@@ -442,6 +461,18 @@ describe('a full pool, where waiting cannot help', () => {
     expect(warnings.map(({ message }) => message)).toEqual([
       'team-a/old: 4 of its 8 replicas are released before what replaces them is ready: team-a/new needs room in the quota of team-a on A (8 GPUs), where nothing else will leave any',
     ]);
+  });
+
+  it('withdraws what is not ready before it releases what is', () => {
+    const fleet = oneModel(
+      [
+        { id: 'ns/large', gpuType: 'A', gpusPerReplica: 8, currentReplicas: 0, target: 1 },
+        { id: 'ns/old-ready', gpuType: 'A', currentReplicas: 4, target: 0 },
+        { id: 'ns/old-starting', gpuType: 'A', currentReplicas: 4, readyReplicas: 0, target: 0 },
+      ],
+      { pools: { A: 8 } },
+    );
+    expect(step(fleet).replicas).toEqual({ 'ns/large': 0, 'ns/old-ready': 3, 'ns/old-starting': 0 });
   });
 
   it('makes room for what a person fixed, which waits in a full pool', () => {
