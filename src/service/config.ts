@@ -269,7 +269,7 @@ const configObject = z.strictObject({
     .max(10_000)
     .default([])
     .describe(
-      'GPUs that exist, by type. With any entry, every type without one is limited to the GPUs that it uses now, and a warning says so.',
+      'GPUs that exist, by type. With any entry, every type without one is limited to the GPUs that its Deployments were seen to use since the start, and a warning says so.',
     ),
   quotas: z.array(quotaSchema).max(100_000).default([]).describe('GPUs of one type that a namespace may use.'),
   budgetUsdPerHour: z

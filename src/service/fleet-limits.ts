@@ -17,6 +17,8 @@ export type FleetLimits = Pick<PlanningProblem, 'pools' | 'quotas' | 'budgetUsdP
    * more than what runs, so there is no number for them.
    */
   readonly uncounted: ReadonlySet<string>;
+  /** GPUs that each such type was seen to use at most, by type. */
+  readonly seenGpus: ReadonlyMap<string, number>;
 };
 
 /** Without pools, quotas, budget and stock-outs, models share nothing. */
@@ -26,6 +28,7 @@ export const unlimited: FleetLimits = {
   budgetUsdPerHour: null,
   notices: [],
   uncounted: new Set(),
+  seenGpus: new Map(),
 };
 
 /** Whether what one model uses can be missing to another: then they are planned together. */
@@ -41,12 +44,17 @@ export function fleetLimits(input: {
   /** Every followed deployment. */
   readonly deployments: Iterable<ObservedDeployment>;
   readonly shortages: readonly Shortage[];
+  /** Of the call before. */
+  readonly seenGpus: FleetLimits['seenGpus'];
 }): FleetLimits {
-  const { config, catalogue, shortages } = input;
+  const { config, catalogue, deployments, shortages, seenGpus } = input;
   const configured = config.pools.map(({ gpuType, gpus }) => ({ gpuType: canonicalGpuType(catalogue, gpuType), gpus }));
   const quotas = config.quotas.map((quota) => ({ ...quota, gpuType: canonicalGpuType(catalogue, quota.gpuType) }));
   // A stock-out limits its own type, not those that the configuration leaves out.
-  const implicit = configured.length === 0 ? [] : implicitPools(input.deployments, new Set(configured.map(typeOf)));
+  const implicit =
+    configured.length === 0
+      ? []
+      : implicitPools({ deployments, configured: new Set(configured.map(({ gpuType }) => gpuType)), seenGpus });
   const pools = [...configured, ...implicit.map(({ gpuType, gpus }) => ({ gpuType, gpus }))];
   return {
     pools: withShortages({ ...emptyProblem, pools }, shortages).pools,
@@ -54,20 +62,25 @@ export function fleetLimits(input: {
     budgetUsdPerHour: config.budgetUsdPerHour,
     notices: [...implicit.map(implicitPoolNotice), ...stockOutNotices(shortages)],
     uncounted: new Set(implicit.flatMap((pool) => pool.uncounted)),
+    seenGpus: new Map(implicit.map(({ gpuType, gpus }) => [gpuType, gpus])),
   };
 }
 
 type ImplicitPool = { readonly gpuType: string; readonly gpus: number; readonly uncounted: readonly string[] };
 
-/** A pool of what runs now for every type that has none: it may shrink, not grow. */
-function implicitPools(
-  deployments: Iterable<ObservedDeployment>,
-  configured: ReadonlySet<string>,
-): readonly ImplicitPool[] {
+/**
+ * A pool of what runs for every type that has none: it may shrink, not grow. What ran a while ago counts as well: a
+ * replica that goes so that another one can come in its place must not take the place with it.
+ */
+function implicitPools(input: {
+  readonly deployments: Iterable<ObservedDeployment>;
+  readonly configured: ReadonlySet<string>;
+  readonly seenGpus: FleetLimits['seenGpus'];
+}): readonly ImplicitPool[] {
   const pools = new Map<string, { gpus: number; uncounted: string[] }>();
-  for (const { id, name, gpuType, gpusPerReplica, currentReplicas, readyReplicas } of deployments) {
+  for (const { id, name, gpuType, gpusPerReplica, currentReplicas, readyReplicas } of input.deployments) {
     const type = gpuType ?? name;
-    if (configured.has(type)) continue;
+    if (input.configured.has(type)) continue;
     const pool = pools.get(type) ?? { gpus: 0, uncounted: [] };
     pools.set(type, pool);
     // Replicas on their way down still hold their GPUs; those on their way up were granted.
@@ -75,7 +88,11 @@ function implicitPools(
     if (currentReplicas === null) pool.uncounted.push(id);
   }
   return [...pools]
-    .map(([gpuType, { gpus, uncounted }]) => ({ gpuType, gpus, uncounted: uncounted.sort() }))
+    .map(([gpuType, { gpus, uncounted }]) => ({
+      gpuType,
+      gpus: Math.max(gpus, input.seenGpus.get(gpuType) ?? 0),
+      uncounted: uncounted.sort(),
+    }))
     .sort((a, b) => (a.gpuType < b.gpuType ? -1 : 1));
 }
 
@@ -84,10 +101,6 @@ function implicitPoolNotice({ gpuType, gpus, uncounted }: ImplicitPool): PlanNot
     uncounted.length === 0 ? '' : `, and of ${uncounted.join(', ')} nobody knows what runs: no number is published`;
   return {
     code: 'implicit_pool',
-    message: `${gpuType}: pools does not name it, so it may use the ${Number(gpus.toPrecision(6))} GPUs that run now and no more${unknown}; add it to pools (gpus: null = no limit)`,
+    message: `${gpuType}: pools does not name it, so it may use the ${Number(gpus.toPrecision(6))} GPUs that ran at most since gpumix started and no more${unknown}; add it to pools (gpus: null = no limit)`,
   };
-}
-
-function typeOf(pool: { readonly gpuType: string }): string {
-  return pool.gpuType;
 }

@@ -15,6 +15,7 @@ export class ProblemPhase {
   readonly #profiles = new KnownProfiles();
   readonly #prices = new Map<string, number | null>();
   readonly #loggedNotices = new Map<string, string>();
+  #seenGpus: FleetLimits['seenGpus'] = new Map();
 
   /** @param lowestReplicasOf the fewest replicas of a deployment that may be published at a moment */
   constructor(context: PhaseContext, lowestReplicasOf: (id: string, nowMs: number) => number) {
@@ -37,7 +38,14 @@ export class ProblemPhase {
     const { fleet, stored, config, catalogue, shortages } = this.#context;
     this.#forgetWhatIsGone();
     const deployments = fleet.observed.values();
-    cycle.limits = fleetLimits({ config, catalogue, deployments, shortages: shortages(cycle.nowMs) });
+    cycle.limits = fleetLimits({
+      config,
+      catalogue,
+      deployments,
+      shortages: shortages(cycle.nowMs),
+      seenGpus: this.#seenGpus,
+    });
+    this.#seenGpus = cycle.limits.seenGpus;
     cycle.notices = cycle.limits.notices;
     if (fleet.models.size > 0 || cycle.snapshot.synced) await this.#readAllProfiles(cycle);
     const fixedReplicas = stored.overrides.active(cycle.nowMs);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { configSchema } from '../../src/service/config.js';
-import { fleetLimits, isLimited } from '../../src/service/fleet-limits.js';
+import { fleetLimits, isLimited, unlimited } from '../../src/service/fleet-limits.js';
 import type { Shortage } from '../../src/service/stock-out.js';
 import { catalogue, deployment } from '../support/controller-world.js';
 
@@ -17,16 +17,16 @@ const short: Shortage = {
 
 function limitsOf(
   config: Readonly<Record<string, unknown>>,
-  { deployments = [a100, l4], shortages = [] as readonly Shortage[] } = {},
+  { deployments = [a100, l4], shortages = [] as readonly Shortage[], seenGpus = new Map<string, number>() } = {},
 ) {
   const parsed = configSchema.parse({ redis: { url: 'redis://unused' }, ...config });
-  return fleetLimits({ config: parsed, catalogue, deployments, shortages });
+  return fleetLimits({ config: parsed, catalogue, deployments, shortages, seenGpus });
 }
 
 describe('the limits of the fleet', () => {
   it('are none where none are configured and nothing is short', () => {
     const limits = limitsOf({});
-    expect(limits).toEqual({ pools: [], quotas: [], budgetUsdPerHour: null, notices: [], uncounted: new Set() });
+    expect(limits).toEqual(unlimited);
     expect(isLimited(limits)).toBe(false);
   });
 
@@ -65,10 +65,23 @@ describe('the limits of the fleet', () => {
     ]);
     expect(limits.notices.map(({ code, message }) => [code, message])).toEqual([
       ['implicit_pool', expect.stringMatching(/^A100-80GB: pools does not name it, so it may use the 12 GPUs/)],
-      ['implicit_pool', expect.stringMatching(/^L4: .* the 5 GPUs that run now and no more; add it to pools/)],
+      [
+        'implicit_pool',
+        expect.stringMatching(/^L4: .* the 5 GPUs that ran at most since gpumix started and no more; add it to pools/),
+      ],
       ['implicit_pool', expect.stringMatching(/^b: /)],
     ]);
     expect(limits.uncounted).toEqual(new Set());
+  });
+
+  it('remember what ran of such a type, until it is gone: a replica makes room for another one of the type', () => {
+    const config = { pools: [{ gpuType: 'a100', gpus: 8 }] };
+    const before = limitsOf(config);
+    expect(before.seenGpus).toEqual(new Map([['L4', 5]]));
+    const gone = { ...l4, currentReplicas: 1, readyReplicas: 1 };
+    const after = limitsOf(config, { deployments: [gone], seenGpus: new Map(before.seenGpus) });
+    expect(after.pools[1]).toEqual({ gpuType: 'L4', gpus: 5 });
+    expect(limitsOf(config, { deployments: [], seenGpus: new Map(before.seenGpus) }).seenGpus).toEqual(new Map());
   });
 
   it('name the deployments of such a type of which nobody knows what runs', () => {
