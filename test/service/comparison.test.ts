@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { ProblemModel } from '../../src/core/planning-problem.js';
 import type { ModelPlan } from '../../src/service/model-plan.js';
-import { cheapestSingleType } from '../../src/service/single-type.js';
+import { splitPlan } from '../../src/service/model-plan.js';
+import { cheapestSingleType, roomBesideOthers, singleTypeVariants } from '../../src/service/single-type.js';
 import { deployment, profileText, World } from '../support/controller-world.js';
+import { deploymentView, modelView, planOf, problemOf } from '../support/scripted-view.js';
 
 const isVariant = (name: string, of = '') => name.startsWith(`["${of}`);
 
@@ -41,13 +43,13 @@ describe('the cheapest single type', () => {
   } as unknown as ProblemModel;
   const planOf = (status: string, usdPerHour: number, boundUsdPerHour = usdPerHour) =>
     ({ model: { status, usdPerHour, boundUsdPerHour }, shares: [] }) as unknown as ModelPlan;
-  const cheapest = (a: ModelPlan, b: ModelPlan) =>
+  const cheapest = (a: ModelPlan, b: ModelPlan, budgetUsdPerHour: number | null = null) =>
     cheapestSingleType(model, planOf('optimal', 1), {
       parts: new Map([
         ['["m","A"]', a],
         ['["m","B"]', b],
       ]),
-      room: { budgetUsdPerHour: null },
+      room: { budgetUsdPerHour },
     });
 
   it.each<readonly [string, ModelPlan, ModelPlan, string | null]>([
@@ -59,6 +61,88 @@ describe('the cheapest single type', () => {
     ['is the other one where a type cannot serve', planOf('infeasible', 1), planOf('optimal', 5), 'B'],
   ])('%s', (_, a, b, expected) => {
     expect(cheapest(a, b)?.gpuType ?? null).toBe(expected);
+  });
+
+  it('is one that the budget allows beside the others', () => {
+    const a = planOf('optimal', 5);
+    const b = planOf('optimal', 6);
+    expect(cheapest(a, b, 5)?.gpuType).toBe('A');
+    expect(cheapest(b, a, 5)?.gpuType).toBe('B');
+    expect(cheapest(a, b, 4)).toBeNull();
+  });
+});
+
+describe('what the other models leave', () => {
+  const views = ['mine', 'theirs'].map((name) =>
+    modelView({
+      name,
+      deployments: [
+        deploymentView({ name: `${name}-a100`, namespace: name, targetReplicas: 2, usdPerReplicaHour: 4 }),
+        deploymentView({ name: `${name}-l4`, namespace: name, gpuType: 'L4', targetReplicas: 3, usdPerReplicaHour: 1 }),
+      ],
+    }),
+  );
+  const model = problemOf(views).models[0]!;
+  const roomOf = (limits: Parameters<typeof roomBesideOthers>[0]['limits']) =>
+    roomBesideOthers({
+      limits,
+      parts: [...splitPlan(planOf(views), []).values()],
+      gpusPerReplicaOf: (id) => (id.endsWith('a100') ? 8 : 1),
+    })(model);
+
+  it('is the limit without what they use, and what the model itself cannot give up', () => {
+    const limits = {
+      pools: [
+        { gpuType: 'A100', gpus: 40 },
+        { gpuType: 'L4', gpus: 2 },
+        { gpuType: 'H100', gpus: 9 },
+      ],
+      quotas: [
+        { namespace: 'mine', gpuType: 'A100', gpus: 20 },
+        { namespace: 'theirs', gpuType: 'A100', gpus: 20 },
+      ],
+      budgetUsdPerHour: 30,
+    };
+    expect(roomOf(limits)).toEqual({
+      pools: [
+        { gpuType: 'A100', gpus: 40 - 16 },
+        { gpuType: 'L4', gpus: 0 },
+      ],
+      quotas: [{ namespace: 'mine', gpuType: 'A100', gpus: 20 }],
+      budgetUsdPerHour: 30 - 11,
+    });
+    expect(roomOf({ pools: [{ gpuType: 'A100', gpus: null }], quotas: [], budgetUsdPerHour: null })).toEqual({
+      pools: [],
+      quotas: [],
+      budgetUsdPerHour: null,
+    });
+    const unplannable = { ...model, deployments: model.deployments.map((each) => ({ ...each, profile: null })) };
+    const parts = [...splitPlan(planOf(views), []).values()];
+    const all = roomBesideOthers({ limits, parts, gpusPerReplicaOf: () => 1 })(unplannable);
+    expect(all.pools[0]).toEqual({ gpuType: 'A100', gpus: 40 - 4 });
+  });
+
+  it('is given to each type as a choice of its own', () => {
+    const room = {
+      pools: [
+        { gpuType: 'A100', gpus: 24 },
+        { gpuType: 'L4', gpus: 0 },
+      ],
+      quotas: [{ namespace: 'mine', gpuType: 'L4', gpus: 1 }],
+      budgetUsdPerHour: null,
+    };
+    const variants = singleTypeVariants(model, room);
+    expect(variants.models.map(({ name, deployments }) => [name, deployments.map(({ gpuType }) => gpuType)])).toEqual([
+      ['["mine","A100"]', ['["mine","A100"]']],
+      ['["mine","L4"]', ['["mine","L4"]']],
+    ]);
+    expect(variants.pools).toEqual([
+      { gpuType: '["mine","A100"]', gpus: 24 },
+      { gpuType: '["mine","L4"]', gpus: 0 },
+    ]);
+    expect(variants.quotas).toEqual([{ namespace: 'mine', gpuType: '["mine","L4"]', gpus: 1 }]);
+    const idle = { ...model, demand: model.demand.map((bucket) => ({ ...bucket, rps: 0 })) };
+    expect(singleTypeVariants(idle, room)).toEqual({ models: [], pools: [], quotas: [] });
   });
 });
 
