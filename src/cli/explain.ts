@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import type { Explanation } from '../core/explanation.js';
 import { InputError } from '../core/input-error.js';
 import { type PlanningProblem, parsePlanningProblem } from '../core/planning-problem.js';
+import { defaultExplainLimits } from '../optimizer/explain/bounded-plans.js';
 import { explain } from '../optimizer/explain.js';
 import { renderExplanation } from './explain-page.js';
 import { defaultLimitMib, parseLimitMib, readDocument } from './read-document.js';
@@ -26,7 +27,6 @@ export type ExplainSurroundings = {
 };
 
 const defaultTimeLimitSeconds = 30;
-const defaultMaxPlans = 200;
 
 /** `gpumix explain FILE`: PlanningProblem in, why its plan is as it is out, as a page or as JSON. */
 export function explainCommand(): Command {
@@ -41,7 +41,7 @@ export function explainCommand(): Command {
     .option('--json', 'print the whole Explanation as JSON', false)
     .option('--model <name>', 'only this model, with the limits that it shares')
     .option('--time-limit <s>', 'end after this many seconds with what is known', positive, defaultTimeLimitSeconds)
-    .option('--max-plans <n>', 'make at most this many plans', wholePositive, defaultMaxPlans)
+    .option('--max-plans <n>', 'make at most this many plans', wholePositive, defaultExplainLimits.maxSolves)
     .option('--max-mib <n>', 'largest document that is read [MiB]', parseLimitMib, defaultLimitMib)
     .action(async (file: string, flags: ExplainFlags) => {
       const { stdin, stdout, env } = process;

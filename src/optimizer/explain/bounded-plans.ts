@@ -15,8 +15,9 @@ export type ExplainLimits = {
 };
 
 export const defaultExplainLimits: ExplainLimits = {
-  // A model with ten deployments asks some forty questions; one of a joint problem of 100 models takes about a second.
-  maxSolves: 200,
+  // A model with ten deployments asks some forty questions of a millisecond each. Where models share limits one takes up to
+  // a second: what ends such an explanation is the time.
+  maxSolves: 1000,
   // A hundred times what a model needs as a rule, and still far below a second.
   nodeLimit: 20_000,
 };

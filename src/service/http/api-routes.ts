@@ -1,5 +1,4 @@
 import type { FastifyInstance } from 'fastify';
-import type { Explanation } from '../../core/explanation.js';
 import { InputError, quoteInput } from '../../core/input-error.js';
 import { check, nearestName } from '../../core/parse.js';
 import type { Plan } from '../../core/plan.js';
@@ -8,6 +7,7 @@ import { planOfModel } from '../plan-of-model.js';
 import type { ControllerCommands, ControllerView, ModelView } from '../view.js';
 import { bodyText, ignoreContentType } from './body.js';
 import { HttpError, shorten } from './errors.js';
+import { sendLargeJson } from './large-json.js';
 import {
   deploymentParamsSchema,
   errorSchema,
@@ -93,13 +93,13 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
         response: { 200: planningProblemSchema, ...notFound, ...notReady },
       },
     },
-    async (request): Promise<PlanningProblem> => {
+    async (request, reply) => {
       const { model } = check(modelFilterSchema, request.query, 'query');
       const problem = view.problem();
       if (problem === null) throw noPlanYet('problem');
-      if (model === undefined) return problem;
+      if (model === undefined) return sendLargeJson(reply, problem);
       const models = problem.models.filter(({ name }) => name === model);
-      if (models.length > 0) return { ...problem, models };
+      if (models.length > 0) return sendLargeJson(reply, { ...problem, models });
       findModel(view, model);
       throw new HttpError(404, 'not_planned', `model ${shorten(model)} is not in the last problem: it is held`);
     },
@@ -116,14 +116,14 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
         response: { 200: planSchema, ...notFound, ...notReady },
       },
     },
-    async (request): Promise<Plan> => {
+    async (request, reply) => {
       const { model } = check(modelFilterSchema, request.query, 'query');
       const plan = view.plan();
       if (plan === null) throw noPlanYet('plan');
-      if (model === undefined) return plan;
+      if (model === undefined) return sendLargeJson(reply, plan);
       const own = ownPlan(view, plan, findModel(view, model));
       if (own === null) throw notPlanned(model);
-      return own;
+      return sendLargeJson(reply, own);
     },
   );
 
@@ -183,7 +183,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
         response: { 200: explanationSchema, ...notFound, 429: errorSchema, ...notReady },
       },
     },
-    async (request): Promise<Explanation> => {
+    async (request, reply) => {
       const { model } = check(modelFilterSchema, request.query, 'query');
       const problem = view.problem();
       if (model !== undefined) findModel(view, model);
@@ -194,7 +194,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
         what: 'explanation',
         advice: 'ask for one model',
       });
-      if (answer !== 'busy') return answer;
+      if (answer !== 'busy') return sendLargeJson(reply, answer);
       throw new HttpError(429, 'busy', 'other explanations are being made; try again in some seconds', {
         retryAfterSeconds: 5,
       });
