@@ -143,7 +143,7 @@ export class StockOutWatch {
    * Takes one complete view. A deployment whose pending or ready replicas are not known keeps what was known of it, and
    * is overdue with nothing; one that is not in the view is gone.
    *
-   * @param nowMs Unix ms; does not fall from call to call (where it does, waiting begins anew)
+   * @param nowMs Unix ms; does not fall from call to call (where it does, waiting and back-offs begin anew)
    */
   observe(deployments: Iterable<SupplyObservation>, nowMs: number): void {
     const supplies = new Map<string, Supply>();
@@ -172,6 +172,10 @@ export class StockOutWatch {
       }
     }
     this.#supplies = supplies;
+    // A clock that ran ahead must not leave a back-off of years behind.
+    for (const [gpuType, mark] of this.#marks) {
+      if (mark.untilMs > nowMs + mark.backOffMs) this.#marks.set(gpuType, { ...mark, untilMs: nowMs + mark.backOffMs });
+    }
     for (const [gpuType, view] of types) this.#judge(gpuType, view, nowMs);
     this.#forget(types, nowMs);
   }
@@ -191,14 +195,10 @@ export class StockOutWatch {
   }
 
   #judge(gpuType: string, view: TypeView, nowMs: number): void {
-    const before = this.#marks.get(gpuType);
     const { runningGpus, comingBackGpus, overdue } = view;
-    if (before !== undefined && runningGpus > before.usableGpus * (1 + tolerance) + tolerance) {
-      // More run than when it was marked: the type can be had again. Replicas that still wait had their chance as well,
-      // and the watch of their deployment has begun anew if one of theirs came.
-      this.#marks.delete(gpuType);
-      if (overdue.length === 0) return;
-    }
+    const usableBefore = this.#marks.get(gpuType)?.usableGpus ?? Number.POSITIVE_INFINITY;
+    // More run than when it was marked, so there are more to be had. Replicas that are overdue all the same mark it anew.
+    if (runningGpus > usableBefore * (1 + tolerance) + tolerance) this.#marks.delete(gpuType);
     if (overdue.length === 0) return;
     const mark = this.#marks.get(gpuType);
     const shortGpus = overdue.reduce((sum, { gpus }) => sum + gpus, 0);
@@ -206,12 +206,11 @@ export class StockOutWatch {
     // A replica that restarts on a GPU it holds is not one that could not be had.
     const usableGpus = runningGpus + comingBackGpus;
     if (mark !== undefined && nowMs < mark.untilMs) {
-      this.#marks.set(gpuType, {
-        ...mark,
-        shortGpus: Math.max(mark.shortGpus, shortGpus),
-        usableGpus: Math.min(mark.usableGpus, usableGpus),
-        deployments: [...new Set([...mark.deployments, ...ids])].sort(),
-      });
+      // What shrinks meanwhile may be had again; only where more cannot be had, less can.
+      if (shortGpus <= mark.shortGpus * (1 + tolerance)) return;
+      const fewer = Math.min(mark.usableGpus, usableGpus);
+      const deployments = [...new Set([...mark.deployments, ...ids])].sort();
+      this.#marks.set(gpuType, { ...mark, shortGpus, usableGpus: fewer, deployments });
       return;
     }
     const backOffMs = this.#backOffMs(mark, Math.min(...overdue.map(({ sinceMs }) => sinceMs)));
@@ -243,7 +242,7 @@ export class StockOutWatch {
   }
 }
 
-/** Sums of GPUs are of fractions, so equal ones may differ in the last digit. */
+/** Fractions of a GPU are added up: equal sums may differ in the last digit. */
 const tolerance = 1e-9;
 
 /** One GPU type in one view. */
