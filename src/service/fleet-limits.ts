@@ -36,6 +36,23 @@ export function isLimited({ pools, quotas, budgetUsdPerHour }: FleetLimits): boo
   return pools.some(({ gpus }) => gpus !== null) || quotas.length > 0 || budgetUsdPerHour !== null;
 }
 
+/** The most GPUs of a type that a deployment of a namespace may ever use: the smaller of its pool and its quota. */
+export function gpusAllowed({
+  pools,
+  quotas,
+}: Pick<FleetLimits, 'pools' | 'quotas'>): (
+  deployment: Pick<ObservedDeployment, 'namespace'>,
+  gpuType: string,
+) => number {
+  const ofPool = new Map(pools.map(({ gpuType, gpus }) => [gpuType, gpus ?? Number.POSITIVE_INFINITY]));
+  const ofQuota = new Map(quotas.map(({ namespace, gpuType, gpus }) => [JSON.stringify([namespace, gpuType]), gpus]));
+  return ({ namespace }, gpuType) =>
+    Math.min(
+      ofPool.get(gpuType) ?? Number.POSITIVE_INFINITY,
+      ofQuota.get(JSON.stringify([namespace, gpuType])) ?? Number.POSITIVE_INFINITY,
+    );
+}
+
 const emptyProblem = planningProblemSchema.parse({ apiVersion: 'gpumix/v1', kind: 'PlanningProblem', models: [] });
 
 export function fleetLimits(input: {

@@ -4,7 +4,7 @@ import { type ObservedDeployment, Unavailable } from '../core/ports.js';
 import { type Config, modelConfig } from './config.js';
 import { type Cycle, holdModel, modelsPerTurn, type PhaseContext } from './cycle.js';
 import type { ModelState } from './fleet.js';
-import { type FleetLimits, fleetLimits, isLimited } from './fleet-limits.js';
+import { type FleetLimits, fleetLimits, gpusAllowed, isLimited } from './fleet-limits.js';
 import { KnownProfiles } from './known-profiles.js';
 import { buildModelProblem } from './problem.js';
 
@@ -49,6 +49,12 @@ export class ProblemPhase {
     cycle.notices = cycle.limits.notices;
     if (fleet.models.size > 0 || cycle.snapshot.synced) await this.#readAllProfiles(cycle);
     const fixedReplicas = stored.overrides.active(cycle.nowMs);
+    const shared = isLimited(cycle.limits)
+      ? {
+          lowestReplicasOf: (id: string) => this.#lowestReplicasOf(id, cycle.nowMs),
+          gpusAllowed: gpusAllowed(cycle.limits),
+        }
+      : null;
     let done = 0;
     for (const state of fleet.models.values()) {
       if (done++ % modelsPerTurn === 0) await nextTurn();
@@ -61,9 +67,7 @@ export class ProblemPhase {
           fixedReplicas,
           plannedReplicasOf: (id) => fleet.published.get(id)?.plannedReplicas ?? null,
           previousShares: previousShares(state),
-          shared: isLimited(cycle.limits)
-            ? { lowestReplicasOf: (id) => this.#lowestReplicasOf(id, cycle.nowMs) }
-            : null,
+          shared,
           settings: modelConfig(config, state.name),
           catalogue,
         });

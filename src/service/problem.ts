@@ -26,6 +26,8 @@ export type ModelProblemInput = {
   readonly shared: {
     /** The fewest replicas of a deployment that may be published now, by its id: it may not fall faster. */
     readonly lowestReplicasOf: (id: string) => number;
+    /** GPUs that its type may use at most. */
+    readonly gpusAllowed: (deployment: ObservedDeployment, gpuType: string) => number;
   } | null;
   readonly settings: ModelConfig;
   readonly catalogue: GpuCatalogue;
@@ -76,6 +78,11 @@ export function buildModelProblem(input: ModelProblemInput): ModelProblem {
   return { model, notices, prices, usableDeployments: parts.filter((part) => part.profile !== null).length };
 }
 
+/** Where nothing names a GPU type, the deployment's name stands for one. */
+function gpuTypeOf({ gpuType, name }: ObservedDeployment): string {
+  return gpuType ?? name;
+}
+
 type Note = (code: string, message: string) => void;
 
 function usableProfile(known: KnownProfile, notice: Note): GpuProfile | null {
@@ -121,7 +128,7 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
   };
   return {
     id: deployment.id,
-    gpuType: deployment.gpuType ?? deployment.name,
+    gpuType: gpuTypeOf(deployment),
     gpusPerReplica: deployment.gpusPerReplica,
     usdPerReplicaHour: price ?? 0,
     minReplicas: Math.max(floor(deployment.minReplicas, 'a minimum of'), lowest),
@@ -170,7 +177,7 @@ export function standingModel(input: {
     demand: [],
     deployments: deployments.map((deployment) => ({
       id: deployment.id,
-      gpuType: deployment.gpuType ?? deployment.name,
+      gpuType: gpuTypeOf(deployment),
       gpusPerReplica: deployment.gpusPerReplica,
       usdPerReplicaHour: priceOf(deployment.id) ?? 0,
       minReplicas: 0,
@@ -209,10 +216,18 @@ function withIdleFloor(parts: readonly ProblemDeployment[], input: ModelProblemI
   const isKeptAwake = parts.some((part) => (part.fixedReplicas ?? part.minReplicas) > 0 && part.profile !== null);
   if (input.settings.scaleToZero || saysSomething || isKeptAwake) return parts;
   const paused = new Set(input.deployments.filter(({ paused }) => paused).map(({ id }) => id));
+  const { shared } = input;
+  // A type that has no room for one replica wakes nobody.
+  const roomless = new Set(
+    input.deployments
+      .filter((each) => shared !== null && shared.gpusAllowed(each, gpuTypeOf(each)) < each.gpusPerReplica)
+      .map(({ id }) => id),
+  );
   const candidates = parts
     .filter((part) => part.profile !== null && part.maxReplicas > 0 && part.fixedReplicas === null)
     .sort(
       (a, b) =>
+        Number(roomless.has(a.id)) - Number(roomless.has(b.id)) ||
         Number(paused.has(a.id)) - Number(paused.has(b.id)) ||
         a.usdPerReplicaHour - b.usdPerReplicaHour ||
         (a.id < b.id ? -1 : 1),

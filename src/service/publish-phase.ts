@@ -16,6 +16,7 @@ export class PublishPhase {
   readonly #priceOf: (id: string) => number | null;
   readonly #recent = new RecentlyPublished();
   #plan: Plan | null = null;
+  #fleetNotices: ReadonlySet<string> = new Set();
 
   constructor(context: PhaseContext, priceOf: (id: string) => number | null) {
     this.#context = context;
@@ -62,6 +63,7 @@ export class PublishPhase {
     const decisions = this.#decisions(cycle, states, plan);
     fleet.publish(this.#entriesOf(cycle, plan, overrides));
     this.#plan = plan;
+    this.#logFleetNotices(cycle);
     if (maxStepsDownPerMinute !== null) {
       for (const [id, { replicas }] of fleet.published) {
         if (replicas !== null) this.#recent.add(id, replicas, cycle.nowMs);
@@ -75,6 +77,15 @@ export class PublishPhase {
     for (const [index, record] of decisions.records.entries()) {
       if (index % modelsPerTurn === 0) await nextTurn();
       logDecision(logger, record);
+    }
+  }
+
+  /** Of the fleet and of no model; logged when it appears. A stock-out was logged when it was found. */
+  #logFleetNotices({ notices }: Cycle): void {
+    const before = this.#fleetNotices;
+    this.#fleetNotices = new Set(notices.map(({ message }) => message));
+    for (const { code, message } of notices) {
+      if (code !== 'stock_out' && !before.has(message)) this.#context.logger.warn({ code }, message);
     }
   }
 

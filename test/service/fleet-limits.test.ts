@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { configSchema } from '../../src/service/config.js';
-import { fleetLimits, isLimited, unlimited } from '../../src/service/fleet-limits.js';
+import { fleetLimits, gpusAllowed, isLimited, unlimited } from '../../src/service/fleet-limits.js';
 import type { Shortage } from '../../src/service/stock-out.js';
 import { catalogue, deployment } from '../support/controller-world.js';
 
@@ -115,5 +115,30 @@ describe('the limits of the fleet', () => {
       { shortages: [short] },
     );
     expect(limits.pools[0]).toEqual({ gpuType: 'A100-80GB', gpus: left });
+  });
+});
+
+describe('the GPUs that a deployment may use at most', () => {
+  const allowed = gpusAllowed({
+    pools: [
+      { gpuType: 'L4', gpus: 4 },
+      { gpuType: 'H100', gpus: null },
+    ],
+    quotas: [
+      { namespace: 'a', gpuType: 'L4', gpus: 1 },
+      { namespace: 'b', gpuType: 'L4', gpus: 9 },
+      { namespace: 'a', gpuType: 'T4', gpus: 0 },
+    ],
+  });
+
+  it.each([
+    ['a', 'L4', 1],
+    ['b', 'L4', 4],
+    ['c', 'L4', 4],
+    ['a', 'T4', 0],
+    ['b', 'T4', Number.POSITIVE_INFINITY],
+    ['a', 'H100', Number.POSITIVE_INFINITY],
+  ])('of namespace %s on %s are %s', (namespace, gpuType, expected) => {
+    expect(allowed({ namespace }, gpuType)).toBe(expected);
   });
 });
