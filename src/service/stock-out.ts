@@ -176,8 +176,8 @@ export class StockOutWatch {
     for (const [gpuType, mark] of this.#marks) {
       if (mark.untilMs > nowMs + mark.backOffMs) this.#marks.set(gpuType, { ...mark, untilMs: nowMs + mark.backOffMs });
     }
-    for (const [gpuType, view] of types) this.#judge(gpuType, view, nowMs);
     this.#forget(types, nowMs);
+    for (const [gpuType, view] of types) this.#judge(gpuType, view, nowMs);
   }
 
   /** The GPU types that are short at this moment, by name. */
@@ -213,20 +213,17 @@ export class StockOutWatch {
       this.#marks.set(gpuType, { ...mark, shortGpus, usableGpus: fewer, deployments });
       return;
     }
-    const backOffMs = this.#backOffMs(mark, Math.min(...overdue.map(({ sinceMs }) => sinceMs)));
+    const { backOffSeconds, longestBackOffSeconds } = this.#settings;
+    const nextMs = mark === undefined ? backOffSeconds * 1000 : 2 * mark.backOffMs;
+    const backOffMs = Math.min(nextMs, longestBackOffSeconds * 1000);
     const untilMs = nowMs + backOffMs;
     this.#marks.set(gpuType, { gpuType, shortGpus, usableGpus, untilMs, backOffMs, deployments: ids.sort() });
   }
 
-  /** Twice the last one where the type was asked for again soon after it; else the first. */
-  #backOffMs(last: Mark | undefined, askedMs: number): number {
-    const { backOffSeconds, longestBackOffSeconds } = this.#settings;
-    const longestMs = longestBackOffSeconds * 1000;
-    const isAgain = last !== undefined && askedMs <= last.untilMs + longestMs;
-    return Math.min(isAgain ? 2 * last.backOffMs : backOffSeconds * 1000, longestMs);
-  }
-
-  /** Marks of types that nobody runs any more, and of back-offs that no attempt followed for long. */
+  /**
+   * Marks of types that nobody runs any more, and of back-offs after which nobody asked for more in the time of the
+   * longest one: another shortage then has nothing to do with the last.
+   */
   #forget(types: ReadonlyMap<string, TypeView>, nowMs: number): void {
     const longestMs = this.#settings.longestBackOffSeconds * 1000;
     const oldestAttemptMs = new Map<string, number>();
@@ -276,8 +273,8 @@ function follow(
     const left = Math.max(0, replicasIn(asked) - (gained - recovered));
     asked = left > 0 ? [{ sinceMs: nowMs, replicas: left, wasReady: false }] : [];
   }
-  // What is no longer asked for is not lost.
-  const lost = Math.max(0, Math.min(before.readyReplicas, ready + pending) - ready);
+  // Some of them may have been released: then fewer are pending, and the surplus goes below.
+  const lost = Math.max(0, before.readyReplicas - ready);
   if (lost > 0) back = [...back, { sinceMs: nowMs, replicas: lost, wasReady: true }];
 
   const surplus = replicasIn(back) + replicasIn(asked) - pending;

@@ -115,8 +115,8 @@ describe('a replica that does not come', () => {
   it('names every type and every deployment that is short, in order', () => {
     const world = watching();
     const views = [
-      { id: 'ns/z', pending: 1 },
       { id: 'ns/l', gpuType: 'L20', pending: 2 },
+      { id: 'ns/z', pending: 1 },
       { id: 'ns/a', pending: 1 },
     ];
     world.look(0, ...views);
@@ -132,7 +132,7 @@ describe('the time that a replica waits', () => {
     const world = watching();
     world.look(0, { ready: 1, pending: 2 });
     world.look(allowance / 2, { ready: 1, pending: 5 });
-    expect(world.look(allowance / 2 + 1, { ready: 1, pending: 5 })).toMatchObject([{ shortGpus: 2 }]);
+    expect(world.look(allowance / 2 + 1, { ready: 1, pending: 5 })).toMatchObject([{ shortGpus: 2, usableGpus: 1 }]);
     // None of them came, so the GPUs of the younger ones are no more to be had than theirs.
     expect(world.look(allowance / 2, { ready: 1, pending: 5 })).toMatchObject([{ shortGpus: 5, usableGpus: 1 }]);
   });
@@ -212,9 +212,10 @@ describe('what can be used of a short type', () => {
 
   it('does not fall with what is released meanwhile', () => {
     const world = watching();
-    world.look(0, { ready: 4, pending: 1 });
-    world.look(allowance + 1, { ready: 4, pending: 1 });
-    expect(world.look(minute, { ready: 2, pending: 1 })).toMatchObject([{ usableGpus: 4 }]);
+    const waits = { ready: 2, pending: 1 };
+    world.look(0, waits, { id: 'ns/other', ready: 2 });
+    world.look(allowance + 1, waits, { id: 'ns/other', ready: 2 });
+    expect(world.look(minute, waits, { id: 'ns/other' })).toMatchObject([{ shortGpus: 1, usableGpus: 4 }]);
   });
 
   it('falls where still more cannot be had', () => {
@@ -302,6 +303,13 @@ describe('a back-off', () => {
     const left = fail(world);
     rest(world, left + 60 * minute + 10 * second);
     expect(fail(world)).toBe(10 * minute);
+    // Also where nobody looked for as long.
+    const away = watching();
+    const gone = fail(away);
+    away.look(0, { ready: 2 });
+    away.look(gone + 60 * minute + 1, { ready: 2, pending: 1 });
+    const [next] = away.look(allowance + 1, { ready: 2, pending: 1 });
+    expect(next!.until - away.now).toBe(10 * minute);
     const soon = watching();
     rest(soon, fail(soon) + 50 * minute);
     expect(fail(soon)).toBe(20 * minute);
