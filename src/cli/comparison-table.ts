@@ -8,7 +8,16 @@ import {
   ratesOf,
 } from '../core/plan-comparison.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
-import { binding, limitName, limitText, noticeLines, proof, routingText, unservedLines } from './plan-table.js';
+import {
+  binding,
+  byModel,
+  limitName,
+  limitText,
+  noticeLines,
+  proof,
+  routingText,
+  unservedLines,
+} from './plan-table.js';
 import { cut, hang, type Ink, inkOf, money, printable } from './terminal-text.js';
 
 /** Two plans side by side, as given and what if, and the difference in money. Pure text in a given width. */
@@ -42,7 +51,7 @@ export function renderComparison(
   const columns = fitColumns(rows, comparison, width);
   lines.push(ink.dim(headLine(columns)), ink.dim(line(columns, headers)));
   for (const [model, group] of rows.models) {
-    lines.push(modelLine(model, comparison, columns, ink));
+    lines.push(ink.bold(wideLine(columns, model, rows.cellsOf(model).slice(2))));
     for (const row of group) lines.push(deploymentLine(row, columns, ink));
   }
   if (rows.unchanged > 0) lines.push(`  … and ${rows.unchanged} deployments that are the same in both`);
@@ -64,15 +73,20 @@ export function renderComparison(
 
 type Rows = {
   readonly models: ReadonlyMap<string, readonly ComparedDeployment[]>;
+  /** Money of a model in both plans. */
+  readonly cellsOf: (model: string) => Cells;
   /** Deployments that are left out because they are the same in both. */
   readonly unchanged: number;
 };
 
-function rowsOf({ deployments }: PlanComparison): Rows {
+function rowsOf({ deployments, base, edited }: PlanComparison): Rows {
   const shown = deployments.length > listedDeployments ? deployments.filter(changes) : deployments;
-  const models = new Map<string, ComparedDeployment[]>();
-  for (const row of shown) models.set(row.model, [...(models.get(row.model) ?? []), row]);
-  return { models, unchanged: deployments.length - shown.length };
+  const usd = [base, edited].map((plan) => new Map(plan.models.map((model) => [model.name, model.usdPerHour])));
+  const cellsOf = (model: string): Cells => {
+    const [before, after] = [usd[0]!.get(model) ?? 0, usd[1]!.get(model) ?? 0];
+    return ['', '', '', money(before), '', money(after), signedMoney(after - before)];
+  };
+  return { models: byModel(shown), cellsOf, unchanged: deployments.length - shown.length };
 }
 
 function changes({ base, edited, differenceUsdPerHour }: ComparedDeployment): boolean {
@@ -93,19 +107,16 @@ const groupHeads = ['AS GIVEN', 'WHAT IF', 'CHANGE'] as const;
 
 /** Names give way where the terminal is narrow; numbers never do. */
 function fitColumns(rows: Rows, comparison: PlanComparison, width: number): Columns {
-  const all = [...rows.models.values()].flat();
-  const texts: readonly (readonly string[])[] = [
-    headers,
-    ...all.map((row) => deploymentCells(row)),
-    ...[...rows.models.keys()].map((model) => modelCells(model, comparison)),
-    ...summaryRows(comparison),
-  ];
-  const longest = (cell: number): number => Math.max(...texts.map((cells) => cells[cell]!.length));
+  const deployments = [...rows.models.values()].flat().map(deploymentCells);
+  const models = [...rows.models.keys()].map(rows.cellsOf);
+  const inNumbers: readonly Cells[] = [headers, ...deployments, ...models, ...summaryRows(comparison)];
+  const longest = (cell: number, texts = inNumbers): number =>
+    texts.reduce((most, cells) => Math.max(most, cells[cell]!.length), 0);
   const numbers = [longest(2), longest(3), longest(4), longest(5), Math.max(longest(6), 'CHANGE'.length)] as const;
   const room = width - 2 - 6 * gap.length - numbers.reduce((sum, length) => sum + length, 0);
-  const gpu = Math.min(Math.max(3, ...all.map((row) => row.gpuType.length)), Math.max(3, Math.floor(room / 3)));
-  const names = Math.max('DEPLOYMENT'.length, ...all.map((row) => row.id.length));
-  const deployment = Math.min(names, Math.max(6, room - gpu));
+  const named: readonly Cells[] = [headers, ...deployments];
+  const gpu = Math.min(longest(0, named), Math.max(3, Math.floor(room / 3)));
+  const deployment = Math.min(longest(1, named), Math.max(6, room - gpu));
   return { gpu, deployment, numbers };
 }
 
@@ -141,15 +152,6 @@ function deploymentCells({ gpuType, id, base, edited, differenceUsdPerHour }: Co
 function deploymentLine(row: ComparedDeployment, columns: Columns, ink: Ink): string {
   const text = line(columns, deploymentCells(row));
   return changes(row) ? text : ink.dim(text);
-}
-
-function modelCells(name: string, { base, edited }: PlanComparison): Cells {
-  const of = (plan: Plan): number => plan.models.find((model) => model.name === name)?.usdPerHour ?? 0;
-  return ['', '', '', money(of(base)), '', money(of(edited)), signedMoney(of(edited) - of(base))];
-}
-
-function modelLine(name: string, comparison: PlanComparison, columns: Columns, ink: Ink): string {
-  return ink.bold(wideLine(columns, name, modelCells(name, comparison).slice(2)));
 }
 
 /** Money, demand, what is left out of it, and the price of what is served. */

@@ -27,12 +27,13 @@ export function renderPlan(plan: Plan, problem: PlanningProblem, options: PlanTa
   const width = Math.max(narrowest, Math.min(widest, options.width));
   const ink = inkOf(options.color);
   const known = new Map(problem.models.flatMap((model) => model.deployments.map((item) => [item.id, item] as const)));
+  const ofModel = byModel(plan.deployments);
   const columns = fitColumns(plan.deployments, known, width);
   const lines: string[] = [describeProblem(problem, options.title), ''];
   lines.push(ink.dim(row(columns, ['GPU', 'DEPLOYMENT', 'REPLICAS', 'USD/h', 'LOAD'])));
   for (const model of plan.models) {
     lines.push(modelLine(model, ink, columns, width));
-    for (const deployment of plan.deployments.filter((item) => item.model === model.name)) {
+    for (const deployment of ofModel.get(model.name) ?? []) {
       lines.push(deploymentLine(deployment, known.get(deployment.id), columns, ink));
       for (const line of wrap(deployment.reason, width - reasonIndent.length)) lines.push(ink.dim(reasonIndent + line));
     }
@@ -44,6 +45,19 @@ export function renderPlan(plan: Plan, problem: PlanningProblem, options: PlanTa
   lines.push(...noticeLines('shortfalls', plan.shortfalls, ink.bad, width));
   lines.push(...noticeLines('warnings', plan.warnings, ink.warn, width));
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
+}
+
+/** Items by the model that they are of, in their order. */
+export function byModel<Item extends { readonly model: string }>(
+  items: readonly Item[],
+): ReadonlyMap<string, readonly Item[]> {
+  const groups = new Map<string, Item[]>();
+  for (const item of items) {
+    const group = groups.get(item.model);
+    if (group === undefined) groups.set(item.model, [item]);
+    else group.push(item);
+  }
+  return groups;
 }
 
 const reasonIndent = '    ';

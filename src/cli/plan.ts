@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { openSolver, type SolverName, solverNames } from '../adapters/solvers/engines.js';
 import { type ProblemEdit, parseSetEdit } from '../core/edit-syntax.js';
 import { InputError } from '../core/input-error.js';
@@ -11,7 +11,7 @@ import { readMelangeConfig } from '../optimizer/melange.js';
 import { plan, planWith } from '../optimizer/plan.js';
 import { renderComparison } from './comparison-table.js';
 import { renderPlan } from './plan-table.js';
-import { defaultLimitMib, readDocument } from './read-document.js';
+import { defaultLimitMib, parseLimitMib, readDocument } from './read-document.js';
 
 type ReadProblem = { readonly problem: PlanningProblem; readonly notices: readonly PlanNotice[] };
 
@@ -90,9 +90,9 @@ export function planCommand(): Command {
         .choices(Object.keys(problemFormats))
         .default('gpumix'),
     )
-    .option('--set <edit>', 'what if: PATH=VALUE, PATH*=FACTOR, PATH+=N, PATH-=N (repeatable)', collect, [])
-    .option('--without <gpu>', 'what if there were no GPUs of this type (repeatable)', collect, [])
-    .option('--max-mib <n>', 'largest document that is read [MiB]', documentLimit, defaultLimitMib)
+    .option('--set <edit>', 'what if: PATH=VALUE, PATH*=FACTOR, PATH+=N, PATH-=N (repeatable)', collect)
+    .option('--without <gpu>', 'what if there were no GPUs of this type (repeatable)', collect)
+    .option('--max-mib <n>', 'largest document that is read [MiB]', parseLimitMib, defaultLimitMib)
     .addHelpText('after', whatIfHelp)
     .action(async (file: string, flags: PlanFlags) => {
       const { stdin, stdout, stderr, env } = process;
@@ -143,22 +143,24 @@ function exitCode(answer: Plan): number {
   return answer.status === 'infeasible' || answer.status === 'held' ? 1 : 0;
 }
 
-function collect(text: string, before: readonly string[]): readonly string[] {
+function collect(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
 }
 
 const whatIfHelp = `
 What if (quote * for your shell):
-  --set pools.H100=8                             GPUs of a pool; null = unlimited
-  --set quotas.team-a.H100=4                     a quota of a namespace; null = none
-  --set budgetUsdPerHour=40                      null = none
-  --set 'models.chat.rps*=1.5'                   demand; models.*.rps of every model
-  --set models.chat.priority=10                  also unservedUsdPerRequest, minServedShare,
-                                                 inputTokens and outputTokens (with *=)
-  --set deployments.prod/chat-l4.maxReplicas=8   any number of a deployment; throughput (with *=)
-  --set 'gpuTypes.A100.usdPerReplicaHour*=0.8'   the same for all deployments of a GPU type
-  --set options.routing=proportional             any option
-Names may hold dots and slashes; quote one that holds = or ": models."a=b".rps=2
+  --set pools.H100=8                            GPUs of a pool; null = unlimited
+  --set quotas.team-a.H100=4                    of a namespace; null = no quota
+  --set budgetUsdPerHour=40                     null = no budget
+  --set 'models.chat.rps*=1.5'                  demand; 'models.*.rps*=1.5' of all
+  --set models.chat.priority=10                 or unservedUsdPerRequest,
+                                                minServedShare; and with *= only:
+                                                inputTokens, outputTokens
+  --set deployments.prod/chat-l4.maxReplicas=8  any number of a deployment; and
+                                                with *= only: throughput
+  --set 'gpuTypes.A100.usdPerReplicaHour*=0.8'  of all deployments of a GPU type
+  --set options.routing=proportional            any option
+Names may hold dots and slashes. Quote one that holds = or ": 'models."a=b".rps=2'
 `;
 
 async function solve(problem: PlanningProblem, name: SolverName, source: string): Promise<Plan> {
@@ -178,13 +180,4 @@ async function solve(problem: PlanningProblem, name: SolverName, source: string)
     if (error instanceof InputError) throw new InputError(source, error.issues);
     throw error;
   }
-}
-
-/** A text in memory cannot be much longer than 500 MiB in Node. */
-const mostLimitMib = 500;
-
-function documentLimit(text: string): number {
-  const value = Number(text);
-  if (value > 0 && value <= mostLimitMib) return value;
-  throw new InvalidArgumentError(`expected a number > 0, at most ${mostLimitMib}.`);
 }
