@@ -98,27 +98,36 @@ function entryPrice(group: Group, deployment: ProblemDeployment, plans: BoundedP
     }
   } else if (group.problem.budgetUsdPerHour === null) return answered('no_room', null, atPrice.proven, null);
 
+  let asking = price;
   for (let step = 0; step < mostSteps; step++) {
-    const answer = planAt(price);
+    const answer = planAt(asking);
     if (answer === null) {
       return price > 0
         ? answered('price', price, false, oneReplica)
         : answered('not_computed', null, false, oneReplica);
     }
     const granted = isGranted(answer);
-    if (!granted && price === 0) return answered('no_room', null, answer.proven, oneReplica);
+    if (!granted && asking === 0) return answered('no_room', null, answer.proven, oneReplica);
     const served = compareServed(answer, base);
     const cheaper = answer.objective < base.objective && !isSameMoney(answer.objective, base.objective);
-    const better = granted && (served < 0 || (served === 0 && cheaper));
-    const next = better ? tiePrice(group, { id, price, answer }) : price;
-    if (!(next > price) || isSameMoney(next, price)) {
+    if (!granted || !(served < 0 || (served === 0 && cheaper))) {
+      // What is no better here is no better at any higher price.
       const proven = base.proven && answer.proven;
       return price > 0 ? answered('price', price, proven, oneReplica) : answered('never', null, proven, oneReplica);
     }
-    price = Math.min(next, usdPerReplicaHour);
+    price = Math.min(usdPerReplicaHour, Math.max(price, tiePrice(group, { id, price: asking, answer })));
+    // A plan that serves more and just fits the budget hides plans that serve less and fit it at higher prices.
+    asking =
+      price > asking && !isSameMoney(price, asking)
+        ? price
+        : price + aboveTie * Math.max(price, group.problem.budgetUsdPerHour ?? 0);
+    if (asking > usdPerReplicaHour) return answered('price', price, base.proven && answer.proven, oneReplica);
   }
   return answered('price', price, false, oneReplica);
 }
+
+/** Of the budget: far enough above a price that a plan which just fitted it no longer does; planners allow 1e-9. */
+const aboveTie = 1e-7;
 
 /** The price at which a plan found at another price is no better than the one in force, or no longer fits the budget. */
 function tiePrice(
