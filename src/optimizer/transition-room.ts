@@ -19,6 +19,8 @@ export type SharedRoom = {
   room: number;
   /** GPUs that count as taken now. */
   taken: number;
+  /** Of these, those of surplus replicas that are not ready. */
+  idle: number;
   readonly members: Move[];
 };
 
@@ -51,7 +53,7 @@ export function sharedRooms(problem: PlanningProblem): {
   const all: SharedRoom[] = [];
   const byType = new Map<string, { readonly prefix: string; readonly room: SharedRoom }[]>();
   const add = (gpuType: string, { prefix, name, gpus }: { prefix: string; name: string; gpus: number }): void => {
-    const room: SharedRoom = { name: `${name} (${gpuCount(gpus)})`, gpus, room: gpus, taken: 0, members: [] };
+    const room: SharedRoom = { name: `${name} (${gpuCount(gpus)})`, gpus, room: gpus, taken: 0, idle: 0, members: [] };
     all.push(room);
     const ofType = byType.get(gpuType) ?? [];
     ofType.push({ prefix, room });
@@ -75,6 +77,7 @@ export function enter(move: Move): void {
   for (const room of move.rooms) {
     room.members.push(move);
     room.taken += gpusOf(move);
+    room.idle += idleGpus(move);
   }
 }
 
@@ -89,14 +92,21 @@ export function makeRoomForTargets(rooms: readonly SharedRoom[]): void {
 
 /** Publishes another number for a deployment that has one. */
 export function publish(move: Move, replicas: number): void {
-  const before = gpusOf(move);
+  const taken = gpusOf(move);
+  const idle = idleGpus(move);
   move.published = replicas;
-  const change = gpusOf(move) - before;
-  for (const room of move.rooms) room.taken += change;
+  for (const room of move.rooms) {
+    room.taken += gpusOf(move) - taken;
+    room.idle += idleGpus(move) - idle;
+  }
 }
 
 function gpusOf({ deployment, ready, published }: Move): number {
   return deployment.gpusPerReplica * Math.max(ready, published ?? 0);
+}
+
+function idleGpus(move: Move): number {
+  return move.deployment.gpusPerReplica * unreadySurplus(move);
 }
 
 /** Does more count as taken than there is room for? */

@@ -210,9 +210,7 @@ function grow(move: Move): void {
   if (!isStaged || target === null || move.published === null || move.published >= target) return;
   let most = target;
   for (const room of rooms) {
-    if (mostPublished(move, room) >= most) continue;
-    const freed = room.members.reduce((sum, other) => sum + gpusNotReady(other), 0);
-    most = Math.min(most, mostPublished(move, room, freed));
+    most = Math.min(most, mostPublished(move, room, room.idle));
   }
   if (most <= move.published) return;
   for (const room of rooms) {
@@ -225,11 +223,6 @@ function grow(move: Move): void {
     }
   }
   publish(move, most);
-}
-
-/** GPUs of its surplus that is not ready. */
-function gpusNotReady(move: Move): number {
-  return unreadySurplus(move) * move.deployment.gpusPerReplica;
 }
 
 /** Rule 5. */
