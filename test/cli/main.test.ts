@@ -31,7 +31,7 @@ describe('gpumix', () => {
   it.each([[[]], [['--help']], [['help']]])('prints commands and examples for %j', async (args) => {
     const { code, stdout, stderr } = await gpumix(args);
     expect([code, stderr]).toEqual([0, '']);
-    for (const text of ['serve', 'plan', 'replay', 'Examples:']) expect(stdout).toContain(text);
+    for (const text of ['serve', 'plan', 'explain', 'replay', 'Examples:']) expect(stdout).toContain(text);
   });
 
   it.each([[['plan', '--help']], [['help', 'plan']]])('prints the flags of a command for %j', async (args) => {

@@ -56,11 +56,14 @@ const routingWords = {
 
 function headline(facts: ExplainedFacts): readonly string[] {
   const { objectiveUsdPerHour, boundUsdPerHour, switchingUsdPerHour, proven, unserved, plannedModels, model } = facts;
-  const whose =
-    model === null || plannedModels === 1
-      ? ''
-      : ` (${model} with the ${counted(plannedModels - 1, 'model')} that share limits with it)`;
-  const starts = switchingUsdPerHour > 0 ? `, ${usd(switchingUsdPerHour)} of it for starts and stops,` : '';
+  const others = plannedModels - 1;
+  const asides = [
+    ...(model === null || others === 0
+      ? []
+      : [`${model} and the ${counted(others, 'model')} that ${others === 1 ? 'shares' : 'share'} limits with it`]),
+    ...(switchingUsdPerHour > 0 ? [`${usd(switchingUsdPerHour)} of it for starts and stops`] : []),
+  ];
+  const whose = asides.length === 0 ? '' : ` (${asides.join('; ')})`;
   const left = unserved.reduce((sum, { rps }) => sum + rps, 0);
   const what = left > 0 ? 'serves as much' : 'serves this demand';
   const proof = proven
@@ -68,11 +71,14 @@ function headline(facts: ExplainedFacts): readonly string[] {
     : boundUsdPerHour > 0
       ? `: no plan that ${what} is known to be cheaper, and none can cost less than ${usd(boundUsdPerHour)}`
       : ', without a proof';
-  const sentences = [`The plan costs ${usd(objectiveUsdPerHour)} USD/h${whose}${starts}${proof}.`];
+  const sentences = [`The plan costs ${usd(objectiveUsdPerHour)} USD/h${whose}${proof}.`];
   if (left > 0) {
     const levels = unserved.map(({ priority, rps }) => `${amount(rps)} of priority ${priority}`).join(', ');
     const which = unserved.length > 1 ? ` (${levels})` : '';
     sentences.push(`It leaves ${amount(left)} of ${amount(facts.rps)} requests/s unserved${which}.`);
+  }
+  if (facts.status === 'infeasible') {
+    sentences.push('It is infeasible: a share of demand that is promised (minServedShare) cannot be served.');
   }
   return [...sentences, routingWords[facts.routing]];
 }
@@ -94,12 +100,12 @@ function limitSentence(limit: ExplainedLimit): readonly string[] {
   // Not computed: that is said once for all of them.
   if (without === null) return [];
   if (kind === 'pool' || kind === 'quota') {
-    const gpus = `${amount(used)} of ${amount(size)} GPUs used`;
+    const gpus = `${exact(used)} of ${exact(size)} GPUs used`;
     if (binds === false) {
       return [`${name} is not scarce (${gpus}): no better plan exists without this limit.`];
     }
     if (oneMore !== null) {
-      const more = oneMore.by === 1 ? `One more ${limit.gpuType}` : `${amount(oneMore.by)} more ${limit.gpuType}`;
+      const more = oneMore.by === 1 ? `One more ${limit.gpuType}` : `${exact(oneMore.by)} more ${limit.gpuType}`;
       const where = kind === 'quota' ? ` in the quota of ${limit.namespace}` : '';
       return [`${more}${where} ${wouldDo(oneMore.change)} (${gpus}); without the limit: ${outcome(without)}.`];
     }
@@ -251,6 +257,13 @@ function costSentence(model: ExplainedModel): readonly string[] {
     sentences.push(`Replicas of ${name} without demand cost ${usd(usdPerHourWithoutWork)} USD/h.`);
   }
   return sentences;
+}
+
+/** A count as it is: `1,024`, `0.5`. */
+function exact(count: number): string {
+  const [whole, fraction] = String(Number(count.toPrecision(12))).split('.');
+  const separated = whole!.replace(/\B(?=(\d{3})+$)/g, ',');
+  return fraction === undefined ? separated : `${separated}.${fraction}`;
 }
 
 /** `36 %`; a little is not called nothing. */
