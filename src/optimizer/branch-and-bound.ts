@@ -1,6 +1,6 @@
 import { type Box, BranchGains, chooseBranch, type Node, NodeHeap, roundUp, wholeTolerance } from './branching.js';
 import type { Program, ProgramSolution, SolveLimits } from './program.js';
-import { type Costs, costsOf, fitLp, SearchLp, sharesFit } from './program-lp.js';
+import { type Costs, costsOf, fitLp, replicaCost, SearchLp, sharesFit } from './program-lp.js';
 import type { LpBasis, ShareLp } from './share-lp.js';
 
 /**
@@ -40,6 +40,9 @@ export function branchAndBound(
   limits: SolveLimits,
   { incumbent, ...options }: BranchAndBoundOptions = {},
 ): ProgramSolution {
+  if (program.unservedPrice !== undefined || program.unservedLimits !== undefined) {
+    throw new Error('a program of several models is not for this search: they are planned one by one, at prices');
+  }
   const search = new ReplicaSearch(program, options);
   return search.minimise(limits, incumbent === undefined ? [] : [incumbent]);
 }
@@ -237,14 +240,7 @@ export class ReplicaSearch {
 
   /** What some replicas cost by themselves. */
   costOf(y: Float64Array): number {
-    const { below, above, offset } = this.#costs;
-    const current = this.#program.switching?.current;
-    let cost = offset;
-    for (let d = 0; d < y.length; d++) {
-      const kink = current === undefined || Number.isNaN(current[d]!) ? Number.POSITIVE_INFINITY : current[d]!;
-      cost += below[d]! * Math.min(y[d]!, kink) + above[d]! * Math.max(0, y[d]! - kink);
-    }
-    return cost;
+    return replicaCost(this.#program, this.#costs, y);
   }
 
   #unservedCost(worth: SearchLp, y: Float64Array): number {

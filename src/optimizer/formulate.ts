@@ -1,7 +1,8 @@
-import type { ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
+import type { PlanOptions, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import { bestEffortWork, bucketWork, compileWork } from '../core/work.js';
 import { type MergedBuckets, mergeBuckets } from './merge.js';
-import type { Program } from './program.js';
+import type { Program, Switching } from './program.js';
+import { floorOf, isIdle } from './shared-limits.js';
 
 /**
  * From a model of a PlanningProblem to numbers: which deployments can serve which buckets with how much work, what
@@ -23,6 +24,9 @@ export type Formulation = {
   readonly rawWork: Float64Array;
   readonly rawRate: Float64Array;
   readonly bounds: readonly ReplicaBounds[];
+  readonly routing: PlanOptions['routing'];
+  /** With the same shares for every bucket: there is demand, but no deployment can serve all of it. */
+  readonly nothingInCommon: boolean;
 };
 
 export type FormulatedBucket = {
@@ -35,19 +39,38 @@ export type FormulatedBucket = {
 export type ReplicaBounds = {
   readonly lower: number;
   readonly upper: number;
-  /** The floor that was asked for; above `upper` where the ceiling does not allow it. */
+  /** The ceiling of the deployment itself, whatever it shares with others. */
+  readonly ceiling: number;
+  /** The floor that was asked for; above `ceiling` where that does not allow it. */
   readonly floor: number;
+};
+
+/** What a model's problem is part of. */
+export type FormulationContext = {
+  readonly routing: PlanOptions['routing'];
+  /** Most replicas that the shared limits leave a deployment, if the plan gave it all of them. */
+  readonly mostReplicas: (deployment: ProblemDeployment) => number;
+  /** Floor that the shared limits grant, where it is not the one that was asked for. */
+  readonly grantedFloor: (deployment: ProblemDeployment) => number | undefined;
+};
+
+/** A model that shares nothing. */
+export const alone: Omit<FormulationContext, 'routing'> = {
+  mostReplicas: () => Number.POSITIVE_INFINITY,
+  grantedFloor: () => undefined,
 };
 
 /** A replica's work fits to this relative tolerance; half of it is left for rounding in the solvers. */
 export const fitTolerance = 1e-9;
 
 /** The floor and ceiling of a deployment's replicas. A floor above its ceiling yields. */
-function replicaBounds(deployment: ProblemDeployment, idle: boolean): ReplicaBounds {
+function replicaBounds(deployment: ProblemDeployment, idle: boolean, context: FormulationContext): ReplicaBounds {
   const fixed = deployment.fixedReplicas;
-  if (fixed !== null) return { lower: fixed, upper: fixed, floor: fixed };
-  const floor = Math.max(deployment.minReplicas, idle ? deployment.idleMinReplicas : 0);
-  return { lower: Math.min(floor, deployment.maxReplicas), upper: deployment.maxReplicas, floor };
+  if (fixed !== null) return { lower: fixed, upper: fixed, ceiling: fixed, floor: fixed };
+  const floor = floorOf(deployment, idle);
+  const ceiling = deployment.maxReplicas;
+  const upper = Math.min(ceiling, context.mostReplicas(deployment));
+  return { lower: Math.min(context.grantedFloor(deployment) ?? floor, upper), upper, ceiling, floor };
 }
 
 /** Compares ids as plain strings, the same on every machine. */
@@ -55,14 +78,14 @@ function byName(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-export function formulate(model: ProblemModel): Formulation {
-  const idle = model.demand.every((bucket) => bucket.rps === 0);
+export function formulate(model: ProblemModel, context: FormulationContext): Formulation {
+  const idle = isIdle(model);
   const deployments = model.deployments
     .filter((deployment) => deployment.profile !== null)
     .sort((a, b) => byName(a.id, b.id));
   const unprofiled = model.deployments.filter((deployment) => deployment.profile === null);
   const tables = deployments.map((deployment) => compileWork(deployment.profile!, deployment.maxTokens));
-  const bounds = deployments.map((deployment) => replicaBounds(deployment, idle));
+  const bounds = deployments.map((deployment) => replicaBounds(deployment, idle, context));
 
   const count = deployments.length;
   const order = model.demand
@@ -79,6 +102,7 @@ export function formulate(model: ProblemModel): Formulation {
   const rawWork = new Float64Array(model.demand.length * count);
   const rawRate = new Float64Array(model.demand.length);
   const row = new Float64Array(count);
+  const servesAll = new Uint8Array(count).fill(1);
   for (const index of order) {
     const { inputTokens, outputTokens, rps } = model.demand[index]!;
     let servable = false;
@@ -100,7 +124,8 @@ export function formulate(model: ProblemModel): Formulation {
     }
     let open = false;
     for (let d = 0; d < count; d++) {
-      if (bounds[d]!.upper === 0) row[d] = Number.POSITIVE_INFINITY;
+      if (rps > 0 && reachable && row[d] === Number.POSITIVE_INFINITY) servesAll[d] = 0;
+      if (bounds[d]!.ceiling === 0) row[d] = Number.POSITIVE_INFINITY;
       else if (row[d]! < Number.POSITIVE_INFINITY) open = true;
     }
     const unplaced = rps === 0 ? 'no-demand' : !reachable ? 'slo' : !open ? 'max_replicas' : null;
@@ -111,7 +136,7 @@ export function formulate(model: ProblemModel): Formulation {
     rawRate[placed.length] = rps;
     placed.push(index);
   }
-  return {
+  const formulation: Formulation = {
     model,
     idle,
     deployments,
@@ -121,7 +146,54 @@ export function formulate(model: ProblemModel): Formulation {
     rawWork: rawWork.subarray(0, placed.length * count),
     rawRate: rawRate.subarray(0, placed.length),
     bounds,
+    routing: context.routing,
+    nothingInCommon: false,
   };
+  return context.routing === 'free' ? formulation : withCommonShares(formulation, servesAll);
+}
+
+/** One share per deployment for all buckets: only deployments that can serve every bucket take part. */
+function withCommonShares(formulation: Formulation, servesAll: Uint8Array): Formulation {
+  const { placed, rawWork, buckets, bounds } = formulation;
+  const count = servesAll.length;
+  if (buckets.every(({ unplaced }) => unplaced === 'slo' || unplaced === 'no-demand')) return formulation;
+  if (placed.length > 0 && servesAll.some((serves, d) => serves === 1 && bounds[d]!.ceiling > 0)) {
+    const isOpenToAll = buckets.every(({ unplaced }) => unplaced !== 'max_replicas');
+    if (isOpenToAll) {
+      const work = rawWork.map((amount, at) => (servesAll[at % count] === 1 ? amount : Number.POSITIVE_INFINITY));
+      return { ...formulation, rawWork: work };
+    }
+  }
+  // The same share of nothing for every bucket.
+  const nothingInCommon = !servesAll.includes(1);
+  const reason = nothingInCommon ? 'slo' : 'max_replicas';
+  return {
+    ...formulation,
+    buckets: buckets.map((bucket) => ({
+      ...bucket,
+      unplaced: bucket.unplaced === null || bucket.unplaced === 'max_replicas' ? reason : bucket.unplaced,
+    })),
+    placed: [],
+    rawWork: new Float64Array(0),
+    rawRate: new Float64Array(0),
+    nothingInCommon,
+  };
+}
+
+/** The buckets that a program places, before any are merged: those of the document, or all of them as one. */
+export function programBuckets(formulation: Formulation): {
+  readonly count: number;
+  readonly work: Float64Array;
+  readonly rate: Float64Array;
+} {
+  const { placed, rawWork, rawRate, routing, deployments } = formulation;
+  if (routing === 'free' || placed.length === 0) return { count: placed.length, work: rawWork, rate: rawRate };
+  const work = new Float64Array(deployments.length);
+  rawWork.forEach((amount, at) => {
+    const d = at % deployments.length;
+    work[d] = work[d]! + amount;
+  });
+  return { count: 1, work, rate: Float64Array.of(rawRate.reduce((sum, rate) => sum + rate, 0)) };
 }
 
 /** Merges the formulated buckets to at most `maxBuckets`. */
@@ -153,9 +225,10 @@ function replicasFor(work: number, capacity: number): number {
 export function toProgram(
   formulation: Formulation,
   buckets: { readonly count: number; readonly work: Float64Array; readonly rate: Float64Array },
-  unservedLimit: number,
+  { unservedLimit, options }: { readonly unservedLimit: number; readonly options: PlanOptions },
 ): Program {
   const { deployments, bounds } = formulation;
+  const switching = switchingOf(formulation, options);
   const count = deployments.length;
   const needed = new Float64Array(count);
   for (let at = 0; at < buckets.count * count; at++) {
@@ -174,9 +247,28 @@ export function toProgram(
     cost: Float64Array.from(deployments, (deployment) => deployment.usdPerReplicaHour),
     capacity,
     lower: Float64Array.from(bounds, (bound) => bound.lower),
-    upper: Float64Array.from(bounds, (bound, d) =>
-      Math.max(bound.lower, Math.min(bound.upper, replicasFor(needed[d]!, deployments[d]!.targetUtilization))),
-    ),
+    upper: Float64Array.from(bounds, (bound, d) => {
+      const useful = Math.min(bound.upper, replicasFor(needed[d]!, deployments[d]!.targetUtilization));
+      // Where stopping costs money, what runs may be kept without any use for it.
+      const kept = switching === null ? 0 : Math.min(bound.upper, deployments[d]!.currentReplicas ?? 0);
+      return Math.max(bound.lower, useful, kept);
+    }),
     unservedLimit,
+    ...(switching === null ? {} : { switching }),
+  };
+}
+
+/** What starting and stopping costs [USD/hour per replica]; null = nothing. */
+function switchingOf({ deployments, bounds }: Formulation, options: PlanOptions): Switching | null {
+  const start = options.startUsdPerReplica / options.horizonHours;
+  const stop = options.stopUsdPerReplica / options.horizonHours;
+  if (start === 0 && stop === 0) return null;
+  return {
+    // Outside the bounds the difference is paid whatever the plan: the program begins at the nearest bound.
+    current: Float64Array.from(deployments, ({ currentReplicas }, d) =>
+      currentReplicas === null ? Number.NaN : Math.min(bounds[d]!.upper, Math.max(bounds[d]!.lower, currentReplicas)),
+    ),
+    start: new Float64Array(deployments.length).fill(start),
+    stop: new Float64Array(deployments.length).fill(stop),
   };
 }

@@ -14,9 +14,28 @@ import { rawProgram, type Stage } from './stage.js';
 export function modelShares(stage: Stage, replicas: Float64Array, over: 'merged' | 'raw'): Float64Array | null {
   const previous = previousShares(stage.formulation);
   if (over === 'raw') return sharesAt(rawProgram(stage), replicas, previous);
+  if (stage.formulation.routing === 'proportional') return commonShares(stage, replicas, previous);
   const inForce = previous === null ? null : averaged(stage, previous, partOfGroup(stage));
   const chosen = sharesAt(stage.program, replicas, inForce);
   return chosen === null ? null : memberShares(stage, chosen, previous);
+}
+
+/** One share of each deployment, the same for every bucket. */
+function commonShares(stage: Stage, replicas: Float64Array, previous: Float64Array | null): Float64Array | null {
+  const { placed, deployments, rawRate } = stage.formulation;
+  const count = deployments.length;
+  if (placed.length === 0) return new Float64Array(0);
+  let inForce: Float64Array | null = null;
+  if (previous !== null) {
+    const total = rawRate.reduce((sum, rate) => sum + rate, 0);
+    inForce = new Float64Array(count);
+    for (let at = 0; at < previous.length; at++) {
+      const d = at % count;
+      inForce[d] = inForce[d]! + (previous[at]! * rawRate[Math.floor(at / count)]!) / total;
+    }
+  }
+  const chosen = sharesAt(stage.program, replicas, inForce);
+  return chosen === null ? null : Float64Array.from({ length: placed.length * count }, (_, at) => chosen[at % count]!);
 }
 
 /**

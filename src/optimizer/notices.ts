@@ -8,8 +8,8 @@ import { amount, counted, percent, replicas as replicasInWords, tokenCount } fro
 /** Floors that their ceilings do not allow. */
 export function floorShortfalls(formulation: Formulation): readonly PlanNotice[] {
   return formulation.deployments.flatMap((deployment, d) => {
-    const { floor, lower } = formulation.bounds[d]!;
-    if (floor <= lower) return [];
+    const { floor, ceiling } = formulation.bounds[d]!;
+    if (floor <= ceiling) return [];
     return [
       {
         code: 'floor_above_ceiling',
@@ -25,6 +25,14 @@ export function servedShareShortfall(model: ProblemModel, served: number): PlanN
   return {
     code: 'min_served_share',
     message: `${model.name}: ${percent(served)} of the demand can be served, ${percent(model.minServedShare)} is required (minServedShare)`,
+    model: model.name,
+  };
+}
+
+export function nothingInCommon(model: ProblemModel): PlanNotice {
+  return {
+    code: 'no_common_deployment',
+    message: `${model.name}: no deployment can serve every bucket, so that no shares can be the same for all (options.routing "proportional")`,
     model: model.name,
   };
 }

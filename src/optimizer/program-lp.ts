@@ -106,6 +106,16 @@ export function costsOf(program: Program): Costs {
   };
 }
 
+/** What some replicas cost by themselves, switching included [USD/hour]. */
+export function replicaCost(program: Program, { below, above, offset }: Costs, y: Float64Array): number {
+  let cost = offset;
+  for (let d = 0; d < y.length; d++) {
+    const kink = hasCurrent(program, d) ? program.switching!.current[d]! : Number.POSITIVE_INFINITY;
+    cost += below[d]! * Math.min(y[d]!, kink) + above[d]! * Math.max(0, y[d]! - kink);
+  }
+  return cost;
+}
+
 function hasCurrent({ switching }: Program, d: number): boolean {
   return switching !== undefined && !Number.isNaN(switching.current[d]!);
 }
@@ -218,7 +228,7 @@ export class SearchLp {
    * from its upper bound downwards [USD/hour]. With a kink inside the box between them.
    */
   reducedCosts(d: number, prices: Float64Array): { readonly below: number; readonly above: number; kink: number } {
-    const { capacity, deploymentCount, sharedLimits = [] } = this.#program;
+    const { capacity, sharedLimits = [] } = this.#program;
     const firstShared = this.lp.rowCount - sharedLimits.length;
     let paid = -Math.max(0, prices[d]!) * capacity[d]!;
     sharedLimits.forEach(({ use }, r) => {
@@ -227,5 +237,47 @@ export class SearchLp {
     const below = this.#costs.below[d]! + paid;
     const kink = this.#kink[d]!;
     return { below, above: kink === Number.POSITIVE_INFINITY ? below : this.#costs.above[d]! + paid, kink };
+  }
+}
+
+/** Says how much demand stays unserved at given whole replicas, whatever they cost. */
+export class UnservedDemandLp {
+  readonly #lp: SearchLp;
+  readonly #program: Program;
+  readonly #total: number;
+
+  constructor(program: Program) {
+    const { switching: _, sharedLimits: __, ...own } = program;
+    this.#program = own;
+    this.#total = totalRate(program);
+    const free = new Float64Array(program.deploymentCount);
+    const unserved = [{ room: this.#total, price: 1 }];
+    this.#lp = new SearchLp({ ...own, unservedLimit: this.#total }, { below: free, above: free, offset: 0, unserved });
+  }
+
+  /** The least demand that stays unserved [requests/s]. */
+  at(replicas: Float64Array): number {
+    if (!this.#solve(replicas)) return this.#total;
+    const unserved = this.#lp.lp.objective();
+    return unserved <= 1e-12 * this.#total ? 0 : Math.min(this.#total, unserved);
+  }
+
+  /** Unserved share of each bucket where the least demand stays unserved. */
+  sharesAt(replicas: Float64Array): Float64Array {
+    const { bucketCount, deploymentCount } = this.#program;
+    const shares = new Float64Array(bucketCount);
+    if (!this.#solve(replicas)) return shares.fill(1);
+    const { rowCount } = this.#lp.lp;
+    const all = new Float64Array(bucketCount * rowCount);
+    this.#lp.lp.readShares(all);
+    return shares.map((_, b) => all[b * rowCount + deploymentCount]!);
+  }
+
+  #solve(replicas: Float64Array): boolean {
+    replicas.forEach((count, d) => {
+      this.#lp.setBox(d, 0, count);
+    });
+    this.#lp.begin();
+    return this.#lp.lp.solve() === 'optimal';
   }
 }

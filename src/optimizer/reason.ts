@@ -21,6 +21,8 @@ export type ReasonFacts = {
   readonly hasSiblings: boolean;
   /** No cheaper plan exists. */
   readonly proven: boolean;
+  /** Most replicas that its ceiling and the limits that it shares leave it. */
+  readonly mostAllowed: number;
 };
 
 /** Work closer to the room than this (relative) fills it. */
@@ -45,11 +47,16 @@ export function deploymentReason(facts: ReasonFacts): string {
   if (floor > deployment.maxReplicas) {
     return `At its ceiling of ${count} (maxReplicas), below its ${isIdleFloor ? 'idle floor' : 'floor'} of ${floor}.`;
   }
+  if (target < floor) {
+    return `At ${count}, below its ${isIdleFloor ? 'idle floor' : 'floor'} of ${floor}: the limits that it shares leave no room for more.`;
+  }
   if (load === 0) {
+    if (target > floor) return `Kept at ${count} without demand: stopping costs more than it saves.`;
     if (target > 0) return idle ? `${atFloor}: there is no demand.` : `${atFloor}, without demand in this plan.`;
     if (idle) return 'Idle: there is no demand, and no floor asks for a replica.';
     if (deployment.maxReplicas === 0) return 'At its ceiling of 0 replicas (maxReplicas).';
     if (!canServe) return 'Not needed: it cannot serve any of the demand.';
+    if (facts.mostAllowed === 0) return 'At 0 replicas: the limits that it shares leave no room for one.';
     return hasSiblings ? 'Not needed: other deployments serve the demand at no higher cost.' : 'Not needed.';
   }
 

@@ -1,5 +1,12 @@
 import type { PlanOptions, ProblemModel } from '../core/planning-problem.js';
-import { type Formulation, formulate, mergeFormulation, toProgram } from './formulate.js';
+import {
+  type Formulation,
+  type FormulationContext,
+  formulate,
+  mergeFormulation,
+  programBuckets,
+  toProgram,
+} from './formulate.js';
 import { leastUnserved } from './least-unserved.js';
 import { type MergedBuckets, unmerged } from './merge.js';
 import type { Program } from './program.js';
@@ -11,20 +18,32 @@ export type Stage = {
   readonly merged: MergedBuckets;
   /** Over merged buckets. */
   readonly program: Program;
+  /** Before merging: the buckets of the document, or all of them as one where they have the same shares. */
   readonly raw: { readonly count: number; readonly work: Float64Array; readonly rate: Float64Array };
   /** Is it proven that no plan leaves less demand unserved? */
   readonly leastUnservedProven: boolean;
+  readonly options: PlanOptions;
 };
 
 /** Formulates a model, finds the least demand that stays unserved, and merges its buckets. */
-export function stageOf(model: ProblemModel, options: PlanOptions): Stage {
-  const formulation = formulate(model);
-  const raw = { count: formulation.placed.length, work: formulation.rawWork, rate: formulation.rawRate };
+export function stageOf(model: ProblemModel, options: PlanOptions, context: FormulationContext): Stage {
+  const formulation = formulate(model, context);
+  const raw = programBuckets(formulation);
   const unserved = leastUnserved(formulation, raw);
   // Where demand must stay unserved, which of it matters (its rate per work): nothing is merged then.
-  const merged = unserved.rps > 0 ? unmerged(raw) : mergeFormulation(formulation, options.maxBuckets);
-  const program = toProgram(formulation, merged, unserved.rps);
-  return { formulation, merged, program, raw, leastUnservedProven: unserved.proven };
+  const merged =
+    unserved.rps > 0 || formulation.routing === 'proportional'
+      ? unmerged(raw)
+      : mergeFormulation(formulation, options.maxBuckets);
+  const program = toProgram(formulation, merged, { unservedLimit: unserved.rps, options });
+  return { formulation, merged, program, raw, leastUnservedProven: unserved.proven, options };
+}
+
+/** The same model with its buckets as they are, and another limit on what may stay unserved [requests/s]. */
+export function unmergedStage(stage: Stage, unservedRps: number): Stage {
+  const merged = unmerged(stage.raw);
+  const { formulation, options } = stage;
+  return { ...stage, merged, program: toProgram(formulation, merged, { unservedLimit: unservedRps, options }) };
 }
 
 /** Do whole replicas serve the merged buckets, the raw ones, or neither (or neither for sure)? */
@@ -33,13 +52,12 @@ export function whereItFits(stage: Stage, replicas: Float64Array): 'merged' | 'r
     ['merged', stage.program],
     ['raw', rawProgram(stage)],
   ] as const) {
-    const lp = fitLp(program);
-    if (sharesFit(lp, replicas) === 'fits') return over;
+    if (sharesFit(fitLp(program), replicas) === 'fits') return over;
   }
   return null;
 }
 
 /** The program over the buckets of the document. */
-export function rawProgram(stage: Stage): Program {
-  return toProgram(stage.formulation, stage.raw, stage.program.unservedLimit);
+export function rawProgram({ formulation, raw, program, options }: Stage): Program {
+  return toProgram(formulation, raw, { unservedLimit: program.unservedLimit, options });
 }

@@ -4,7 +4,7 @@ import type { Program } from './program.js';
  * Deployments that differ in nothing but their names (one GPU type in two namespaces or zones) make every count of
  * their replicas a tie. The program solves such twins as one deployment and shares its replicas out afterwards.
  *
- * Exact: work fits in y₁ + y₂ replicas of the joint deployment if and only if it fits in y₁ and y₂ of the twins, as
+ * Exact (twins also take the same of every shared limit, and start and stop at the same price): work fits in y₁ + y₂ replicas of the joint deployment if and only if it fits in y₁ and y₂ of the twins, as
  * it may be split between them in any proportion.
  */
 export type JoinedTwins = {
@@ -38,8 +38,26 @@ export function joinTwins(program: Program): JoinedTwins {
         work[b * classes + index] = other.work[b * other.deploymentCount + d]!;
       });
     }
+    const { switching, sharedLimits } = other;
     return {
       ...other,
+      ...(switching === undefined
+        ? {}
+        : {
+            switching: {
+              current: sumOver(switching.current),
+              start: Float64Array.from(first, (d) => switching.start[d]!),
+              stop: Float64Array.from(first, (d) => switching.stop[d]!),
+            },
+          }),
+      ...(sharedLimits === undefined
+        ? {}
+        : {
+            sharedLimits: sharedLimits.map(({ use, limit }) => ({
+              use: Float64Array.from(first, (d) => use[d]!),
+              limit,
+            })),
+          }),
       deploymentCount: classes,
       work,
       cost: Float64Array.from(first, (d) => other.cost[d]!),
@@ -76,7 +94,7 @@ export function joinTwins(program: Program): JoinedTwins {
 
 /** Class of each deployment; classes are numbered in the order of their first members. */
 function twinClasses(program: Program): Int32Array {
-  const { bucketCount, deploymentCount, work, cost, capacity } = program;
+  const { bucketCount, deploymentCount, work, cost, capacity, switching, sharedLimits = [] } = program;
   const classOf = new Int32Array(deploymentCount);
   const first: number[] = [];
   for (let d = 0; d < deploymentCount; d++) {
@@ -88,6 +106,11 @@ function twinClasses(program: Program): Int32Array {
 
   function isTwin(d: number, e: number): boolean {
     if (cost[d] !== cost[e] || capacity[d] !== capacity[e]) return false;
+    if (sharedLimits.some(({ use }) => use[d] !== use[e])) return false;
+    if (switching !== undefined) {
+      if (Number.isNaN(switching.current[d]!) !== Number.isNaN(switching.current[e]!)) return false;
+      if (switching.start[d] !== switching.start[e] || switching.stop[d] !== switching.stop[e]) return false;
+    }
     for (let at = 0; at < bucketCount * deploymentCount; at += deploymentCount) {
       if (work[at + d] !== work[at + e]) return false;
     }

@@ -21,8 +21,13 @@ export function checkLimits(problem: PlanningProblem, plan: Plan, ledger: Ledger
   }
   const exceeded = ledger.limits.filter(({ standing, amount }) => !isWithin(standing, amount));
   expectNotices(plan.warnings, { code: 'limit_exceeded', names: exceeded.map(({ name }) => name), say });
-  const idle = ledger.limits.filter(({ kind, isTouched }) => kind !== 'budget' && !isTouched);
-  expectNotices(plan.warnings, { code: 'limit_without_deployment', names: idle.map(({ name }) => name), say });
+  const used = new Set(problem.models.flatMap((model) => model.deployments.map(({ gpuType }) => gpuType)));
+  const untouched = [
+    // A pool without a limit is misspelt all the same where nothing is of its type.
+    ...problem.pools.filter(({ gpuType }) => !used.has(gpuType)).map(({ gpuType }) => `pool ${gpuType}`),
+    ...ledger.limits.filter(({ kind, isTouched }) => kind === 'quota' && !isTouched).map(({ name }) => name),
+  ];
+  expectNotices(plan.warnings, { code: 'limit_without_deployment', names: untouched, say });
   checkFloorNotices(problem, plan, ledger, say);
 }
 

@@ -1,0 +1,94 @@
+import type { PlanningProblem } from '../core/planning-problem.js';
+import { alone, type FormulationContext } from './formulate.js';
+import { grantFloors, limitsOf, type ProblemLimit, remainingOf } from './shared-limits.js';
+import { type Stage, stageOf } from './stage.js';
+
+/** A model of the document, made ready. */
+export type Entrant = { readonly index: number; readonly stage: Stage };
+
+/** Models that must be planned together, and the limits that can bind them. */
+export type Group = { readonly entrants: readonly Entrant[]; readonly limits: readonly ProblemLimit[] };
+
+export type Prepared = {
+  readonly limits: readonly ProblemLimit[];
+  readonly groups: readonly Group[];
+  readonly floors: ReturnType<typeof grantFloors>;
+  /** Models that could not be made ready, by index: why. */
+  readonly failed: ReadonlyMap<number, string>;
+};
+
+/**
+ * Makes every model ready and finds out which depend on each other: a limit couples the models that take from it, unless
+ * it has room for all that they could ever use.
+ */
+export function prepare(problem: PlanningProblem): Prepared {
+  const failed = new Map<number, string>();
+  for (;;) {
+    const held = new Set(Array.from(failed.keys(), (m) => problem.models[m]!.name));
+    const limits = limitsOf(problem, held);
+    const floors = grantFloors(problem, limits, held);
+    const context: FormulationContext = {
+      routing: problem.options.routing,
+      mostReplicas: (deployment) => {
+        let most = alone.mostReplicas(deployment);
+        for (const limit of limits) {
+          const use = limit.useOf(deployment);
+          if (use > 0) most = Math.min(most, Math.floor((remainingOf(limit) / use) * (1 + 1e-9) + 1e-12));
+        }
+        return most;
+      },
+      grantedFloor: ({ id }) => floors.granted.get(id),
+    };
+    const entrants: Entrant[] = [];
+    let hasNewFailure = false;
+    problem.models.forEach((model, index) => {
+      if (failed.has(index)) return;
+      try {
+        entrants.push({ index, stage: stageOf(model, problem.options, context) });
+      } catch (error) {
+        failed.set(index, error instanceof Error ? error.message : String(error));
+        hasNewFailure = true;
+      }
+    });
+    // What a held model keeps is taken from the limits of the others.
+    if (hasNewFailure && limits.length > 0) continue;
+    return { limits, floors, failed, groups: groupsOf(entrants, limits) };
+  }
+}
+
+function groupsOf(entrants: readonly Entrant[], limits: readonly ProblemLimit[]): readonly Group[] {
+  const root = entrants.map((_, e) => e);
+  const find = (e: number): number => {
+    let at = e;
+    while (root[at] !== at) at = root[at]!;
+    root[e] = at;
+    return at;
+  };
+  const takers = limits.map((limit) => {
+    let most = 0;
+    const taking = entrants.flatMap(({ stage }, e) => {
+      const own = mostUse(stage, limit);
+      most += own;
+      return own > 0 ? [e] : [];
+    });
+    return most > remainingOf(limit) * (1 + 1e-9) ? taking : [];
+  });
+  for (const taking of takers) for (const e of taking) root[find(e)] = find(taking[0]!);
+  const members = new Map<number, Entrant[]>();
+  entrants.forEach((entrant, e) => {
+    const at = find(e);
+    const group = members.get(at);
+    if (group === undefined) members.set(at, [entrant]);
+    else group.push(entrant);
+  });
+  return Array.from(members, ([at, group]) => ({
+    entrants: group,
+    limits: limits.filter((_, r) => takers[r]!.length > 0 && find(takers[r]![0]!) === at),
+  }));
+}
+
+function mostUse({ formulation, program }: Stage, limit: ProblemLimit): number {
+  return formulation.deployments.reduce((sum, deployment, d) => {
+    return sum + (deployment.fixedReplicas === null ? limit.useOf(deployment) * program.upper[d]! : 0);
+  }, 0);
+}

@@ -1,0 +1,321 @@
+import { type Candidate, chooseConfigurations, isWithin, totalUse } from './configuration-choice.js';
+import { ConfigurationLp } from './configuration-lp.js';
+import type { Configuration, JointMember, MemberPrices } from './joint-member.js';
+import type { SolveLimits } from './program.js';
+
+/**
+ * Plans models that share limits together: column generation (Dantzig and Wolfe).
+ *
+ * Each model's *configurations* are its replica vectors. A linear program over those found so far prices the limits; at
+ * these prices each model finds its best configuration by an exact search of its own, which is added. For any prices
+ * p ≥ 0 the models' proven bounds give one for the whole:
+ *   D(p) = Σ_m bound_m(p) − Σ_r p_r limit_r,
+ * so the bound holds whenever the search ends. One configuration per model is then chosen within the limits by branch and
+ * bound; and where the models are few, every configuration that a better plan could contain is listed (those worth at
+ * most bound_m + cost − D), which makes the choice among them a proof.
+ */
+
+/** One objective over configurations: money, or the unserved demand of a priority. */
+export type Objective = {
+  readonly valueOf: (member: JointMember, m: number, configuration: Configuration) => number;
+  /** How a member sees the prices of the limits and of the extra rows. */
+  readonly pricesFor: (m: number, limits: ArrayLike<number>, rows: ArrayLike<number>) => MemberPrices;
+  /** No value is below this. */
+  readonly least: number;
+  /** Does a model look for new configurations? The others stay with what they have. */
+  readonly isActive: (m: number) => boolean;
+  /** What a unit of each row is at most worth, roughly: where the search for prices begins. */
+  readonly firstPrices: (row: number) => number;
+};
+
+/** A limit on something else than what replicas take: what an earlier objective has reached. */
+export type ExtraRow = {
+  readonly limit: number;
+  readonly amountOf: (m: number, configuration: Configuration) => number;
+};
+
+export type JointAnswer = {
+  /** Null where no choice within the limits was found. */
+  readonly chosen: readonly Configuration[] | null;
+  readonly value: number;
+  readonly bound: number;
+  readonly nodes: number;
+};
+
+export type JointRun = {
+  readonly limits: SolveLimits;
+  /** Nodes of all searches together so far, towards `limits.nodeLimit`. */
+  spentNodes: number;
+};
+
+/** Values closer than this (relative) are equal. */
+const valueTolerance = 1e-9;
+/** The linear program is near enough to its bound: what is left is less than one configuration decides. */
+const lpTolerance = 1e-4;
+const mostRounds = 60;
+
+export class JointSearch {
+  readonly #members: readonly JointMember[];
+  readonly #limits: Float64Array;
+  readonly #run: JointRun;
+
+  constructor(members: readonly JointMember[], limits: Float64Array, run: JointRun) {
+    this.#members = members;
+    this.#limits = limits;
+    this.#run = run;
+  }
+
+  /**
+   * One configuration for each member at the least total value.
+   *
+   * @param incumbent a choice that is known to keep limits and rows
+   */
+  solve(objective: Objective, rows: readonly ExtraRow[], incumbent: readonly Configuration[] | null): JointAnswer {
+    const before = this.#run.spentNodes;
+    const stage = new ObjectiveStage(this.#members, this.#limits, rows, objective, this.#run);
+    const answer = stage.solve(incumbent);
+    return { ...answer, nodes: this.#run.spentNodes - before };
+  }
+}
+
+type Priced = { readonly prices: Float64Array; readonly bounds: Float64Array; readonly total: number };
+
+class ObjectiveStage {
+  readonly #members: readonly JointMember[];
+  readonly #rows: readonly ExtraRow[];
+  readonly #objective: Objective;
+  readonly #run: JointRun;
+  readonly #limits: Float64Array;
+  readonly #sharedCount: number;
+  readonly #candidates: Candidate[] = [];
+  readonly #configurationOf = new Map<Candidate, Configuration>();
+  readonly #candidateOf = new Map<Configuration, Candidate>();
+  readonly #lp: ConfigurationLp;
+  #best: Priced | null = null;
+
+  constructor(
+    members: readonly JointMember[],
+    shared: Float64Array,
+    rows: readonly ExtraRow[],
+    objective: Objective,
+    run: JointRun,
+  ) {
+    this.#members = members;
+    this.#rows = rows;
+    this.#objective = objective;
+    this.#run = run;
+    this.#sharedCount = shared.length;
+    this.#limits = Float64Array.of(...shared, ...rows.map(({ limit }) => limit));
+    const overflow = Float64Array.from(this.#limits, (_, r) => objective.firstPrices(r));
+    this.#lp = new ConfigurationLp(members.length, this.#limits, overflow);
+    members.forEach((member, m) => {
+      for (const configuration of member.configurations) this.#add(m, configuration);
+    });
+  }
+
+  solve(incumbent: readonly Configuration[] | null): Omit<JointAnswer, 'nodes'> {
+    const { least } = this.#objective;
+    const free = this.#price(new Float64Array(this.#limits.length));
+    if (this.#members.every((_, m) => this.#objective.isActive(m))) {
+      const freely = free.found;
+      if (freely !== null && isWithin(totalUse(freely, this.#limits.length), this.#limits)) {
+        return this.#answer(freely, Math.max(free.total, least));
+      }
+    }
+    const overflows = this.#findPrices();
+    let bound = Math.max(least, this.#best!.total);
+    const known = incumbent?.map((configuration, m) => this.#add(m, configuration)) ?? null;
+    if (overflows && known === null) return { chosen: null, value: Number.POSITIVE_INFINITY, bound };
+    let best = this.#choose(known, Math.max(20, Math.round(6_000 / this.#members.length)));
+    if (best === null) return { chosen: null, value: Number.POSITIVE_INFINITY, bound };
+    if (!this.#isNear(totalCost(best), bound) && this.#listAll(totalCost(best))) {
+      const choice = chooseConfigurations(this.#choiceOptions(best, 20_000));
+      this.#run.spentNodes += choice.nodes;
+      if (choice.chosen !== null) best = choice.chosen;
+      bound = Math.max(bound, Math.min(choice.bound, totalCost(best)));
+    }
+    return this.#answer(best, bound);
+  }
+
+  #answer(chosen: readonly Candidate[], bound: number): Omit<JointAnswer, 'nodes'> {
+    const value = totalCost(chosen);
+    return {
+      chosen: chosen.map((candidate) => this.#configurationOf.get(candidate)!),
+      value,
+      bound: value - bound <= valueTolerance * Math.max(1, Math.abs(value)) ? value : bound,
+    };
+  }
+
+  #isNear(value: number, bound: number): boolean {
+    const { relativeGap } = this.#run.limits;
+    return value - bound <= Math.max(valueTolerance, relativeGap) * Math.max(1e-3, Math.abs(value));
+  }
+
+  #shouldStop(): boolean {
+    const { nodeLimit, shouldStop } = this.#run.limits;
+    return shouldStop() || (nodeLimit !== null && this.#run.spentNodes >= nodeLimit);
+  }
+
+  #add(m: number, configuration: Configuration): Candidate {
+    const before = this.#candidateOf.get(configuration);
+    if (before !== undefined) return before;
+    const candidate: Candidate = {
+      model: m,
+      replicas: configuration.replicas,
+      cost: this.#objective.valueOf(this.#members[m]!, m, configuration),
+      use: Float64Array.of(...configuration.use, ...this.#rows.map(({ amountOf }) => amountOf(m, configuration))),
+    };
+    this.#candidateOf.set(configuration, candidate);
+    this.#configurationOf.set(candidate, configuration);
+    this.#candidates.push(candidate);
+    this.#lp.add(m, candidate.cost, candidate.use);
+    return candidate;
+  }
+
+  #memberPrices(m: number, prices: Float64Array): MemberPrices {
+    return this.#objective.pricesFor(m, prices.subarray(0, this.#sharedCount), prices.subarray(this.#sharedCount));
+  }
+
+  /** Asks every active member for its best configuration at some prices; keeps the best bound seen. */
+  #price(prices: Float64Array): { found: readonly Candidate[] | null; total: number; isNew: boolean } {
+    const bounds = new Float64Array(this.#members.length);
+    const found: Candidate[] = [];
+    let total = 0;
+    let isNew = false;
+    this.#members.forEach((member, m) => {
+      if (!this.#objective.isActive(m)) {
+        bounds[m] = this.#leastKnown(m, prices).priced;
+        total += bounds[m]!;
+        return;
+      }
+      const near = this.#leastKnown(m, prices).candidate;
+      const answer = member.search(
+        this.#memberPrices(m, prices),
+        { ...this.#run.limits, shouldStop: () => false, nodeLimit: 2_000, relativeGap: this.#pricingGap() },
+        near === null ? [] : [near.replicas],
+      );
+      this.#run.spentNodes += answer.nodes;
+      bounds[m] = answer.bound;
+      total += answer.bound;
+      if (answer.replicas === null) return;
+      if (!member.isKnown(answer.replicas)) isNew = true;
+      found.push(this.#add(m, member.know(answer.replicas)));
+    });
+    for (let r = 0; r < prices.length; r++) total -= prices[r]! * this.#limits[r]!;
+    total -= 1e-12 * Math.abs(total);
+    if (this.#best === null || total > this.#best.total) {
+      this.#best = { prices: prices.slice(), bounds, total };
+    }
+    return { found: found.length === this.#members.length ? found : null, total, isNew };
+  }
+
+  /** With many models a search for each need not be proven to the last digit. */
+  #pricingGap(): number {
+    return this.#members.length > 200 ? 2e-4 : this.#members.length > 30 ? 1e-4 : 0;
+  }
+
+  #leastKnown(m: number, prices: Float64Array): { candidate: Candidate | null; priced: number } {
+    let candidate: Candidate | null = null;
+    let priced = Number.POSITIVE_INFINITY;
+    for (const configuration of this.#members[m]!.configurations) {
+      const known = this.#candidateOf.get(configuration);
+      if (known === undefined) continue;
+      let value = known.cost;
+      for (let r = 0; r < prices.length; r++) value += prices[r]! * known.use[r]!;
+      if (value < priced) {
+        priced = value;
+        candidate = known;
+      }
+    }
+    return { candidate, priced };
+  }
+
+  /**
+   * Column generation. Prices are asked for between those of the linear program and the best so far, which keeps them
+   * from swinging.
+   *
+   * @returns true where the configurations overrun a limit at any price that was tried
+   */
+  #findPrices(): boolean {
+    let raises = 0;
+    let towardsBest = 0.5;
+    for (let round = 0; round < mostRounds; round++) {
+      this.#lp.solve(0);
+      const value = this.#lp.boundAtPrices();
+      const overflow = this.#lp.overflow();
+      const overflows = overflow.some((amount, r) => amount > 1e-7 * Math.max(1, this.#limits[r]!));
+      const isClose = value - this.#best!.total <= lpTolerance * Math.max(1e-6, Math.abs(value));
+      if (isClose || this.#shouldStop()) {
+        if (!overflows || raises >= 6 || this.#shouldStop()) return overflows;
+        raises++;
+        for (let r = 0; r < overflow.length; r++) this.#lp.raiseOverflowPrice(r, 8);
+        continue;
+      }
+      const lpPrices = this.#lp.prices.map((price) => Math.max(0, price));
+      const best = this.#best!.prices;
+      const mixed = lpPrices.map((price, r) => towardsBest * best[r]! + (1 - towardsBest) * price);
+      const before = this.#best!.total;
+      const { isNew } = this.#price(mixed);
+      const isBetter = this.#best!.total > before;
+      if (!isNew && !isBetter) {
+        if (towardsBest === 0) {
+          // The searches find nothing new at the prices of the linear program itself.
+          if (!overflows || raises >= 6) return overflows;
+          raises++;
+          for (let r = 0; r < overflow.length; r++) this.#lp.raiseOverflowPrice(r, 8);
+          towardsBest = 0.5;
+          continue;
+        }
+        towardsBest = towardsBest > 0.1 ? towardsBest / 2 : 0;
+      } else if (!isNew) towardsBest /= 2;
+    }
+    return this.#lp.overflow().some((amount, r) => amount > 1e-7 * Math.max(1, this.#limits[r]!));
+  }
+
+  #choiceOptions(incumbent: readonly Candidate[] | null, nodeLimit: number) {
+    return {
+      candidates: this.#candidates,
+      modelCount: this.#members.length,
+      limits: this.#limits,
+      incumbent,
+      nodeLimit,
+      shouldStop: () => this.#shouldStop(),
+      relativeGap: this.#run.limits.relativeGap,
+    };
+  }
+
+  #choose(known: readonly Candidate[] | null, nodeLimit: number): readonly Candidate[] | null {
+    const choice = chooseConfigurations(this.#choiceOptions(known, nodeLimit));
+    this.#run.spentNodes += choice.nodes;
+    return choice.chosen;
+  }
+
+  /** Lists every configuration that a plan better than `value` could contain. False where they are too many. */
+  #listAll(value: number): boolean {
+    if (this.#members.length > mostMembersListed) return false;
+    const { prices, bounds, total } = this.#best!;
+    const room = Math.max(0, value - total);
+    let left = mostListed;
+    for (const [m, member] of this.#members.entries()) {
+      if (!this.#objective.isActive(m)) continue;
+      if (this.#shouldStop()) return false;
+      const list = member.enumerate(this.#memberPrices(m, prices), {
+        ceiling: bounds[m]! + room,
+        most: left,
+        nodeLimit: 20_000,
+      });
+      if (list === null) return false;
+      left -= list.length;
+      for (const replicas of list) this.#add(m, member.know(replicas));
+    }
+    return true;
+  }
+}
+
+/** Models whose configurations are listed to prove a plan, and how many configurations in all. */
+const mostMembersListed = 40;
+const mostListed = 6_000;
+
+function totalCost(chosen: readonly Candidate[]): number {
+  return chosen.reduce((sum, { cost }) => sum + cost, 0);
+}

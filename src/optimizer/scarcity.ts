@@ -1,0 +1,220 @@
+import type { ProblemModel } from '../core/planning-problem.js';
+import { type ExtraRow, type JointRun, JointSearch, type Objective } from './joint.js';
+import type { Configuration, JointMember } from './joint-member.js';
+
+/**
+ * The order of objectives where models share limits: first the part of each model's demand that must be served, then
+ * unserved demand priority by priority, from the highest, then money. What an objective has reached is a limit on those
+ * that follow.
+ */
+
+/** Weight of a request that is not served, among models of one priority. */
+export function unservedWeights(models: readonly ProblemModel[]): (model: ProblemModel) => number {
+  const largest = models.reduce((most, model) => Math.max(most, model.unservedUsdPerRequest), 0);
+  if (largest === 0) return () => 1;
+  // A price of nothing still is a request that waits for an answer.
+  return ({ unservedUsdPerRequest }) => (unservedUsdPerRequest > 0 ? unservedUsdPerRequest : 1e-6 * largest) / largest;
+}
+
+/** How well one priority is served. */
+export type PriorityOutcome = {
+  readonly priority: number;
+  /** Σ weight × unserved requests/s of what the plan may decide, and the least that it is proven to be. */
+  readonly value: number;
+  readonly bound: number;
+  readonly proven: boolean;
+};
+
+export type JointOutcome = {
+  /** Configuration of each member. */
+  readonly chosen: readonly Configuration[];
+  readonly usdPerHour: number;
+  readonly boundUsdPerHour: number;
+  /** Is it proven that no plan serves more, as far as it may (required parts, then priorities)? */
+  readonly unservedProven: boolean;
+  readonly priorities: readonly PriorityOutcome[];
+  readonly nodes: number;
+};
+
+/** Values within this (relative to the demand at stake) are reached. */
+const reachedTolerance = 1e-9;
+
+/**
+ * Plans members jointly, in the order of objectives.
+ *
+ * @returns null where no plan was found within the limits of the run
+ */
+export function solveInOrder(
+  members: readonly JointMember[],
+  limits: Float64Array,
+  run: JointRun,
+): JointOutcome | null {
+  const search = new JointSearch(members, limits, run);
+  const firstPrices = limitPrices(members, limits.length);
+  const served = search.solve(moneyObjective([], firstPrices), [], null);
+  let nodes = served.nodes;
+  if (served.chosen !== null) {
+    return {
+      chosen: served.chosen,
+      usdPerHour: served.value,
+      boundUsdPerHour: served.bound,
+      unservedProven: members.every(({ stage }) => stage.leastUnservedProven),
+      priorities: [],
+      nodes,
+    };
+  }
+  // Not all can be served as well as alone: which demand stays unserved is decided before money.
+  for (const member of members) member.letAnyStay();
+  let incumbent: readonly Configuration[] = members.map((member) => member.know(member.program.lower));
+  const rows: (ExtraRow & { readonly prices: RowPrices })[] = [];
+  const priorities: PriorityOutcome[] = [];
+  let unservedProven = true;
+  for (const objective of unservedObjectives(members)) {
+    const answer = search.solve(unservedObjective(objective, members, rows, limits), rows, incumbent);
+    nodes += answer.nodes;
+    if (answer.chosen === null) return null;
+    incumbent = answer.chosen;
+    const proven = answer.value - answer.bound <= reachedTolerance * Math.max(objective.atStake, 1e-12);
+    unservedProven &&= proven;
+    rows.push({
+      limit: answer.value + reachedTolerance * Math.max(objective.atStake, 1e-12),
+      amountOf: objective.amountOf,
+      prices: objective.prices,
+    });
+    if (objective.priority !== null) {
+      priorities.push({ priority: objective.priority, value: answer.value, bound: answer.bound, proven });
+    }
+  }
+  const money = search.solve(moneyObjective(rows, firstPrices), rows, incumbent);
+  if (money.chosen === null) return null;
+  return {
+    chosen: money.chosen,
+    usdPerHour: money.value,
+    boundUsdPerHour: money.bound,
+    unservedProven,
+    priorities,
+    nodes: nodes + money.nodes,
+  };
+}
+
+/** What a price on a row means to a member: per request/s unserved within what may be left, and beyond it. */
+type RowPrices = (m: number, price: number) => { readonly unserved: number; readonly required: number };
+
+type UnservedObjective = {
+  /** null = the parts that must be served. */
+  readonly priority: number | null;
+  readonly amountOf: (m: number, configuration: Configuration) => number;
+  readonly prices: RowPrices;
+  readonly isActive: (m: number) => boolean;
+  /** The least that the members could have alone. */
+  readonly least: number;
+  /** The most it can be. */
+  readonly atStake: number;
+};
+
+function unservedObjectives(members: readonly JointMember[]): readonly UnservedObjective[] {
+  const models = members.map(({ stage }) => stage.formulation.model);
+  const objectives: UnservedObjective[] = [];
+  const requires = (m: number): boolean => members[m]!.allowedRps < members[m]!.totalRps;
+  if (members.some((_, m) => requires(m))) {
+    const weight = unservedWeights(models.filter((_, m) => requires(m)));
+    const short = (m: number, unservedRps: number): number =>
+      requires(m) ? weight(models[m]!) * Math.max(0, unservedRps - members[m]!.allowedRps) : 0;
+    objectives.push({
+      priority: null,
+      amountOf: (m, { unservedRps }) => short(m, unservedRps),
+      prices: (m, price) => ({ unserved: 0, required: requires(m) ? price * weight(models[m]!) : 0 }),
+      isActive: requires,
+      least: sum(members, (member, m) => short(m, member.program.unservedLimit)),
+      atStake: sum(members, (member, m) => short(m, member.totalRps)),
+    });
+  }
+  const priorities = [...new Set(models.map(({ priority }) => priority))].sort((a, b) => b - a);
+  for (const priority of priorities) {
+    const weight = unservedWeights(models.filter((model) => model.priority === priority));
+    const of = (m: number): number => (models[m]!.priority === priority ? weight(models[m]!) : 0);
+    objectives.push({
+      priority,
+      amountOf: (m, { unservedRps }) => of(m) * unservedRps,
+      prices: (m, price) => ({ unserved: price * of(m), required: 0 }),
+      isActive: (m) => models[m]!.priority >= priority || requires(m),
+      least: sum(members, (member, m) => of(m) * member.program.unservedLimit),
+      atStake: sum(members, (member, m) => of(m) * member.totalRps),
+    });
+  }
+  return objectives;
+}
+
+function unservedObjective(
+  objective: UnservedObjective,
+  members: readonly JointMember[],
+  rows: readonly { readonly prices: RowPrices }[],
+  limits: Float64Array,
+): Objective {
+  // No unit of a limit is worth more than all demand at stake.
+  const perUnit = Float64Array.from(limits, (_, r) => objective.atStake / leastUse(members, r));
+  return {
+    valueOf: (_, m, configuration) => objective.amountOf(m, configuration),
+    pricesFor: (m, limitPricesOf, rowPrices) => ({
+      withMoney: false,
+      limits: limitPricesOf,
+      ...added(m, [{ prices: objective.prices }, ...rows], [1, ...Array.from(rowPrices)]),
+    }),
+    least: objective.least,
+    isActive: objective.isActive,
+    firstPrices: (r) => Math.max(1e-9, r < limits.length ? perUnit[r]! : 1),
+  };
+}
+
+function moneyObjective(
+  rows: readonly (ExtraRow & { readonly prices: RowPrices })[],
+  firstPrices: Float64Array,
+): Objective {
+  const dearest = firstPrices.reduce((most, price) => Math.max(most, price), 1);
+  return {
+    valueOf: (_, __, configuration) => configuration.usdPerHour,
+    pricesFor: (m, limits, rowPrices) => ({ withMoney: true, limits, ...added(m, rows, Array.from(rowPrices)) }),
+    least: 0,
+    isActive: () => true,
+    firstPrices: (r) => (r < firstPrices.length ? firstPrices[r]! : 100 * dearest),
+  };
+}
+
+function added(
+  m: number,
+  rows: readonly { readonly prices: RowPrices }[],
+  prices: readonly number[],
+): { unserved: number; required: number } {
+  let unserved = 0;
+  let required = 0;
+  rows.forEach((row, r) => {
+    const of = row.prices(m, Math.max(0, prices[r]!));
+    unserved += of.unserved;
+    required += of.required;
+  });
+  return { unserved, required };
+}
+
+/** Three times the dearest price of a unit of each limit: more than it is worth to most. */
+function limitPrices(members: readonly JointMember[], count: number): Float64Array {
+  return Float64Array.from({ length: count }, (_, r) => {
+    let dearest = 0;
+    for (const { program } of members) {
+      const { use } = program.sharedLimits![r]!;
+      for (let d = 0; d < use.length; d++) if (use[d]! > 0) dearest = Math.max(dearest, program.cost[d]! / use[d]!);
+    }
+    return 3 * Math.max(dearest, 1e-3);
+  });
+}
+
+function leastUse(members: readonly JointMember[], r: number): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const { program } of members) {
+    for (const amount of program.sharedLimits![r]!.use) if (amount > 0) least = Math.min(least, amount);
+  }
+  return least === Number.POSITIVE_INFINITY ? 1 : least;
+}
+
+function sum(members: readonly JointMember[], amountOf: (member: JointMember, m: number) => number): number {
+  return members.reduce((total, member, m) => total + amountOf(member, m), 0);
+}

@@ -1,0 +1,160 @@
+import type { UnservedDemand, UnservedReason } from '../core/plan.js';
+import type { PlanningProblem } from '../core/planning-problem.js';
+import { ReplicaSearch } from './branch-and-bound.js';
+import type { Prepared } from './coupling.js';
+import type { ModelResult } from './model-result.js';
+import type { Program } from './program.js';
+import { UnservedDemandLp } from './program-lp.js';
+import type { LimitKind, ProblemLimit } from './shared-limits.js';
+import { type Stage, unmergedStage } from './stage.js';
+
+/**
+ * Why demand stays unserved: limits are lifted one kind after the other, for one model at a time while the others stay as
+ * planned. What is served once a kind is lifted was kept out by it.
+ */
+
+/** Nodes of a search for what could be served: what it has not found by then counts for the next kind. */
+const searchNodes = 500;
+
+type Kind = 'max_replicas' | LimitKind;
+const order: readonly Kind[] = ['max_replicas', 'quota', 'pool', 'budget'];
+const reasonOf: Readonly<Record<Kind, UnservedReason>> = {
+  max_replicas: 'max_replicas',
+  quota: 'quota',
+  pool: 'capacity',
+  budget: 'budget',
+};
+
+/** The same results, with the reasons of what they leave unserved. */
+export function withReasons(
+  problem: PlanningProblem,
+  prepared: Prepared,
+  results: readonly ModelResult[],
+): readonly ModelResult[] {
+  const stages = new Map(
+    prepared.groups.flatMap(({ entrants }) => entrants.map((it) => [it.index, it.stage] as const)),
+  );
+  return results.map((result, m) => {
+    const stage = stages.get(m);
+    if (stage === undefined || result.entry.status === 'held' || result.unserved.length === 0) return result;
+    const own = new Set(stage.formulation.deployments.filter((it) => it.fixedReplicas === null).map(({ id }) => id));
+    const rooms = prepared.limits.flatMap((limit) => {
+      if (!stage.formulation.deployments.some((it) => own.has(it.id) && limit.useOf(it) > 0)) return [];
+      return [{ limit, room: roomFor(own, limit, problem, results) }];
+    });
+    return { ...result, unserved: attribute(stage, result, rooms) };
+  });
+}
+
+/** What the other models, and what this one may not change, leave of a limit. */
+function roomFor(
+  own: ReadonlySet<string>,
+  limit: ProblemLimit,
+  problem: PlanningProblem,
+  results: readonly ModelResult[],
+): number {
+  const targets = new Map(results.flatMap(({ deployments }) => deployments.map((it) => [it.id, it.targetReplicas])));
+  let taken = 0;
+  for (const { deployments } of problem.models) {
+    for (const deployment of deployments) {
+      if (!own.has(deployment.id)) taken += (targets.get(deployment.id) ?? 0) * limit.useOf(deployment);
+    }
+  }
+  return Math.max(0, limit.limit - taken);
+}
+
+type Room = { readonly limit: ProblemLimit; readonly room: number };
+
+function attribute(stage: Stage, { shares }: ModelResult, rooms: readonly Room[]): readonly UnservedDemand[] {
+  const { formulation } = stage;
+  const { model, buckets, placed } = formulation;
+  const entries: UnservedDemand[] = [];
+  const list = (index: number, rps: number, reason: UnservedReason): void => {
+    if (!(rps > 0)) return;
+    const { inputTokens, outputTokens } = model.demand[index]!;
+    entries.push({ model: model.name, inputTokens, outputTokens, rps, reason });
+  };
+  const left = Float64Array.from(placed, (index) => shares[index]!.unservedShare);
+  const parts = contended(stage, rooms, left);
+  const placeOf = new Map(placed.map((index, b) => [index, b]));
+  buckets.forEach(({ unplaced }, index) => {
+    const { rps } = model.demand[index]!;
+    if (unplaced === 'slo' || unplaced === 'max_replicas') list(index, rps, unplaced);
+    const b = placeOf.get(index);
+    if (b === undefined) return;
+    // The last part is the rest, so that the entries of a bucket add up to what its shares leave.
+    let rest = shares[index]!.unservedShare;
+    parts.forEach(({ kind, share }, p) => {
+      const own = p === parts.length - 1 ? rest : Math.min(rest, share[b]!);
+      rest -= own;
+      list(index, rps * own, reasonOf[kind]);
+    });
+  });
+  return entries;
+}
+
+/** Which part of each placed bucket's share that is unserved is kept out by which kind of limit. */
+function contended(
+  stage: Stage,
+  rooms: readonly Room[],
+  unservedShares: Float64Array,
+): readonly { readonly kind: Kind; readonly share: Float64Array }[] {
+  if (unservedShares.every((share) => share === 0)) return [];
+  const { formulation } = stage;
+  const open = unmergedStage(withoutCeilings(stage), Number.POSITIVE_INFINITY).program;
+  const ceilings = Float64Array.from(formulation.bounds, ({ ceiling, lower }, d) =>
+    Math.max(lower, Math.min(ceiling, open.upper[d]!)),
+  );
+  const kinds = order.filter((kind) =>
+    kind === 'max_replicas'
+      ? ceilings.some((ceiling, d) => ceiling < open.upper[d]!)
+      : rooms.some(({ limit }) => limit.kind === kind),
+  );
+  const parts: { kind: Kind; share: Float64Array }[] = [];
+  let before = unservedShares;
+  kinds.forEach((kind, k) => {
+    const isLast = k === kinds.length - 1;
+    const binding = kinds.slice(k + 1);
+    const after = isLast
+      ? new Float64Array(before.length)
+      : leastShares(formulation.routing, before, {
+          ...open,
+          sharedLimits: rooms
+            .filter(({ limit }) => binding.includes(limit.kind))
+            .map(({ limit, room }) => ({
+              use: Float64Array.from(formulation.deployments, (it) =>
+                it.fixedReplicas === null ? limit.useOf(it) : 0,
+              ),
+              limit: room,
+            })),
+        });
+    parts.push({ kind, share: before.map((share, b) => share - after[b]!) });
+    before = after;
+  });
+  return parts;
+}
+
+/** The least unserved shares of the placed buckets in a program, none above what they are now. */
+function leastShares(routing: 'free' | 'proportional', now: Float64Array, program: Program): Float64Array {
+  const free = new Float64Array(program.deploymentCount);
+  const total = program.rate.reduce((sum, rate) => sum + rate, 0);
+  const costs = { below: free, above: free, offset: 0, unserved: [{ room: total, price: 1 }] };
+  const { switching: _, ...unswitched } = program;
+  const found = new ReplicaSearch(unswitched, { costs }).minimise({
+    shouldStop: () => false,
+    timeLimitMs: Number.POSITIVE_INFINITY,
+    nodeLimit: searchNodes,
+    relativeGap: 0,
+  });
+  if (found.replicas === null) return now;
+  const after = new UnservedDemandLp(program).sharesAt(found.replicas);
+  return now.map((share, b) => Math.min(share, after[routing === 'free' ? b : 0]!));
+}
+
+/** The model as if its deployments had no ceilings of their own and shared nothing. */
+function withoutCeilings(stage: Stage): Stage {
+  const bounds = stage.formulation.bounds.map((bound, d) =>
+    stage.formulation.deployments[d]!.fixedReplicas === null ? { ...bound, upper: Number.MAX_SAFE_INTEGER } : bound,
+  );
+  return { ...stage, formulation: { ...stage.formulation, bounds } };
+}
