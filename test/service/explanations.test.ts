@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Explanation } from '../../src/core/explanation.js';
 import { explain } from '../../src/optimizer/explain.js';
 import { type Explainer, Explanations } from '../../src/service/explanations.js';
+import { deployment, profileText, World } from '../support/controller-world.js';
 import { modelView, problemOf } from '../support/scripted-view.js';
 
 /** An explainer whose answers wait until a test lets them go. */
@@ -63,5 +64,19 @@ describe('explanations in the service', () => {
     const again = explanations.of(problem, null);
     waiting[1]!.finish();
     expect(await again).toMatchObject({ kind: 'Explanation' });
+  });
+
+  it('are of the problem in force: another demand, another explanation', async () => {
+    const a100 = deployment({ name: 'a100', usdPerReplicaHour: 3 });
+    const world = await new World({ deployments: [a100], profiles: { a100: profileText({ rps: 1 }) } }).start();
+    const explained = async (): Promise<Explanation> =>
+      (await world.controller.explain(world.controller.problem()!, 'llama')) as Explanation;
+    await world.send('llama', { rps: 10 }).cycle();
+    const first = await explained();
+    expect(first.sentences[0]).toBe('The plan costs 30.00 USD/h: no plan that serves this demand is cheaper (proven).');
+    expect(first.usdPerHour).toBe(world.controller.plan()!.usdPerHour);
+    expect(await explained()).toBe(first);
+    await world.send('llama', { rps: 20 }).cycles(30);
+    expect((await explained()).usdPerHour).toBe(60);
   });
 });
