@@ -12,12 +12,14 @@ import { fitTolerance, limitTolerance, mayLeave } from './answer-check.js';
  *   works gets one more row, Σ_small x ≤ n y, which says in numbers of ordinary size that some replica must be there; and
  *   the very small ones leave the work row. What remains is a relaxation, so its bound holds, and the check of the answer
  *   on the original numbers settles the rest.
+ * - A bucket's row is Σ x + z ≥ 1: serving a bucket more than once is never cheaper, engines are faster and more often
+ *   right on it than on an equation, and what is too much is dropped when the answer is read, unserved shares first.
  * - Switching needs no whole variable: it is convex, so a part above `current` and a part below, each at its price, do.
  */
 
 /** Works below this get the linking row [replicas]. */
 const smallWork = 1e-5;
-/** Works below this leave the work row: a hundred times the integrality tolerance given to HiGHS [replicas]. */
+/** Works below this leave the work row: ten times the integrality tolerance given to HiGHS [replicas]. */
 const negligibleWork = 1e-7;
 
 /** A model by columns (CSC): minimise cost·v with rowLower ≤ A v ≤ rowUpper and lower ≤ v ≤ upper. */
@@ -112,7 +114,7 @@ export type ShareColumns = {
 };
 
 export type ProgramModel = {
-  /** Columns of the replicas come first, deployment by deployment; so do the rows Σ x + z = 1, bucket by bucket. */
+  /** Columns of the replicas come first, deployment by deployment; so do the rows Σ x + z ≥ 1, bucket by bucket. */
   readonly model: SparseModel;
   readonly columns: ShareColumns;
   /** What the model's objective is multiplied with [USD/hour]. */
@@ -140,7 +142,7 @@ export function programModel(program: Program, { reserve, stretched = false }: M
   });
 
   const builder = new ModelBuilder();
-  builder.rows(bucketCount, 1, 1);
+  builder.rows(bucketCount, 1, Number.POSITIVE_INFINITY);
   const workRow = builder.rows(deploymentCount, Number.NEGATIVE_INFINITY, 0);
   const linkRow = smallCount.map((count) => (count > 0 ? builder.rows(1, Number.NEGATIVE_INFINITY, 0) : -1));
   const unservedRow = unservedRows(builder, program, 1);
@@ -281,7 +283,7 @@ export function shareColumns(
   return { share, unserved };
 }
 
-/** The values of shares and of unserved shares in an engine's answer. */
+/** Shares and unserved shares in an engine's answer, without what serves a bucket more than once. */
 export function readShares(
   columns: ShareColumns,
   amountIn: (column: number) => number,
@@ -291,5 +293,15 @@ export function readShares(
     for (let i = 0; i < at.length; i++) if (at[i]! >= 0) amounts[i] = amountIn(at[i]!);
     return amounts;
   };
-  return { shares: read(columns.share), unserved: read(columns.unserved) };
+  const shares = read(columns.share);
+  const unserved = read(columns.unserved);
+  const width = shares.length / unserved.length;
+  unserved.forEach((left, b) => {
+    const row = shares.subarray(b * width, (b + 1) * width);
+    let served = 0;
+    for (const share of row) served += share;
+    unserved[b] = Math.max(0, Math.min(left, 1 - served));
+    if (served > 1) row.set(row.map((share) => share / served));
+  });
+  return { shares, unserved };
 }

@@ -22,9 +22,7 @@ import type { EngineLimits } from './highs.js';
  * - variables named `result`, `feasible`, `bounded`, `isIntegral` collide with the answer's keys: names are `v0`, `v1`, … of columns, `r0`, `r1`, … of rows;
  * - a misspelt constraint or `opType` is ignored, NaN and Infinity are taken: the model is made here, from finite numbers;
  * - coefficients below 1e-8 are dropped: the linking row (see engine-model.ts) keeps small works from needing no replica;
- * - values are rounded to 1e-8: where its own shares do not fit exactly, HiGHS looks for shares at its replicas;
- * - `min: 1` rows take half the time of `equal: 1`: serving a bucket more than once is never cheaper, and what is too much
- *   is dropped, unserved shares first.
+ * - values are rounded to 1e-8: where its own shares do not fit exactly, HiGHS looks for shares at its replicas.
  */
 
 type JsonModel = {
@@ -70,7 +68,7 @@ export async function solveWithJavascriptLpSolver(
     Array.from({ length: program.deploymentCount }, (_, d) => amountIn(d)),
   );
   if (replicas === null) return noAnswer('rejected', milliseconds);
-  const { shares, unserved } = servedOnce(program, readShares(columns, amountIn));
+  const { shares, unserved } = readShares(columns, amountIn);
   return checkProposal(
     program,
     {
@@ -95,23 +93,6 @@ const infeasible = {
   nodes: 0,
 } as const;
 
-/** Takes away what serves a bucket more than once: first from what is left unserved, then from all shares alike. */
-function servedOnce(
-  { bucketCount, deploymentCount }: Program,
-  { shares, unserved }: { readonly shares: Float64Array; readonly unserved: Float64Array },
-): { readonly shares: Float64Array; readonly unserved: Float64Array } {
-  for (let b = 0; b < bucketCount; b++) {
-    const row = shares.subarray(b * deploymentCount, (b + 1) * deploymentCount);
-    const served = row.reduce((sum, share) => sum + share, 0);
-    unserved[b] = Math.max(0, Math.min(unserved[b]!, 1 - served));
-    if (served > 1)
-      row.forEach((share, d) => {
-        row[d] = share / served;
-      });
-  }
-  return { shares, unserved };
-}
-
 /** The model in the engine's JSON form; null where a bucket can neither be served nor left out. */
 function toJson(model: ProgramModel['model'], bucketCount: number, limits: EngineLimits): JsonModel | null {
   const constraints: JsonModel['constraints'] = {};
@@ -121,9 +102,7 @@ function toJson(model: ProgramModel['model'], bucketCount: number, limits: Engin
   for (let row = 0; row < model.rowCount; row++) {
     const least = model.rowLower[row]!;
     const most = model.rowUpper[row]!;
-    // The rows of the buckets come first.
-    if (row < bucketCount) constraints[`r${row}`] = { min: 1 };
-    else constraints[`r${row}`] = least === Number.NEGATIVE_INFINITY ? { max: most } : { min: least };
+    constraints[`r${row}`] = least === Number.NEGATIVE_INFINITY ? { max: most } : { min: least };
   }
   for (let j = 0; j < model.columnCount; j++) {
     const name = `v${j}`;

@@ -3,7 +3,7 @@ import { openSolver } from '../../../src/adapters/solvers/engines.js';
 import type { Program, SolveLimits } from '../../../src/optimizer/program.js';
 import { exactOptimum } from '../../optimizer/exact-oracle.js';
 import { seededRandom } from '../../support/seeded-random.js';
-import { objectiveInWords, tinyJointProgram } from './joint-programs.js';
+import { objectiveInWords, threeModels, tinyJointProgram } from './joint-programs.js';
 
 const limits: SolveLimits = { shouldStop: () => false, timeLimitMs: 20_000, nodeLimit: null, relativeGap: 0 };
 
@@ -154,4 +154,33 @@ describe.each(['highs', 'javascript-lp-solver'] as const)('%s', (name) => {
     expect(answer.replicas).toBeInstanceOf(Float64Array);
     expect(answer.unserved).toBeInstanceOf(Float64Array);
   });
+});
+
+describe('engines against each other', () => {
+  const highs = openSolver('highs');
+  const javascript = openSolver('javascript-lp-solver');
+  afterAll(() => Promise.all([highs.close(), javascript.close()]));
+
+  // Tens of thousands of replicas: HiGHS's presolve once cut off optima there and called the rest optimal.
+  test.each([1, 10, 10_000])(
+    'agree on three models that share a pool and a budget, %d times their size',
+    async (scale) => {
+      let agreed = 0;
+      for (let seed = 1; seed <= 40; seed++) {
+        const program = threeModels(seededRandom(seed), scale);
+        const [one, other] = [await highs.solve(program, limits), await javascript.solve(program, limits)];
+        // The second may not end; what it has then is no proof.
+        if (other.status === 'unknown') continue;
+        expect({ seed, status: one.status }).toEqual({ seed, status: other.status });
+        if (one.replicas === null || other.replicas === null) continue;
+        const cost = objectiveInWords(program, one.replicas, one.unserved);
+        expect({ seed, ratio: objectiveInWords(program, other.replicas, other.unserved) / cost }).toEqual({
+          seed,
+          ratio: expect.closeTo(1, 6) as number,
+        });
+        agreed++;
+      }
+      expect(agreed).toBeGreaterThan(15);
+    },
+  );
 });

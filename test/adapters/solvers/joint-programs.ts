@@ -1,5 +1,6 @@
 import { flatten } from '../../../src/optimizer/flatten.js';
 import type { Program, SharedLimit } from '../../../src/optimizer/program.js';
+import { randomProgram } from '../../optimizer/random-program.js';
 import type { SeededRandom } from '../../support/seeded-random.js';
 
 /**
@@ -65,6 +66,37 @@ function tinyPart(random: SeededRandom): Program {
         }
       : {}),
   };
+}
+
+/**
+ * Three models of up to four buckets and three deployments that share a pool and a budget, with real works and prices.
+ *
+ * @param scale how many times the replicas, rates and limits of a small program
+ */
+export function threeModels(random: SeededRandom, scale: number): Program {
+  const parts = [1, 2, 3].map((): Program => {
+    const small = randomProgram(random, { buckets: 4, deployments: 3, most: 4 });
+    const rate = small.rate.map((rps) => rps * scale);
+    const upper = small.upper.map((most) => most * scale);
+    const part = { ...small, work: small.work.map((work) => work * scale), rate, upper };
+    const current = part.lower.map((least, d) => random.whole(least, upper[d]!));
+    const switching = { current, start: part.cost.map((usd) => usd / 10), stop: part.cost.map((usd) => usd / 20) };
+    return {
+      ...part,
+      ...(random.chance(0.5) ? { switching } : {}),
+      ...(random.chance(0.6)
+        ? {
+            unservedLimit: random.chance(0.5) ? Number.POSITIVE_INFINITY : random.between(0.1, 2) * scale,
+            unservedPrice: rate.map((rps) => rps * random.pick([0.1, 10, 3600])),
+          }
+        : {}),
+    };
+  });
+  const cost = Float64Array.from(parts.flatMap((part) => [...part.cost]));
+  return flatten(parts, [
+    { use: cost.map(() => random.pick([1, 1, 2, 4, 8])), limit: Math.round(random.between(8, 24) * scale) },
+    { use: cost, limit: random.between(12, 40) * scale },
+  ]).program;
 }
 
 /** What an answer costs by the words of src/optimizer/program.ts. */
