@@ -26,6 +26,7 @@ export type Choice = {
 export type ChoiceOptions = {
   readonly candidates: readonly Candidate[];
   readonly modelCount: number;
+  /** Most of each limit that may be used, the tolerance for rounding included. */
   readonly limits: Float64Array;
   /** A choice that is known already. */
   readonly incumbent: readonly Candidate[] | null;
@@ -35,15 +36,13 @@ export type ChoiceOptions = {
   readonly relativeGap: number;
 };
 
-/** Use above a limit by less than this, relative, keeps it. */
-const useTolerance = 1e-9;
 /** Costs closer than this (relative) are equal. */
 const costTolerance = 1e-9;
 /** A part this near to 0 or 1 is whole. */
 const wholePart = 1e-6;
 
 export function isWithin(use: Float64Array, limits: Float64Array): boolean {
-  return use.every((amount, r) => amount <= limits[r]! * (1 + useTolerance) + 1e-12);
+  return use.every((amount, r) => amount <= limits[r]!);
 }
 
 export function totalUse(chosen: readonly Candidate[], rowCount: number): Float64Array {
@@ -189,7 +188,7 @@ class ChoiceSearch {
       let sum = 0;
       for (let r = 0; r < rowCount; r++) {
         const amount = used[r]! + (extra?.[r] ?? 0) - (less?.[r] ?? 0);
-        const over = amount - limits[r]! * (1 + useTolerance) - 1e-12;
+        const over = amount - limits[r]!;
         if (over > 0) sum += over / Math.max(1, limits[r]!);
       }
       return sum;
@@ -234,7 +233,7 @@ class ChoiceSearch {
         for (const j of this.#ofModel[m]!) {
           const other = candidates[j]!;
           if (now.cost - other.cost <= saving) continue;
-          if (other.use.every((amount, r) => used[r]! - now.use[r]! + amount <= limits[r]! * (1 + useTolerance))) {
+          if (other.use.every((amount, r) => used[r]! - now.use[r]! + amount <= limits[r]!)) {
             saving = now.cost - other.cost;
             best = j;
           }

@@ -13,18 +13,20 @@ export type Prepared = {
   readonly limits: readonly ProblemLimit[];
   readonly groups: readonly Group[];
   readonly floors: ReturnType<typeof grantFloors>;
-  /** Models that could not be made ready, by index: why. */
+  /** Models that could not be made ready just now, by index: why. */
   readonly failed: ReadonlyMap<number, string>;
 };
 
 /**
  * Makes every model ready and finds out which depend on each other: a limit couples the models that take from it, unless
  * it has room for all that they could ever use.
+ *
+ * @param heldBefore indexes of models that stay as they are
  */
-export function prepare(problem: PlanningProblem): Prepared {
+export function prepare(problem: PlanningProblem, heldBefore: ReadonlySet<number>): Prepared {
   const failed = new Map<number, string>();
   for (;;) {
-    const held = new Set(Array.from(failed.keys(), (m) => problem.models[m]!.name));
+    const held = new Set([...heldBefore, ...failed.keys()].map((m) => problem.models[m]!.name));
     const limits = limitsOf(problem, held);
     const floors = grantFloors(problem, limits, held);
     const context: FormulationContext = {
@@ -42,7 +44,7 @@ export function prepare(problem: PlanningProblem): Prepared {
     const entrants: Entrant[] = [];
     let hasNewFailure = false;
     problem.models.forEach((model, index) => {
-      if (failed.has(index)) return;
+      if (failed.has(index) || heldBefore.has(index)) return;
       try {
         entrants.push({ index, stage: stageOf(model, problem.options, context) });
       } catch (error) {

@@ -105,7 +105,11 @@ class ObjectiveStage {
     this.#objective = objective;
     this.#run = run;
     this.#sharedCount = shared.length;
-    this.#limits = Float64Array.of(...shared, ...rows.map(({ limit }) => limit));
+    // GPUs and money are used up to rounding; what an earlier objective has reached is not given up for a speck of it.
+    this.#limits = Float64Array.of(
+      ...Array.from(shared, (limit) => limit * (1 + 1e-9) + 1e-12),
+      ...rows.map(({ limit }) => limit),
+    );
     const overflow = Float64Array.from(this.#limits, (_, r) => objective.firstPrices(r));
     this.#lp = new ConfigurationLp(members.length, this.#limits, overflow);
     members.forEach((member, m) => {

@@ -1,8 +1,8 @@
 import { type Plan, type PriorityScarcity, worstStatus } from '../core/plan.js';
 import type { PlanningProblem, PlanOptions } from '../core/planning-problem.js';
-import { checkPlan } from './check.js';
+import { planFaults } from './check.js';
 import { type Group, type Prepared, prepare } from './coupling.js';
-import { gapOf, heldModel, type ModelResult, modelResult, sum } from './model-result.js';
+import { type FailureReason, gapOf, heldModel, type ModelResult, modelResult, sum } from './model-result.js';
 import type { SolveLimits, Solver } from './program.js';
 import { limitWarnings } from './shared-limits.js';
 import { solveGroupWith } from './solve-elsewhere.js';
@@ -40,42 +40,92 @@ export class PlanRejected extends Error {
  *
  * A valid document always gets a plan. Models for which none is found within the limits, or whose plan fails its check,
  * are `held` with that reason at the replicas that run now; the others are planned all the same.
+ *
+ * @throws PlanRejected where a plan breaks a promise that no model's part is to blame for
  */
 export function plan(problem: PlanningProblem, run: PlanRun = {}): Plan {
-  const prepared = prepare(problem);
-  const limits = limitsOfRun(problem.options, run);
-  const results = new Map<number, ModelResult>();
-  for (const group of prepared.groups) {
-    let outcome: readonly Decision[] | NoDecision;
-    try {
-      outcome = solveGroup(group, problem.options, limits);
-    } catch (error) {
-      outcome = { failure: describe(error) };
-    }
-    takeResults(problem, { group, outcome, results });
+  const steps = planning(problem, 'builtin', run);
+  for (let step = steps.next(); ; ) {
+    if (step.done) return step.value;
+    const { group, limits } = step.value;
+    step = steps.next(attempt(() => solveGroup(group, problem.options, limits)));
   }
-  return checked(problem, { prepared, results, solverName: 'builtin', run });
 }
 
 /** Plans with another engine behind the same type; same documents, same check, same held models. */
 export async function planWith(problem: PlanningProblem, solver: Solver, run: PlanRun = {}): Promise<Plan> {
-  const prepared = prepare(problem);
-  const limits = limitsOfRun(problem.options, run);
-  const results = new Map<number, ModelResult>();
-  for (const group of prepared.groups) {
-    let outcome: readonly Decision[] | NoDecision;
-    try {
-      outcome = await solveGroupWith(group, solver, limits);
-    } catch (error) {
-      outcome = { failure: describe(error) };
-    }
-    takeResults(problem, { group, outcome, results });
+  const steps = planning(problem, solver.name, run);
+  for (let step = steps.next(); ; ) {
+    if (step.done) return step.value;
+    const { group, limits } = step.value;
+    step = steps.next(await solveGroupWith(group, solver, limits).catch(asFailure));
   }
-  return checked(problem, { prepared, results, solverName: solver.name, run });
 }
 
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+type Outcome = readonly Decision[] | NoDecision;
+
+function attempt(solve: () => Outcome): Outcome {
+  try {
+    return solve();
+  } catch (error) {
+    return asFailure(error);
+  }
+}
+
+function asFailure(error: unknown): NoDecision {
+  return { failure: error instanceof Error ? error.message : String(error) };
+}
+
+/** Why a model stays as it is. */
+type Failure = { readonly reason: FailureReason; readonly detail: string };
+
+/**
+ * The way from a document to a checked plan; every group of models is handed out to be solved.
+ *
+ * What a model keeps that is held is taken from the limits that it shares, so the others are then planned anew.
+ */
+function* planning(
+  problem: PlanningProblem,
+  solverName: string,
+  run: PlanRun,
+): Generator<{ group: Group; limits: SolveLimits }, Plan, Outcome> {
+  const limits = limitsOfRun(problem.options, run);
+  const failures = new Map<number, Failure>();
+  for (;;) {
+    const prepared = prepare(problem, new Set(failures.keys()));
+    for (const [m, detail] of prepared.failed) failures.set(m, { reason: 'planning_failed', detail });
+    const results = new Map<number, ModelResult>();
+    const failedBefore = failures.size;
+    for (const group of prepared.groups) {
+      const outcome = yield { group, limits };
+      group.entrants.forEach(({ index }, e) => {
+        const result = attemptResult(outcome, e);
+        if ('failure' in result) failures.set(index, { reason: 'planning_failed', detail: result.failure });
+        else results.set(index, result);
+      });
+    }
+    if (failures.size > failedBefore && prepared.limits.length > 0) continue;
+    const all = problem.models.map((model, m) => results.get(m) ?? heldModel(model, failures.get(m)!, problem.options));
+    const document = assemble(problem, withReasons(problem, prepared, all), { prepared, solverName, run });
+    const faults = planFaults(problem, document);
+    if (faults.length === 0) return document;
+    const failedNow = failures.size;
+    problem.models.forEach(({ name }, m) => {
+      const own = faults.filter(({ models }) => models.includes(name)).map(({ message }) => message);
+      if (own.length === 0 || failures.has(m)) return;
+      failures.set(m, { reason: 'plan_rejected', detail: `its plan was rejected by its own check: ${own.join('; ')}` });
+    });
+    if (failures.size === failedNow) throw new PlanRejected(faults.slice(0, 20).map(({ message }) => message));
+  }
+}
+
+function attemptResult(outcome: Outcome, e: number): ModelResult | NoDecision {
+  if ('failure' in outcome) return outcome;
+  try {
+    return modelResult(outcome[e]!) ?? { failure: 'no shares were found for the replicas of the solver' };
+  } catch (error) {
+    return asFailure(error);
+  }
 }
 
 function limitsOfRun(options: PlanOptions, run: PlanRun): SolveLimits {
@@ -87,74 +137,10 @@ function limitsOfRun(options: PlanOptions, run: PlanRun): SolveLimits {
   };
 }
 
-function takeResults(
-  problem: PlanningProblem,
-  {
-    group,
-    outcome,
-    results,
-  }: { group: Group; outcome: readonly Decision[] | NoDecision; results: Map<number, ModelResult> },
-): void {
-  group.entrants.forEach(({ index }, e) => {
-    let detail = 'no shares were found for the replicas of the solver';
-    let result: ModelResult | null = null;
-    if ('failure' in outcome) detail = outcome.failure;
-    else {
-      try {
-        result = modelResult(outcome[e]!);
-      } catch (error) {
-        detail = describe(error);
-      }
-    }
-    results.set(
-      index,
-      result ?? heldModel(problem.models[index]!, { reason: 'planning_failed', detail }, problem.options),
-    );
-  });
-}
-
-type Found = {
-  readonly prepared: Prepared;
-  readonly results: ReadonlyMap<number, ModelResult>;
-  readonly solverName: string;
-  readonly run: PlanRun;
-};
-
-/**
- * The document of some results, checked. A model whose part does not pass alone is held instead; the others' parts
- * stand. What then still fails concerns the whole document, and is thrown: nobody sees it.
- *
- * @throws PlanRejected
- */
-function checked(problem: PlanningProblem, found: Found): Plan {
-  const { prepared } = found;
-  const results = problem.models.map((model, m) => {
-    const detail = prepared.failed.get(m);
-    if (detail !== undefined) return heldModel(model, { reason: 'planning_failed', detail }, problem.options);
-    return found.results.get(m)!;
-  });
-  const attributed = withReasons(problem, prepared, results);
-  const document = assemble(problem, attributed, found);
-  const faults = checkPlan(problem, document);
-  if (faults.length === 0) return document;
-  const kept = attributed.map((result, m) => {
-    const model = problem.models[m]!;
-    const isolated: PlanningProblem = { ...problem, models: [model], pools: [], quotas: [], budgetUsdPerHour: null };
-    const violations = checkPlan(isolated, assemble(isolated, [result], { ...found, prepared: prepare(isolated) }));
-    if (violations.length === 0) return result;
-    const detail = `its plan was rejected by its own check: ${violations.join('; ')}`;
-    return heldModel(model, { reason: 'plan_rejected', detail }, problem.options);
-  });
-  const second = assemble(problem, kept, found);
-  const violations = checkPlan(problem, second);
-  if (violations.length > 0) throw new PlanRejected(violations);
-  return second;
-}
-
 function assemble(
   problem: PlanningProblem,
   results: readonly ModelResult[],
-  { prepared, solverName, run }: Pick<Found, 'prepared' | 'solverName' | 'run'>,
+  { prepared, solverName, run }: { readonly prepared: Prepared; readonly solverName: string; readonly run: PlanRun },
 ): Plan {
   const usdPerHour = sum(results, ({ entry }) => entry.usdPerHour);
   const switchingUsdPerHour = sum(results, ({ entry }) => entry.switchingUsdPerHour);

@@ -19,7 +19,7 @@ export function unservedWeights(models: readonly ProblemModel[]): (model: Proble
 /** How well one priority is served. */
 export type PriorityOutcome = {
   readonly priority: number;
-  /** Σ weight × unserved requests/s of what the plan may decide, and the least that it is proven to be. */
+  /** Part of what is at stake (weight × requests/s) that stays unserved, and the least that it is proven to be. */
   readonly value: number;
   readonly bound: number;
   readonly proven: boolean;
@@ -36,7 +36,7 @@ export type JointOutcome = {
   readonly nodes: number;
 };
 
-/** Values within this (relative to the demand at stake) are reached. */
+/** Values within this part of the demand at stake are reached. */
 const reachedTolerance = 1e-9;
 
 /**
@@ -74,10 +74,10 @@ export function solveInOrder(
     nodes += answer.nodes;
     if (answer.chosen === null) return null;
     incumbent = answer.chosen;
-    const proven = answer.value - answer.bound <= reachedTolerance * Math.max(objective.atStake, 1e-12);
+    const proven = answer.value - answer.bound <= reachedTolerance;
     unservedProven &&= proven;
     rows.push({
-      limit: answer.value + reachedTolerance * Math.max(objective.atStake, 1e-12),
+      limit: answer.value * (1 + 1e-12) + 1e-14,
       amountOf: objective.amountOf,
       prices: objective.prices,
     });
@@ -108,16 +108,19 @@ type UnservedObjective = {
   readonly isActive: (m: number) => boolean;
   /** The least that the members could have alone. */
   readonly least: number;
-  /** The most it can be. */
-  readonly atStake: number;
 };
 
+/** Amounts are parts of the demand that is at stake, so that they are of ordinary size for any rates. */
 function unservedObjectives(members: readonly JointMember[]): readonly UnservedObjective[] {
   const models = members.map(({ stage }) => stage.formulation.model);
   const objectives: UnservedObjective[] = [];
   const requires = (m: number): boolean => members[m]!.allowedRps < members[m]!.totalRps;
   if (members.some((_, m) => requires(m))) {
-    const weight = unservedWeights(models.filter((_, m) => requires(m)));
+    const plain = unservedWeights(models.filter((_, m) => requires(m)));
+    const atStake = sum(members, (member, m) =>
+      requires(m) ? plain(models[m]!) * (member.totalRps - member.allowedRps) : 0,
+    );
+    const weight = (model: ProblemModel): number => plain(model) / atStake;
     const short = (m: number, unservedRps: number): number =>
       requires(m) ? weight(models[m]!) * Math.max(0, unservedRps - members[m]!.allowedRps) : 0;
     objectives.push({
@@ -126,20 +129,22 @@ function unservedObjectives(members: readonly JointMember[]): readonly UnservedO
       prices: (m, price) => ({ unserved: 0, required: requires(m) ? price * weight(models[m]!) : 0 }),
       isActive: requires,
       least: sum(members, (member, m) => short(m, member.program.unservedLimit)),
-      atStake: sum(members, (member, m) => short(m, member.totalRps)),
     });
   }
   const priorities = [...new Set(models.map(({ priority }) => priority))].sort((a, b) => b - a);
   for (const priority of priorities) {
-    const weight = unservedWeights(models.filter((model) => model.priority === priority));
-    const of = (m: number): number => (models[m]!.priority === priority ? weight(models[m]!) : 0);
+    const plain = unservedWeights(models.filter((model) => model.priority === priority));
+    const atStake = sum(members, (member, m) =>
+      models[m]!.priority === priority ? plain(models[m]!) * member.totalRps : 0,
+    );
+    if (atStake === 0) continue;
+    const of = (m: number): number => (models[m]!.priority === priority ? plain(models[m]!) / atStake : 0);
     objectives.push({
       priority,
       amountOf: (m, { unservedRps }) => of(m) * unservedRps,
       prices: (m, price) => ({ unserved: price * of(m), required: 0 }),
       isActive: (m) => models[m]!.priority >= priority || requires(m),
       least: sum(members, (member, m) => of(m) * member.program.unservedLimit),
-      atStake: sum(members, (member, m) => of(m) * member.totalRps),
     });
   }
   return objectives;
@@ -152,7 +157,7 @@ function unservedObjective(
   limits: Float64Array,
 ): Objective {
   // No unit of a limit is worth more than all demand at stake.
-  const perUnit = Float64Array.from(limits, (_, r) => objective.atStake / leastUse(members, r));
+  const perUnit = Float64Array.from(limits, (_, r) => 1 / leastUse(members, r));
   return {
     valueOf: (_, m, configuration) => objective.amountOf(m, configuration),
     pricesFor: (m, limitPricesOf, rowPrices) => ({

@@ -37,16 +37,16 @@ export function withReasons(
   return results.map((result, m) => {
     const stage = stages.get(m);
     if (stage === undefined || result.entry.status === 'held' || result.unserved.length === 0) return result;
-    const own = new Set(stage.formulation.deployments.filter((it) => it.fixedReplicas === null).map(({ id }) => id));
+    const own = new Set(stage.formulation.deployments.map(({ id }) => id));
     const rooms = prepared.limits.flatMap((limit) => {
-      if (!stage.formulation.deployments.some((it) => own.has(it.id) && limit.useOf(it) > 0)) return [];
+      if (!stage.formulation.deployments.some((it) => limit.useOf(it) > 0)) return [];
       return [{ limit, room: roomFor(own, limit, problem, results) }];
     });
     return { ...result, unserved: attribute(stage, result, rooms) };
   });
 }
 
-/** What the other models, and what this one may not change, leave of a limit. */
+/** What the other models, and deployments of this one that serve nothing, leave of a limit. */
 function roomFor(
   own: ReadonlySet<string>,
   limit: ProblemLimit,
@@ -105,11 +105,10 @@ function contended(
   const ceilings = Float64Array.from(formulation.bounds, ({ ceiling, lower }, d) =>
     Math.max(lower, Math.min(ceiling, open.upper[d]!)),
   );
-  const kinds = order.filter((kind) =>
-    kind === 'max_replicas'
-      ? ceilings.some((ceiling, d) => ceiling < open.upper[d]!)
-      : rooms.some(({ limit }) => limit.kind === kind),
-  );
+  const isShared = (kind: Kind): boolean => rooms.some(({ limit }) => limit.kind === kind);
+  const isCapped = ceilings.some((ceiling, d) => ceiling < open.upper[d]!);
+  const shared = order.filter(isShared);
+  const kinds: readonly Kind[] = isCapped || shared.length === 0 ? ['max_replicas', ...shared] : shared;
   const parts: { kind: Kind; share: Float64Array }[] = [];
   let before = unservedShares;
   kinds.forEach((kind, k) => {
@@ -122,9 +121,7 @@ function contended(
           sharedLimits: rooms
             .filter(({ limit }) => binding.includes(limit.kind))
             .map(({ limit, room }) => ({
-              use: Float64Array.from(formulation.deployments, (it) =>
-                it.fixedReplicas === null ? limit.useOf(it) : 0,
-              ),
+              use: Float64Array.from(formulation.deployments, limit.useOf),
               limit: room,
             })),
         });
@@ -151,10 +148,8 @@ function leastShares(routing: 'free' | 'proportional', now: Float64Array, progra
   return now.map((share, b) => Math.min(share, after[routing === 'free' ? b : 0]!));
 }
 
-/** The model as if its deployments had no ceilings of their own and shared nothing. */
+/** The model as if its deployments had no ceilings of their own, were not fixed, and shared nothing. */
 function withoutCeilings(stage: Stage): Stage {
-  const bounds = stage.formulation.bounds.map((bound, d) =>
-    stage.formulation.deployments[d]!.fixedReplicas === null ? { ...bound, upper: Number.MAX_SAFE_INTEGER } : bound,
-  );
+  const bounds = stage.formulation.bounds.map((bound) => ({ ...bound, upper: Number.MAX_SAFE_INTEGER }));
   return { ...stage, formulation: { ...stage.formulation, bounds } };
 }

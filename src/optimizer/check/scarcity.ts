@@ -1,7 +1,7 @@
 import type { Plan, UnservedDemand, UnservedReason } from '../../core/plan.js';
 import type { PlanningProblem, ProblemDeployment } from '../../core/planning-problem.js';
 import { close, type Say } from './faults.js';
-import { allowed, growth, type Ledger, type SharedLimit } from './ledger.js';
+import { growth, type Ledger, type SharedLimit } from './ledger.js';
 import type { ModelService } from './shares.js';
 
 /**
@@ -194,8 +194,8 @@ function possibleReasons({ model, buckets }: ModelService, ledger: Ledger): Read
     const work = buckets.reduce((sum, { rps, works }) => sum + rps * (works.get(deployment.id) ?? 0), 0);
     const useful = Math.ceil((work / deployment.targetUtilization) * (1 - doubt));
     if ((deployment.fixedReplicas ?? deployment.maxReplicas) < useful) possible.add('max_replicas');
-    if (deployment.fixedReplicas !== null) continue;
-    const most = Math.max(ledger.grantedFloors.get(deployment.id) ?? 0, useful);
+    // A fixed number is a ceiling like any other: without it the limits may still be in the way.
+    const most = Math.max(deployment.fixedReplicas ?? ledger.grantedFloors.get(deployment.id) ?? 0, useful);
     const target = ledger.planned.get(deployment.id)?.targetReplicas ?? 0;
     for (const { limit, amount } of ledger.usesOf(deployment)) {
       wanted.set(limit, (wanted.get(limit) ?? 0) + amount * most);
@@ -203,16 +203,14 @@ function possibleReasons({ model, buckets }: ModelService, ledger: Ledger): Read
     }
   }
   for (const [limit, amount] of wanted) {
-    const room = allowed(limit) - (limit.used - own.get(limit)!);
-    if (amount > room * (1 - doubt)) possible.add(limit.kind === 'pool' ? 'capacity' : limit.kind);
+    const room = limit.amount - (limit.used - own.get(limit)!);
+    if (amount !== room && amount > room * (1 - doubt)) possible.add(limit.kind === 'pool' ? 'capacity' : limit.kind);
   }
   return possible;
 }
 
 /** The sums by priority: every priority with unserved demand, from the highest, with a bound that is one. */
 function checkStages(plan: Plan, services: readonly ModelService[], say: Say): void {
-  // Until plan() states it.
-  if (plan.scarcity.length === 0) return;
   const statusOf = new Map(plan.models.map(({ name, status }) => [name, status]));
   const expected = [...new Set(services.filter(({ unservedRps }) => unservedRps > 0).map((it) => it.model.priority))];
   expected.sort((a, b) => b - a);
