@@ -812,7 +812,7 @@ describe('any journey', () => {
         expect(faults).toEqual([]);
         for (const code of broken) seen.set(code, (seen.get(code) ?? 0) + 1);
       }),
-      { numRuns: 1500, seed: 1 },
+      { numRuns: 1000, seed: 1 },
     );
     expect(seen.get('break_before_make')).toBeGreaterThan(100);
     expect(seen.get('pool_below_running')).toBeGreaterThan(20);
@@ -865,7 +865,7 @@ describe('any journey', () => {
           expect(lacking.some((each) => each.readyReplicas! > 0)).toBe(true);
         }
       }),
-      { numRuns: 1500, seed: 1 },
+      { numRuns: 1000, seed: 1 },
     );
     expect(moves).toBeGreaterThan(100);
     expect(partial).toBeGreaterThan(10);
