@@ -13,7 +13,7 @@ import { costAt, type JointFacts, type JointOptimum, jointFacts, type ModelFacts
 const largestEnumeration = 2_000_000;
 
 /** Numbers this close (relative to the demand or to the money at stake) are equal. */
-const equal = 1e-10;
+const equal = 1e-13;
 
 type Choice = {
   readonly replicas: readonly number[];

@@ -190,7 +190,7 @@ export function jointFacts(problem: PlanningProblem): JointFacts {
       // More than all of the demand needs only helps against the price of stopping what runs.
       const useful = Math.max(
         lower,
-        Math.ceil(needed / deployment.targetUtilization - 1e-9),
+        Math.ceil((needed / deployment.targetUtilization) * (1 - 1e-9)),
         deployment.currentReplicas ?? 0,
       );
       return {

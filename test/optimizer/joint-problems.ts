@@ -21,6 +21,8 @@ export type JointSize = {
   readonly replicas: number;
   /** True: throughputs, rates and prices of few digits, so that deployments are often exactly full and plans tie. */
   readonly coarse: boolean;
+  /** True: some models have next to no demand beside the others, below what HiGHS can tell from none. */
+  readonly specks: boolean;
 };
 
 /** For HiGHS: 2–5 models × 2–4 types × 1–6 buckets. */
@@ -31,6 +33,7 @@ export const smallJoint: JointSize = {
   buckets: [1, 6],
   replicas: 5,
   coarse: false,
+  specks: false,
 };
 
 /** For a look at every vector of replicas. */
@@ -41,7 +44,11 @@ export const tinyJoint: JointSize = {
   buckets: [1, 3],
   replicas: 3,
   coarse: true,
+  specks: false,
 };
+
+/** Tiny ones with specks of demand. */
+export const speckledJoint: JointSize = { ...tinyJoint, specks: true };
 
 type ModelInput = PlanningProblemInput['models'][number];
 type DeploymentInput = ModelInput['deployments'][number];
@@ -102,6 +109,8 @@ function jointModel(random: SeededRandom, m: number, types: readonly GpuType[], 
   const buckets = random.whole(...size.buckets);
   // So much that a type of power 1 would need about this many replicas for all of it.
   const rate = random.between(0.3, size.replicas);
+  // Some have next to none.
+  const scale = size.specks && random.chance(0.3) ? 10 ** -random.whole(2, 9) : 1;
   const weights = Array.from({ length: buckets }, () => random.between(0.2, 1));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   return {
@@ -112,7 +121,7 @@ function jointModel(random: SeededRandom, m: number, types: readonly GpuType[], 
     demand: weights.map((weight) => ({
       inputTokens: random.chance(0.8) ? random.pick(inputs) : Math.round(random.logBetween(20, 9000)),
       outputTokens: random.chance(0.8) ? random.pick(outputs) : Math.round(random.logBetween(8, 2000)),
-      rps: isIdle || random.chance(0.03) ? 0 : Math.max(0.125, eighths((rate * weight) / total, size)),
+      rps: isIdle || random.chance(0.03) ? 0 : scale * Math.max(0.125, eighths((rate * weight) / total, size)),
     })),
     deployments: chosen.map((type, d) =>
       jointDeployment(random, `${random.pick(['a', 'b'])}/${name}-${d}`, type, size),
