@@ -29,7 +29,12 @@ export type ThreadedEngine = {
 const engines = {
   builtin: () => ({
     name: 'builtin',
-    solve: (program, limits) => branchAndBound(program, limits),
+    solve: (program, limits) => {
+      if (program.unservedPrice !== undefined || program.unservedLimits !== undefined) {
+        throw new RangeError('the built-in solver prices and limits unserved demand model by model: ask plan() for it');
+      }
+      return branchAndBound(program, limits);
+    },
     close: () => Promise.resolve(),
   }),
   highs: () => threadedEngine('highs'),
