@@ -28,7 +28,7 @@ describe.each(['highs', 'javascript-lp-solver'] as const)('%s', (name) => {
   test('solves tiny joint programs to their exact optimum, or says that there is none', async () => {
     const wrong: unknown[] = [];
     const seen = { infeasible: 0, unserved: 0, optimal: 0, feasible: 0, unknown: 0 };
-    for (let seed = 1; seed <= 300; seed++) {
+    for (let seed = 1; seed <= 200; seed++) {
       const program = tinyJointProgram(seededRandom(seed));
       const truth = exactOptimum(program);
       const answer = await engine.solve(program, limits);
@@ -50,9 +50,9 @@ describe.each(['highs', 'javascript-lp-solver'] as const)('%s', (name) => {
       if (missed > slack || answer.bound > truth.cost + slack) wrong.push({ seed, truth, objective, answer });
     }
     expect(wrong).toEqual([]);
-    expect(seen.infeasible).toBeGreaterThan(50);
-    expect(seen.unserved).toBeGreaterThan(100);
-    expect(seen.optimal).toBeGreaterThan(200);
+    expect(seen.infeasible).toBeGreaterThan(30);
+    expect(seen.unserved).toBeGreaterThan(60);
+    expect(seen.optimal).toBeGreaterThan(130);
     expect(seen.feasible + seen.unknown).toBeLessThan(5);
   });
 
