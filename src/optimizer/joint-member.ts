@@ -123,6 +123,38 @@ export class JointMember {
     return this.#at(prices).enumerate(options);
   }
 
+  /**
+   * The best configuration within what the other members leave.
+   *
+   * @param room of each shared limit, and for unserved demand [requests/s]
+   */
+  respond(
+    prices: MemberPrices,
+    room: { readonly limits: Float64Array; readonly unservedRps: number },
+    limits: SolveLimits,
+  ): ProgramSolution {
+    const program = this.#any === null ? this.program : this.twins.joinOver(this.#withUses(this.#anyStage!.program));
+    const costs = this.#costsAt(prices);
+    const allowed = Math.max(0, Math.min(this.totalRps, room.unservedRps));
+    const [within, beyond] = costs.unserved ?? [];
+    const search = new ReplicaSearch(
+      { ...program, sharedLimits: this.#uses.map((use, r) => ({ use, limit: room.limits[r]! })) },
+      {
+        costs: {
+          ...costs,
+          unserved:
+            within === undefined
+              ? null
+              : [
+                  { room: Math.min(within.room, allowed), price: within.price },
+                  { room: Math.min(beyond!.room, Math.max(0, allowed - within.room)), price: beyond!.price },
+                ],
+        },
+      },
+    );
+    return search.minimise(limits);
+  }
+
   #at(prices: MemberPrices): ReplicaSearch {
     const search = this.#any ?? this.#served;
     search.setCosts(this.#costsAt(prices));

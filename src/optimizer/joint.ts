@@ -32,6 +32,8 @@ export type Objective = {
 export type ExtraRow = {
   readonly limit: number;
   readonly amountOf: (m: number, configuration: Configuration) => number;
+  /** Most demand that a member may leave unserved for an amount that it has left [requests/s]. */
+  readonly mostUnserved: (m: number, amount: number) => number;
 };
 
 export type JointAnswer = {
@@ -132,6 +134,7 @@ class ObjectiveStage {
     if (overflows && known === null) return { chosen: null, value: Number.POSITIVE_INFINITY, bound };
     let best = this.#choose(known, Math.max(20, Math.round(6_000 / this.#members.length)));
     if (best === null) return { chosen: null, value: Number.POSITIVE_INFINITY, bound };
+    best = this.#respond(best, bound);
     if (!this.#isNear(totalCost(best), bound) && this.#listAll(totalCost(best))) {
       const choice = chooseConfigurations(this.#choiceOptions(best, 20_000));
       this.#run.spentNodes += choice.nodes;
@@ -294,6 +297,41 @@ class ObjectiveStage {
     return choice.chosen;
   }
 
+  /** Lets one member after the other take its best configuration within what the others leave, until none gains. */
+  #respond(chosen: readonly Candidate[], bound: number): readonly Candidate[] {
+    if (this.#members.length > mostMembersListed) return chosen;
+    const best = chosen.slice();
+    for (let pass = 0; pass < mostPasses; pass++) {
+      let hasGained = false;
+      for (const [m, member] of this.#members.entries()) {
+        if (this.#isNear(totalCost(best), bound) || this.#shouldStop()) return best;
+        if (!this.#objective.isActive(m)) continue;
+        const others = totalUse(best, this.#limits.length);
+        const room = this.#limits.map((limit, r) => limit - others[r]! + best[m]!.use[r]!);
+        let unservedRps = Number.POSITIVE_INFINITY;
+        this.#rows.forEach(({ mostUnserved }, r) => {
+          unservedRps = Math.min(unservedRps, mostUnserved(m, room[this.#sharedCount + r]!));
+        });
+        const answer = member.respond(
+          this.#memberPrices(m, new Float64Array(this.#limits.length)),
+          { limits: room.subarray(0, this.#sharedCount), unservedRps },
+          { ...this.#run.limits, shouldStop: () => false, nodeLimit: 500, relativeGap: 0 },
+        );
+        this.#run.spentNodes += answer.nodes;
+        if (answer.replicas === null) continue;
+        const candidate = this.#add(m, member.know(answer.replicas));
+        const gain = best[m]!.cost - candidate.cost;
+        if (gain <= valueTolerance * Math.max(1e-3, Math.abs(best[m]!.cost))) continue;
+        const next = best.with(m, candidate);
+        if (!isWithin(totalUse(next, this.#limits.length), this.#limits)) continue;
+        best[m] = candidate;
+        hasGained = true;
+      }
+      if (!hasGained) break;
+    }
+    return best;
+  }
+
   /** Lists every configuration that a plan better than `value` could contain. False where they are too many. */
   #listAll(value: number): boolean {
     if (this.#members.length > mostMembersListed) return false;
@@ -318,6 +356,8 @@ class ObjectiveStage {
 
 /** Models whose configurations are listed to prove a plan, and how many configurations in all. */
 const mostMembersListed = 40;
+/** Passes over the members that each take their best in turn. */
+const mostPasses = 4;
 const mostListed = 6_000;
 
 function totalCost(chosen: readonly Candidate[]): number {

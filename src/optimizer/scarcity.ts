@@ -79,6 +79,7 @@ export function solveInOrder(
     rows.push({
       limit: answer.value * (1 + 1e-12) + 1e-14,
       amountOf: objective.amountOf,
+      mostUnserved: objective.mostUnserved,
       prices: objective.prices,
     });
     if (objective.priority !== null) {
@@ -104,6 +105,7 @@ type UnservedObjective = {
   /** null = the parts that must be served. */
   readonly priority: number | null;
   readonly amountOf: (m: number, configuration: Configuration) => number;
+  readonly mostUnserved: ExtraRow['mostUnserved'];
   readonly prices: RowPrices;
   readonly isActive: (m: number) => boolean;
   /** The least that the members could have alone. */
@@ -126,6 +128,8 @@ function unservedObjectives(members: readonly JointMember[]): readonly UnservedO
     objectives.push({
       priority: null,
       amountOf: (m, { unservedRps }) => short(m, unservedRps),
+      mostUnserved: (m, amount) =>
+        requires(m) ? members[m]!.allowedRps + amount / weight(models[m]!) : Number.POSITIVE_INFINITY,
       prices: (m, price) => ({ unserved: 0, required: requires(m) ? price * weight(models[m]!) : 0 }),
       isActive: requires,
       least: sum(members, (member, m) => short(m, member.program.unservedLimit)),
@@ -142,6 +146,7 @@ function unservedObjectives(members: readonly JointMember[]): readonly UnservedO
     objectives.push({
       priority,
       amountOf: (m, { unservedRps }) => of(m) * unservedRps,
+      mostUnserved: (m, amount) => (of(m) > 0 ? amount / of(m) : Number.POSITIVE_INFINITY),
       prices: (m, price) => ({ unserved: price * of(m), required: 0 }),
       isActive: (m) => models[m]!.priority >= priority || requires(m),
       least: sum(members, (member, m) => of(m) * member.program.unservedLimit),
