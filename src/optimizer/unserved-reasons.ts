@@ -131,21 +131,52 @@ function contended(
   return parts;
 }
 
-/** The least unserved shares of the placed buckets in a program, none above what they are now. */
+/** What is served now weighs this much more than what is not: it stays served. */
+const weightOfServed = 1e4;
+
+/**
+ * The least unserved shares of the placed buckets in a program with fewer limits: of what is unserved now, what would
+ * still be. What is served now stays served, though equally much of something else could be.
+ */
 function leastShares(routing: 'free' | 'proportional', now: Float64Array, program: Program): Float64Array {
-  const free = new Float64Array(program.deploymentCount);
-  const total = program.rate.reduce((sum, rate) => sum + rate, 0);
+  const parts =
+    routing === 'proportional' ? { program, unservedPart: new Int32Array(1) } : splitByService(program, now);
+  const { switching: _, ...split } = parts.program;
+  const free = new Float64Array(split.deploymentCount);
+  const total = split.rate.reduce((sum, rate) => sum + rate, 0);
   const costs = { below: free, above: free, offset: 0, unserved: [{ room: total, price: 1 }] };
-  const { switching: _, ...unswitched } = program;
-  const found = new ReplicaSearch(unswitched, { costs }).minimise({
+  const found = new ReplicaSearch(split, { costs }).minimise({
     shouldStop: () => false,
     timeLimitMs: Number.POSITIVE_INFINITY,
     nodeLimit: searchNodes,
     relativeGap: 0,
   });
   if (found.replicas === null) return now;
-  const after = new UnservedDemandLp(program).sharesAt(found.replicas);
-  return now.map((share, b) => Math.min(share, after[routing === 'free' ? b : 0]!));
+  const after = new UnservedDemandLp(split).sharesAt(found.replicas);
+  if (routing === 'proportional') return now.map((share) => Math.min(share, after[0]!));
+  return now.map((share, b) => (share > 0 ? share * after[parts.unservedPart[b]!]! : 0));
+}
+
+/** The same program with every bucket in two parts: what is served now, and what is not. */
+function splitByService(program: Program, now: Float64Array): { program: Program; unservedPart: Int32Array } {
+  const { deploymentCount } = program;
+  const work: number[] = [];
+  const rate: number[] = [];
+  const unservedPart = new Int32Array(now.length).fill(-1);
+  const add = (b: number, share: number, weight: number): void => {
+    for (let d = 0; d < deploymentCount; d++) work.push(program.work[b * deploymentCount + d]! * share);
+    rate.push(program.rate[b]! * share * weight);
+  };
+  now.forEach((unserved, b) => {
+    if (unserved < 1) add(b, 1 - unserved, weightOfServed);
+    if (unserved === 0) return;
+    unservedPart[b] = rate.length;
+    add(b, unserved, 1);
+  });
+  return {
+    program: { ...program, bucketCount: rate.length, work: Float64Array.from(work), rate: Float64Array.from(rate) },
+    unservedPart,
+  };
 }
 
 /** The model as if its deployments had no ceilings of their own, were not fixed, and shared nothing. */
