@@ -1,7 +1,19 @@
 import { isUsedUp, type LimitUse, limitUses } from '../core/limit-use.js';
 import type { Plan, PlanNotice, PlannedDeployment, PlannedModel, UnservedReason } from '../core/plan.js';
 import type { PlanningProblem, ProblemDeployment } from '../core/planning-problem.js';
-import { cut, hang, type Ink, inkOf, money, percent, precisePercent, printable, rate, wrap } from './terminal-text.js';
+import {
+  cut,
+  hang,
+  type Ink,
+  inkOf,
+  money,
+  percent,
+  precisePercent,
+  printable,
+  rate,
+  wholeMoney,
+  wrap,
+} from './terminal-text.js';
 
 /**
  * A plan as a table for people: what to run, what it costs, how sure that is, and what is left over.
@@ -287,8 +299,10 @@ export function unservedLines(
   const all = [...groups.values()];
   const levels = plan.scarcity;
   for (const level of levels) {
-    const proven = level.proven ? 'proven the least' : `not proven the least (bound ${money(level.boundUsdPerHour)})`;
-    const penalty = `penalty ${money(level.penaltyUsdPerHour)} USD/h, ${proven}`;
+    const proven = level.proven
+      ? 'proven the least'
+      : `not proven the least (bound ${wholeMoney(level.boundUsdPerHour)})`;
+    const penalty = `penalty ${wholeMoney(level.penaltyUsdPerHour)} USD/h, ${proven}`;
     lines.push(...hang('  ', `priority ${level.priority}: ${rate(level.unservedRps)}, ${penalty}`, width));
     list(
       '    - ',

@@ -47,6 +47,11 @@ export function money(usd: number): string {
   return usd.toFixed(2);
 }
 
+/** Penalties are large, and not money that anybody pays: `1,391,051`, and cents only below ten USD. */
+export function wholeMoney(usd: number): string {
+  return usd < 10 ? money(usd) : Math.round(usd).toLocaleString('en-US');
+}
+
 /** One decimal below 10 %. */
 export function percent(share: number): string {
   const value = share * 100;

@@ -175,10 +175,10 @@ unserved
     );
     expect(text).toContain(`
 unserved
-  priority 10: 2.5 requests/s, penalty 9000000.00 USD/h, proven the least
+  priority 10: 2.5 requests/s, penalty 9,000,000 USD/h, proven the least
     - chat: 2 requests/s in 1 bucket: the GPUs that exist are used up
     - chat: 0.5 requests/s in 1 bucket: a quota is used up
-  priority -1: 3 requests/s, penalty 10800.00 USD/h, not proven the least (bound 9000.00)
+  priority -1: 3 requests/s, penalty 10,800 USD/h, not proven the least (bound 9,000)
     - batch: 3 requests/s in 1 bucket: the budget is used up
 `);
   });

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { solverNames } from '../../src/adapters/solvers/engines.js';
 import { type PlanFlags, runPlan } from '../../src/cli/plan.js';
 import type { Plan } from '../../src/core/plan.js';
 import type { PlanComparison } from '../../src/core/plan-comparison.js';
@@ -117,11 +118,19 @@ describe('gpumix plan', () => {
     expect(text).toContain('total    0.00 USD/h, proven optimal');
   });
 
-  it('refuses what this version cannot plan, and names the file and the key', async () => {
-    const file = written('pools.json', problem({ pools: [{ gpuType: 'L4', gpus: 2 }] }));
-    await expect(run(file)).rejects.toThrow(`${file}: pools[0].gpus: found 2 for "L4", expected null`);
-    await expect(run(file, { solver: 'highs' })).rejects.toThrow(`${file}: pools[0].gpus: found`);
-  });
+  it.each(solverNames)(
+    'keeps to a pool, and says how much of it is used and what is missing, by %s',
+    async (solver) => {
+      const { code, text } = await run(written('pools.json', problem({ pools: [{ gpuType: 'L4', gpus: 2 }] })), {
+        solver,
+      });
+      expect(code).toBe(0);
+      expect(text).toContain('total    1.60 USD/h, proven optimal\n');
+      expect(text).toContain('limits   L4  2 of 2 GPUs, full\n');
+      // Two replicas of 4 requests/s against 9.
+      expect(text).toContain('    - chat: 1 requests/s in 1 bucket: the GPUs that exist are used up\n');
+    },
+  );
 
   it('says how to read a configuration of Mélange that it is given for a problem', async () => {
     await expect(run('samples/problems/melange.json')).rejects.toThrow(
