@@ -16,13 +16,19 @@ import type { WorkerEngine } from './solver-worker.js';
 export const solverNames = ['builtin', 'highs', 'javascript-lp-solver'] as const;
 export type SolverName = (typeof solverNames)[number];
 
-/** A solver with a lifetime: `close` ends its thread where it has one. Idempotent. */
-export type SolverEngine = Solver & { close(): Promise<void> };
+/** A solver with a lifetime. */
+export type SolverEngine = Solver & {
+  /** Loads it, so that a clock that starts afterwards does not count that. Optional; never rejects. */
+  ready(): Promise<void>;
+  /** Ends its thread where it has one. Idempotent. */
+  close(): Promise<void>;
+};
 
 /** An engine in a thread of its own; its answers also say why they are what they are. */
 export type ThreadedEngine = {
   readonly name: WorkerEngine;
   solve(program: Program, limits: SolveLimits): Promise<EngineAnswer>;
+  ready(): Promise<void>;
   close(): Promise<void>;
 };
 
@@ -35,13 +41,14 @@ const engines = {
       }
       return branchAndBound(program, limits);
     },
+    ready: () => Promise.resolve(),
     close: () => Promise.resolve(),
   }),
   highs: () => threadedEngine('highs'),
   'javascript-lp-solver': () => threadedEngine('javascript-lp-solver'),
 } satisfies Record<SolverName, () => SolverEngine>;
 
-/** Opens an engine by name; its thread, where it has one, starts at the first problem. */
+/** Opens an engine by name; its thread, where it has one, starts at `ready` or the first problem. */
 export function openSolver<Name extends SolverName>(name: Name): ReturnType<(typeof engines)[Name]> {
   return engines[name]() as ReturnType<(typeof engines)[Name]>;
 }
@@ -53,6 +60,7 @@ function threadedEngine(name: WorkerEngine): ThreadedEngine {
     name,
     solve: (program, { timeLimitMs, nodeLimit, relativeGap, shouldStop }) =>
       thread.solve(program, { timeLimitMs, nodeLimit, relativeGap }, shouldStop),
+    ready: () => thread.ready(),
     close: release,
   };
 }

@@ -58,6 +58,18 @@ export class SolverThread {
     return turn;
   }
 
+  /**
+   * Loads the engine, so that a clock that starts afterwards does not count it (half a second, more on a busy machine).
+   * Never rejects: what cannot load says so at the first problem.
+   */
+  async ready(): Promise<void> {
+    if (this.#closed) return;
+    this.#worker ??= this.#start();
+    await this.#worker.catch(() => {
+      this.#worker = undefined;
+    });
+  }
+
   /** Ends the thread; calls that wait get `unknown`. Idempotent. */
   async close(): Promise<void> {
     this.#closed = true;

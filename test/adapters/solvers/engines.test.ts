@@ -154,6 +154,21 @@ describe('an engine thread', () => {
     expect(await closed.solve(knifeEdge, asked)).toMatchObject({ status: 'unknown', detail: 'no-answer' });
   });
 
+  test('that is made ready is loaded once, before the first problem', async () => {
+    const answering = `let asked = 0; parentPort.on('message', () => parentPort.postMessage({ kind: 'answer', answer: { status: 'unknown', nodes: ++asked } }));`;
+    const loaded = misbehaving(`${ready} ${answering}`);
+    await Promise.all([loaded.ready(), loaded.ready()]);
+    expect(await loaded.solve(knifeEdge, { ...asked, timeLimitMs: 20_000 })).toMatchObject({ nodes: 1 });
+    await loaded.ready();
+    expect(await loaded.solve(knifeEdge, { ...asked, timeLimitMs: 20_000 })).toMatchObject({ nodes: 2 });
+  });
+
+  test('that cannot be made ready says so at the first problem', async () => {
+    const broken = misbehaving(`throw new Error('no such engine');`);
+    await broken.ready();
+    expect(await broken.solve(knifeEdge, asked)).toMatchObject({ status: 'unknown', detail: 'crashed' });
+  });
+
   test('is not asked where the caller has stopped already', async () => {
     const never = misbehaving(`throw new Error('must not start');`);
     expect(await never.solve(knifeEdge, asked, () => true)).toMatchObject({ status: 'unknown', detail: 'time-limit' });
