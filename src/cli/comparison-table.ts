@@ -89,8 +89,10 @@ function rowsOf({ deployments, base, edited }: PlanComparison): Rows {
   return { models: byModel(shown), cellsOf, unchanged: deployments.length - shown.length };
 }
 
+/** A deployment that is not there and one that runs nothing are the same to whoever pays. */
 function changes({ base, edited, differenceUsdPerHour }: ComparedDeployment): boolean {
-  return base?.targetReplicas !== edited?.targetReplicas || differenceUsdPerHour !== 0;
+  const replicas = (side: ComparedSide | null): number | null => (side === null ? 0 : side.targetReplicas);
+  return replicas(base) !== replicas(edited) || differenceUsdPerHour !== 0;
 }
 
 type Cells = readonly [string, string, string, string, string, string, string];
@@ -235,13 +237,11 @@ function limitLines(
     return use === undefined ? 'no limit' : limitText(use);
   };
   const names = [...new Set([...binding(after), ...binding(before)].map(limitName))];
-  return names.flatMap((name, index) =>
-    hang(
-      (index === 0 ? 'limits' : '').padEnd(indent),
-      `${printable(name)}: as given ${textOf(before, name)}; what if ${textOf(after, name)}`,
-      width,
-    ),
-  );
+  return names.flatMap((name, index) => {
+    const [given, then] = [textOf(before, name), textOf(after, name)];
+    const text = given === then ? `${given} in both` : `as given ${given}; what if ${then}`;
+    return hang((index === 0 ? 'limits' : '').padEnd(indent), `${printable(name)}: ${text}`, width);
+  });
 }
 
 /** Warnings of the one that the other did not have: what both say is no consequence of the edits. */

@@ -235,7 +235,8 @@ function limitLines(uses: readonly LimitUse[], ink: Ink, width: number): readonl
     const text = hang(label, limitText(use), width);
     return isUsedUp(use) ? text.map(ink.warn) : text;
   });
-  return [...lines, ...andMore(limited.length)];
+  const left = limited.length - shown.length;
+  return left === 0 ? lines : [...lines, `         … and ${left} more`];
 }
 
 /** Where there are too many to list, those that are used up come first: they are what matters. */

@@ -83,9 +83,11 @@ routing     free: each bucket has shares of its own (--json lists them), which
   it('shows the limits of both', () => {
     const base = plan(given, { shouldStop: () => false });
     const edits = [parseSetEdit('pools.A=2'), parseSetEdit('budgetUsdPerHour=9')];
-    const edited = applyEdits(given, edits, 'p.json');
-    const text = renderComparison(comparePlans({ base, edited: base, edits }), { base: given, edited }, view);
-    expect(text).toContain('limits      A: as given no limit; what if 2 of 2 GPUs, full\n');
+    const pooled = { ...given, pools: [{ gpuType: 'B', gpus: 3 }] };
+    const edited = applyEdits(pooled, edits, 'p.json');
+    const text = renderComparison(comparePlans({ base, edited: base, edits }), { base: pooled, edited }, view);
+    expect(text).toContain('limits      B: 1 of 3 GPUs in both\n');
+    expect(text).toContain('            A: as given no limit; what if 2 of 2 GPUs, full\n');
     expect(text).toContain('            budget: as given no limit; what if 7.00 of 9.00 USD/h\n');
   });
 
@@ -97,6 +99,15 @@ routing     free: each bucket has shares of its own (--json lists them), which
     expect(text).toContain('d/m7 ');
     expect(text).not.toContain('d/m8 ');
     expect(text).toContain('… and 59 deployments that are the same in both\n');
+  });
+
+  it('counts a deployment that ran nothing and is not there any more as the same', () => {
+    const dear = deployment({ id: 'd/dear', gpuType: 'X', usdPerReplicaHour: 9 });
+    const models = Array.from({ length: 60 }, (_, i) =>
+      model({ name: `m${i}`, deployments: [deployment({ id: `d/m${i}` }), ...(i === 0 ? [dear] : [])] }),
+    );
+    const text = rendered([], [{ kind: 'without', gpuType: 'X' }], problem({ models }))();
+    expect(text).toContain('… and 61 deployments that are the same in both\n');
   });
 
   it('stays within the width, whatever the names are, and keeps the numbers', () => {

@@ -211,7 +211,7 @@ solver`);
     const pools = Array.from({ length: 20 }, (_, i) => ({ gpuType: i === 19 ? 'L4' : `T${i}`, gpus: 3 }));
     const text = renderPlan(plan(), problem({}, { pools }), view);
     expect(text).toContain('limits   L4   3 of 3 GPUs, full\n');
-    expect(text).toContain('… and 8 more (--json has them all)\n');
+    expect(text).toContain('         … and 8 more\n');
   });
 
   it('says what is paid now and what moving costs, where either differs', () => {
