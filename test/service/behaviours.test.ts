@@ -126,6 +126,7 @@ describe('throughputs', () => {
     });
     // At 128 in and 128 out small serves 2 requests/s for 0.5 USD/h, the other one 8 for 2: six for 1.5 beats one for 2.
     await world.send('llama', { rps: 6, inputTokens: 128, outputTokens: 128 }).cycle();
+    await world.settle();
     expect([world.replicas('gpu'), world.replicas('small')]).toEqual([0, 3]);
   });
 

@@ -4,7 +4,7 @@ import { planningProblemSchema } from '../../src/core/planning-problem.js';
 import { deployment, profileText, unreachable, World, type WorldOptions } from '../support/controller-world.js';
 
 const a100 = deployment({ name: 'a100', usdPerReplicaHour: 3 });
-const l4 = deployment({ name: 'l4', gpuType: 'L4', usdPerReplicaHour: 1 });
+const l4 = deployment({ name: 'l4', gpuType: 'L4', usdPerReplicaHour: 1, currentReplicas: 0 });
 const profiles = { a100: profileText({ rps: 1 }), l4: profileText({ rps: 0.1 }) };
 
 async function serving(options: WorldOptions = {}): Promise<World> {

@@ -71,7 +71,7 @@ describe('the number that is published', () => {
     ];
     const world = await new World({
       deployments: [
-        deployment({ name: 'big', usdPerReplicaHour: 1 }),
+        deployment({ name: 'big', usdPerReplicaHour: 1, currentReplicas: 0 }),
         deployment({ name: 'small', gpuType: 'L4', usdPerReplicaHour: 0.3 }),
       ],
       profiles: { big: profileText({ tputs: tputs(10, 4) }), small: profileText({ tputs: tputs(4, 0.5) }) },
@@ -119,6 +119,7 @@ describe('an idle model', () => {
       profiles: { a100: profileText({ rps: 1 }), l4: profileText({ rps: 0.5 }) },
     });
     await idle(world);
+    await world.settle();
     expect([world.replicas('a100'), world.replicas('l4')]).toEqual([0, 1]);
   });
 
@@ -169,6 +170,7 @@ describe('a profile', () => {
     const texts = { a100: profileText({}), l4: profileText({ rps: 0.5 }) };
     const world = await simple({ deployments: [a100, { ...l4, currentReplicas: 4 }], profiles: texts });
     await world.send('llama', { rps: 4 }).cycle();
+    await world.settle();
     expect([world.replicas('a100'), world.replicas('l4')]).toEqual([0, 8]);
     world.hiddenProfiles.add('l4');
     await world.cycle();
@@ -256,8 +258,10 @@ describe('models and namespaces', () => {
     const world = await simple({ deployments: [a100, l4], profiles: { a100: profileText({}), l4: profileText({}) } });
     await world.writeProfile('l4', profileText({ rps: 4 }), 'mistral');
     await world.send('llama', { rps: 4 }).send('mistral', { rps: 8 }).cycle();
+    await world.settle();
     expect([world.replicas('a100'), world.replicas('l4')]).toEqual([0, 4]);
-    world.deployments.set({ deployments: [a100, { ...l4, model: 'mistral' }] });
+    const [first, second] = world.deployments.current.deployments;
+    world.deployments.set({ deployments: [first!, { ...second!, model: 'mistral' }] });
     await world.cycle();
     expect([world.replicas('a100'), world.replicas('l4')]).toEqual([4, 2]);
     expect(world.controller.models().map(({ name }) => name)).toEqual(['llama', 'mistral']);

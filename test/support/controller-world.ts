@@ -35,6 +35,7 @@ export type Traffic = {
 
 export function deployment(overrides: Partial<ObservedDeployment> & { readonly name: string }): ObservedDeployment {
   const namespace = overrides.namespace ?? 'default';
+  const currentReplicas = overrides.currentReplicas === undefined ? 1 : overrides.currentReplicas;
   return {
     id: `${namespace}/${overrides.name}`,
     namespace,
@@ -45,9 +46,9 @@ export function deployment(overrides: Partial<ObservedDeployment> & { readonly n
     minReplicas: 0,
     idleMinReplicas: null,
     maxReplicas: 1000,
-    currentReplicas: 1,
-    readyReplicas: 1,
-    pendingReplicas: 0,
+    currentReplicas,
+    readyReplicas: currentReplicas,
+    pendingReplicas: currentReplicas === null ? null : 0,
     startupSeconds: null,
     maxTokens: null,
     paused: false,
@@ -294,6 +295,36 @@ export class World {
       await this.store.writeTraces(records);
     }
     this.nowMs = ms;
+  }
+
+  /**
+   * An autoscaler does what is published, in a cluster that has GPUs for so many replicas of a type.
+   *
+   * @param supply by GPU type; of a type that is not there, all come
+   */
+  follow(supply: Readonly<Record<string, number>> = {}): void {
+    const left = new Map(Object.entries(supply));
+    const deployments = this.deployments.current.deployments.map((each): ObservedDeployment => {
+      const published = this.replicas(each.name, each.namespace);
+      const currentReplicas = typeof published === 'number' ? published : each.currentReplicas;
+      if (currentReplicas === null) return each;
+      const type = each.gpuType ?? each.name;
+      const readyReplicas = Math.min(currentReplicas, left.get(type) ?? Number.POSITIVE_INFINITY);
+      left.set(type, (left.get(type) ?? Number.POSITIVE_INFINITY) - readyReplicas);
+      return { ...each, currentReplicas, readyReplicas, pendingReplicas: currentReplicas - readyReplicas };
+    });
+    this.deployments.set({ deployments });
+  }
+
+  /** Cycles that are followed until nothing that is published changes any more. */
+  async settle(): Promise<void> {
+    const published = () =>
+      this.deployments.current.deployments.map(({ name, namespace }) => this.replicas(name, namespace)).join();
+    for (let before = ''; before !== published(); ) {
+      before = published();
+      this.follow();
+      await this.cycle();
+    }
   }
 
   /** Due times of the timers that wait [ms after now]. */

@@ -1,0 +1,142 @@
+import { describe, expect, it } from 'vitest';
+import { deployment, profileText, World, type WorldOptions } from '../support/controller-world.js';
+
+/** A replica serves 1 request/s on either type; L4 costs 1 USD/hour, A100 3. Two minutes is late for both. */
+const deployments = [
+  deployment({
+    name: 'l4',
+    gpuType: 'L4',
+    usdPerReplicaHour: 1,
+    currentReplicas: 0,
+    startupSeconds: 60,
+  }),
+  deployment({ name: 'a100', usdPerReplicaHour: 3, currentReplicas: 0, startupSeconds: 60 }),
+];
+
+type Supply = Readonly<Record<string, number>>;
+
+async function start(options: WorldOptions = {}): Promise<World> {
+  const world = new World({ deployments, profiles: { l4: profileText({}), a100: profileText({}) }, ...options });
+  return world.start();
+}
+
+/** An autoscaler that follows at once, in a cluster that has so many GPUs of a type; those of other types are endless. */
+async function cycles(world: World, count: number, supply: Supply): Promise<void> {
+  for (let cycle = 0; cycle < count; cycle += 1) {
+    world.follow(supply);
+    await world.cycle();
+  }
+}
+
+/** Published, target and ready replicas of a deployment. */
+function replicas(world: World, name: string): readonly (number | null | string)[] {
+  const planned = world.controller.plan()!.deployments.find(({ id }) => id === `default/${name}`)!;
+  const seen = world.deployments.current.deployments.find((each) => each.name === name)!;
+  return [world.replicas(name), planned.targetReplicas, seen.readyReplicas];
+}
+
+const minute = 6;
+
+describe('a GPU type of which no more come', () => {
+  it('is left alone for a while: the demand moves to another type, and back when it comes again', async () => {
+    const world = await start();
+    world.send('llama', { rps: 4 });
+    // Two of the four L4 come.
+    await cycles(world, 2 * minute, { L4: 2 });
+    expect(replicas(world, 'l4')).toEqual([4, 4, 2]);
+    expect(world.controller.shortages()).toEqual([]);
+    expect(world.warnings()).toEqual([]);
+    await cycles(world, 3, { L4: 2 });
+    expect(world.controller.shortages()).toMatchObject([{ gpuType: 'L4', shortGpus: 2, usableGpus: 2 }]);
+    expect([replicas(world, 'l4')[1], replicas(world, 'a100')[1]]).toEqual([2, 2]);
+    const warning = world.controller.plan()!.warnings.find(({ code }) => code === 'stock_out')!;
+    expect(warning.message).toMatch(/^L4: 2 GPUs that default\/l4 asked for did not come in time; planned with the 2/);
+    // The type alone is limited, and the other one is free.
+    expect(world.controller.problem()!.pools).toEqual([{ gpuType: 'L4', gpus: 2 }]);
+    expect(world.log.filter(({ level, message }) => level === 'warn' && message === warning.message)).toHaveLength(1);
+    await cycles(world, 3, { L4: 2 });
+    expect([replicas(world, 'l4'), replicas(world, 'a100')]).toEqual([
+      [2, 2, 2],
+      [2, 2, 2],
+    ]);
+    // Nothing moves for the rest of the ten minutes.
+    await cycles(world, 9 * minute, { L4: 8 });
+    expect(replicas(world, 'l4')).toEqual([2, 2, 2]);
+    // Then it may be asked for again, and comes; only then the other one goes.
+    await cycles(world, minute, { L4: 2 });
+    expect(world.controller.shortages()).toEqual([]);
+    expect([replicas(world, 'l4'), replicas(world, 'a100')]).toEqual([
+      [4, 4, 2],
+      [2, 0, 2],
+    ]);
+    expect(world.log.some(({ level, message }) => level === 'info' && message.startsWith('L4 may be asked'))).toBe(
+      true,
+    );
+    await cycles(world, 4, { L4: 8 });
+    expect([replicas(world, 'l4'), replicas(world, 'a100')]).toEqual([
+      [4, 4, 4],
+      [0, 0, 0],
+    ]);
+    expect(world.warnings()).toEqual([]);
+    expect(world.controller.problem()!.pools).toEqual([]);
+  });
+
+  it('is left alone longer where it does not come the next time either', async () => {
+    const world = await start();
+    world.send('llama', { rps: 4 });
+    await cycles(world, 3 * minute, { L4: 2 });
+    const first = world.controller.shortages()[0]!.until;
+    await cycles(world, 10 * minute + 3 * minute, { L4: 2 });
+    const [again] = world.controller.shortages();
+    expect(again).toMatchObject({ gpuType: 'L4', usableGpus: 2 });
+    // Ten minutes, the trial of two, and twenty more.
+    expect(again!.until - first).toBeGreaterThan(20 * 60_000);
+    expect([replicas(world, 'l4')[1], replicas(world, 'a100')[1]]).toEqual([2, 2]);
+  });
+
+  it('takes no more than its configured pool, where that is less', async () => {
+    const pools = [
+      { gpuType: 'L4', gpus: 1 },
+      { gpuType: 'a100', gpus: null },
+    ];
+    const world = await start({ config: { pools } });
+    world.send('llama', { rps: 4 });
+    await cycles(world, 3 * minute, { L4: 0 });
+    expect(world.controller.shortages()).toMatchObject([{ gpuType: 'L4', usableGpus: 0 }]);
+    expect(world.controller.problem()!.pools[0]).toEqual({ gpuType: 'L4', gpus: 0 });
+    expect(replicas(world, 'a100')[1]).toBe(4);
+  });
+
+  it('is remembered through a restart', async () => {
+    const before = await start();
+    before.send('llama', { rps: 4 });
+    await cycles(before, 3 * minute, { L4: 2 });
+    const shortages = before.controller.shortages();
+    expect(shortages).toHaveLength(1);
+    await before.controller.stop();
+    const after = new World({
+      deployments: before.deployments.current.deployments,
+      store: before.store,
+      nowMs: before.nowMs,
+    });
+    after.send('llama', { rps: 4 });
+    await after.start();
+    expect(after.controller.shortages()).toEqual(shortages);
+    await cycles(after, 2, { L4: 2 });
+    expect(replicas(after, 'l4')[1]).toBe(2);
+  });
+
+  it('is not made of a view that is old: nobody knows what came meanwhile', async () => {
+    const world = await start();
+    world.send('llama', { rps: 4 });
+    await cycles(world, minute, { L4: 2 });
+    world.deployments.set({ staleSince: world.nowMs, problem: 'the connection was refused' });
+    await world.cycles(10 * minute);
+    expect(world.controller.shortages()).toEqual([]);
+    // They had come.
+    world.deployments.set({ staleSince: null, problem: null });
+    await cycles(world, 2, { L4: 8 });
+    expect(world.controller.shortages()).toEqual([]);
+    expect(replicas(world, 'l4')).toEqual([4, 4, 4]);
+  });
+});
