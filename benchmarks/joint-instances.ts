@@ -57,7 +57,7 @@ export type JointInstance = {
  * GPU types with the USD per hour of profiles/gpus.json (on-demand list prices, named and dated there) and two facts
  * of the part: memory [GiB] and throughput relative to an L4's on short requests.
  *
- * The throughputs are no measurements. They follow the shape that Mélange (Griggs et al., 2024, figures 3 to 5)
+ * The throughputs are no measurements. They follow the shape that Mélange (Griggs et al., 2024)
  * reports: per dollar, small types win on short requests and large ones on long requests, because what is left of the
  * memory for the KV cache bounds the batch. The order makes a prefix of any length a mix of small and large types.
  */

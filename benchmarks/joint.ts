@@ -7,7 +7,7 @@ import { jointFleet, withPools } from './joint-instances.js';
 import type { JointReply, JointRequest } from './joint-process.js';
 import type { BenchmarkOptions } from './main.js';
 import { costOfValues, highsEngine, type MipEngine } from './mip.js';
-import { brief, median, table } from './timing.js';
+import { brief, median, progress, table } from './timing.js';
 import { wholeProgram } from './whole-program.js';
 
 /**
@@ -75,6 +75,7 @@ export async function benchmarkJoint({ quick }: BenchmarkOptions): Promise<Joint
   const engine = highsEngine(await highsRuntime());
   const measured: SizeMeasurement[] = [];
   for (const size of quick ? sizes.quick : sizes.full) measured.push(await measureSize(size, engine));
+  progress('');
   return { engine: engine.name, sizes: measured };
 }
 
@@ -90,6 +91,9 @@ async function measureSize(size: Size, engine: MipEngine): Promise<SizeMeasureme
       const fleet = jointFleet({ ...size, seed: f + 1 });
       for (const poolShare of poolShares) {
         const instance = withPools(fleet, poolShare);
+        progress(
+          `joint: ${size.models} models, fleet ${f + 1} of ${size.fleets}, pools at ${Math.round(100 * poolShare)} %`,
+        );
         const problem = JSON.stringify(instance.problem);
         const measure = async (planner: ChildProcess, where: JointRequest['where']) => {
           // The first problem of a process is planned twice: the service is warm after its first cycle.

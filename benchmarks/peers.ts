@@ -11,7 +11,7 @@ import { cbcEngine, highsEngine, type MipEngine } from './mip.js';
 import { conformanceFaults } from './peer-conformance.js';
 import { aibrixFraction, aibrixPlan, aibrixSlices, greedyPlan, melangePlan, peerModelOf } from './peer-rules.js';
 import { programOf } from './plan.js';
-import { brief, median, table, timeMs } from './timing.js';
+import { brief, median, progress, table, timeMs } from './timing.js';
 
 /**
  * What peers' rules would pay on the same instances, gpumix's plan being 1, and how long they take.
@@ -95,10 +95,13 @@ export async function benchmarkPeers({ quick }: BenchmarkOptions): Promise<Peers
   const single: SingleMeasurement[] = [];
   for (const gpuTypes of [2, 4, 6, 8, 12]) {
     for (const { problem } of structuredInstances({ gpuTypes, count: quick ? 3 : 40, seed: 31 })) {
+      progress(`peers: ${gpuTypes} GPU types, instance ${single.length + 1}`);
       single.push(await measureSingle(servable(problem), { engine, limitMs, repetitions: quick ? 1 : 5 }));
     }
   }
-  return { engine: engine.name, limitMs, engineStartMs, single, joint: measureJoint(quick) };
+  const joint = measureJoint(quick);
+  progress('');
+  return { engine: engine.name, limitMs, engineStartMs, single, joint };
 }
 
 /** Without the buckets that no type can serve, for which the rules have no answer. */
@@ -170,6 +173,7 @@ function measureJoint(quick: boolean): JointMeasurement[] {
   const measurements: JointMeasurement[] = [];
   for (const models of [2, 5, 20, 80]) {
     for (let seed = 1; seed <= (quick ? 1 : 10); seed++) {
+      progress(`peers: fleet ${seed} of ${models} models`);
       const fleet = jointFleet({ models, gpuTypes: seed % 2 === 0 ? 4 : 6, buckets: 20, seed: 1_000 * models + seed });
       for (const poolShare of poolShares) {
         const { problem } = withPools(fleet, poolShare);

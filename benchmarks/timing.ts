@@ -24,6 +24,11 @@ export function timeMs(repetitions: number, work: () => void): number {
   return median(times);
 }
 
+/** Says on a terminal how far a long benchmark is; each line replaces the one before. */
+export function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+}
+
 /** A number with three significant digits, without an exponent. */
 export function brief(value: number): string {
   if (!Number.isFinite(value)) return '–';

@@ -102,6 +102,16 @@ describe('the generator of joint instances', () => {
     }
   });
 
+  test('a joint plan serves everything and costs no more than the witness', () => {
+    for (const { fleet, share, instance } of instances.filter(({ size }) => size.seed === 4)) {
+      const answer = plan(instance.problem);
+      expect(answer.unserved).toEqual([]);
+      expect(answer.usdPerHour).toBeLessThanOrEqual(instance.witnessUsdPerHour * (1 + 1e-9));
+      expect(answer.usdPerHour).toBeGreaterThanOrEqual(fleet.freeUsdPerHour * (1 - 1e-9));
+      if (share > 1) expect(answer.status).toBe('optimal');
+    }
+  });
+
   test('an infinite share makes unlimited pools, and the free plans are the witness', () => {
     const { fleet } = fleets[0]!;
     const { problem, witness } = withPools(fleet, Number.POSITIVE_INFINITY);
