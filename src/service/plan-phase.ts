@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Plan, PlanNotice } from '../core/plan.js';
 import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js';
 import { PlanRejected } from '../optimizer/plan.js';
@@ -99,7 +100,10 @@ export class PlanPhase {
         await this.#planApart(cycle, { states, failure: answer.failure, planned: new Set() });
         return;
       }
+      // A plan of a whole fleet: requests are answered between the passes over it.
+      await nextTurn();
       const parts = splitPlan(answer.plan, problem.models);
+      await nextTurn();
       const failures = new Map(states.map((state) => [state, failureOf(parts.get(state.name), state)]));
       const usable = states.filter((state) => failures.get(state) === null);
       if (usable.length === states.length) {
@@ -242,7 +246,8 @@ function failureOf(part: ModelPlan | undefined, { built }: ModelState): PlanFail
     return { reason, error: new Error(said?.message ?? why) };
   }
   if (servesNothing(part, built!.model)) {
-    const message = 'no profile serves any of its requests within the SLO';
+    const said = part.warnings.find(({ code }) => code === 'no_common_deployment');
+    const message = said?.message ?? 'no profile serves any of its requests within the SLO';
     return { reason: 'nothing_servable', error: new Error(message) };
   }
   return null;

@@ -401,6 +401,49 @@ describe('an idle model', () => {
   });
 });
 
+describe('the same shares for all requests', () => {
+  const shortOnly = profileText({
+    tputs: [
+      [4, 0],
+      [4, 0],
+    ],
+  });
+  const all = profileText({ rps: 1 });
+  const lengths = [[128, 64] as const, [4096, 64] as const];
+
+  async function proportional(texts: readonly [string, string]): Promise<World> {
+    const chat = both.filter(({ model }) => model === 'chat');
+    const world = new World({ deployments: chat, config: { options: { routing: 'proportional' } } });
+    for (const [index, { name, model }] of chat.entries()) await world.writeProfile(name, texts[index]!, model);
+    await world.start();
+    await world.send('chat', { rps: 4, lengths }).cycles(2);
+    return world;
+  }
+
+  it('go to deployments that serve them all, and the plan says which routing it assumes', async () => {
+    const free = await twoModels();
+    await free.send('chat', { rps: 4 }).cycles(2);
+    expect(free.controller.plan()!.routing).toBe('free');
+    const world = await proportional([shortOnly, all]);
+    expect(world.controller.plan()).toMatchObject({ routing: 'proportional', usdPerHour: 12 });
+    expect(published(world)).toEqual([0, 4]);
+  });
+
+  it('that no deployment can take hold the model: what serves a part of them is not switched off', async () => {
+    const longOnly = profileText({
+      tputs: [
+        [0, 1],
+        [0, 1],
+      ],
+    });
+    const world = await proportional([shortOnly, longOnly]);
+    expect(world.held('chat')).toBe('nothing_servable');
+    expect(
+      world.log.some(({ message }) => message.startsWith('chat is held: ') && !message.includes('no profile')),
+    ).toBe(true);
+  });
+});
+
 describe('a plan on its way', () => {
   it('publishes its next step, and shows target, step and money of both', async () => {
     const world = await twoModels({ config: { pools } });
