@@ -52,8 +52,15 @@ export type JointRun = {
 
 /** Values closer than this (relative) are equal. */
 const valueTolerance = 1e-9;
-/** The linear program is near enough to its bound: what is left is less than one configuration decides. */
-const lpTolerance = 1e-4;
+/**
+ * How near the linear program comes to its bound, and the searches at its prices to theirs, by how many models there are:
+ * among few one configuration decides much; among many a part in a thousand is below what the forecast knows.
+ */
+function precisionFor(members: number): { readonly lp: number; readonly search: number } {
+  if (members <= 30) return { lp: 1e-4, search: 0 };
+  return members <= 200 ? { lp: 2e-4, search: 1e-4 } : { lp: 1e-3, search: 5e-4 };
+}
+
 const mostRounds = 60;
 
 export class JointSearch {
@@ -121,7 +128,8 @@ class ObjectiveStage {
 
   solve(incumbent: readonly Configuration[] | null): Omit<JointAnswer, 'nodes'> {
     const { least } = this.#objective;
-    const free = this.#price(new Float64Array(this.#limits.length));
+    const { search } = precisionFor(this.#members.length);
+    const free = this.#price(new Float64Array(this.#limits.length), search);
     if (this.#members.every((_, m) => this.#objective.isActive(m))) {
       const freely = free.found;
       if (freely !== null && isWithin(totalUse(freely, this.#limits.length), this.#limits)) {
@@ -183,12 +191,15 @@ class ObjectiveStage {
     return this.#objective.pricesFor(m, prices.subarray(0, this.#sharedCount), prices.subarray(this.#sharedCount));
   }
 
-  /** Asks every active member for its best configuration at some prices; keeps the best bound seen. */
-  #price(prices: Float64Array): { found: readonly Candidate[] | null; total: number; isNew: boolean } {
+  /** Asks every active member for its best configuration at some prices, to a gap; keeps the best bound seen. */
+  #price(
+    prices: Float64Array,
+    relativeGap: number,
+  ): { found: readonly Candidate[] | null; total: number; newCount: number } {
     const bounds = new Float64Array(this.#members.length);
     const found: Candidate[] = [];
     let total = 0;
-    let isNew = false;
+    let newCount = 0;
     this.#members.forEach((member, m) => {
       if (!this.#objective.isActive(m)) {
         bounds[m] = this.#leastKnown(m, prices).priced;
@@ -198,14 +209,19 @@ class ObjectiveStage {
       const near = this.#leastKnown(m, prices).candidate;
       const answer = member.search(
         this.#memberPrices(m, prices),
-        { ...this.#run.limits, shouldStop: () => false, nodeLimit: 2_000, relativeGap: this.#pricingGap() },
+        {
+          ...this.#run.limits,
+          shouldStop: () => false,
+          nodeLimit: 2_000,
+          relativeGap,
+        },
         near === null ? [] : [near.replicas],
       );
       this.#run.spentNodes += answer.nodes;
       bounds[m] = answer.bound;
       total += answer.bound;
       if (answer.replicas === null) return;
-      if (!member.isKnown(answer.replicas)) isNew = true;
+      if (!member.isKnown(answer.replicas)) newCount++;
       found.push(this.#add(m, member.know(answer.replicas)));
     });
     for (let r = 0; r < prices.length; r++) total -= prices[r]! * this.#limits[r]!;
@@ -213,12 +229,7 @@ class ObjectiveStage {
     if (this.#best === null || total > this.#best.total) {
       this.#best = { prices: prices.slice(), bounds, total };
     }
-    return { found: found.length === this.#members.length ? found : null, total, isNew };
-  }
-
-  /** With many models a search for each need not be proven to the last digit. */
-  #pricingGap(): number {
-    return this.#members.length > 200 ? 2e-4 : this.#members.length > 30 ? 1e-4 : 0;
+    return { found: found.length === this.#members.length ? found : null, total, newCount };
   }
 
   #leastKnown(m: number, prices: Float64Array): { candidate: Candidate | null; priced: number } {
@@ -244,6 +255,7 @@ class ObjectiveStage {
    * @returns true where the configurations overrun a limit at any price that was tried
    */
   #findPrices(): boolean {
+    const precision = precisionFor(this.#members.length);
     let raises = 0;
     let towardsBest = 0.5;
     for (let round = 0; round < mostRounds; round++) {
@@ -251,7 +263,7 @@ class ObjectiveStage {
       const value = this.#lp.boundAtPrices();
       const overflow = this.#lp.overflow();
       const overflows = overflow.some((amount, r) => amount > 1e-7 * Math.max(1, this.#limits[r]!));
-      const isClose = value - this.#best!.total <= lpTolerance * Math.max(1e-6, Math.abs(value));
+      const isClose = value - this.#best!.total <= precision.lp * Math.max(1e-6, Math.abs(value));
       if (isClose || this.#shouldStop()) {
         if (!overflows || raises >= 6 || this.#shouldStop()) return overflows;
         raises++;
@@ -262,19 +274,19 @@ class ObjectiveStage {
       const best = this.#best!.prices;
       const mixed = lpPrices.map((price, r) => towardsBest * best[r]! + (1 - towardsBest) * price);
       const before = this.#best!.total;
-      const { isNew } = this.#price(mixed);
+      // As long as the prices are far off, so may the answers be.
+      const open = (value - before) / Math.max(1e-6, Math.abs(value));
+      const gap = precision.search === 0 ? 0 : Math.min(5e-3, Math.max(precision.search, open / 10));
+      const { newCount } = this.#price(mixed, gap);
       const isBetter = this.#best!.total > before;
-      if (!isNew && !isBetter) {
-        if (towardsBest === 0) {
-          // The searches find nothing new at the prices of the linear program itself.
-          if (!overflows || raises >= 6) return overflows;
-          raises++;
-          for (let r = 0; r < overflow.length; r++) this.#lp.raiseOverflowPrice(r, 8);
-          towardsBest = 0.5;
-          continue;
-        }
-        towardsBest = towardsBest > 0.1 ? towardsBest / 2 : 0;
-      } else if (!isNew) towardsBest /= 2;
+      if (newCount === 0 && !isBetter && towardsBest === 0) {
+        // The searches find nothing new at the prices of the linear program itself.
+        if (!overflows || raises >= 6) return overflows;
+        raises++;
+        for (let r = 0; r < overflow.length; r++) this.#lp.raiseOverflowPrice(r, 8);
+      }
+      // The fewer models find something new, the nearer the prices of the linear program are to the best there are.
+      towardsBest = newCount === 0 ? 0 : Math.min(0.5, (2 * newCount) / this.#members.length);
     }
     return this.#lp.overflow().some((amount, r) => amount > 1e-7 * Math.max(1, this.#limits[r]!));
   }

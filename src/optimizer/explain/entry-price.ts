@@ -126,8 +126,8 @@ function entryPrice(group: Group, deployment: ProblemDeployment, plans: BoundedP
   return answered('price', price, false, oneReplica);
 }
 
-/** Of the budget: far enough above a price that a plan which just fitted it no longer does; planners allow 1e-9. */
-const aboveTie = 1e-7;
+/** Of the budget: far enough above a price that a plan which just fitted it no longer does, beyond all tolerances. */
+const aboveTie = 1e-6;
 
 /** The price at which a plan found at another price is no better than the one in force, or no longer fits the budget. */
 function tiePrice(
