@@ -84,11 +84,16 @@ export class JointMember {
       replicas: replicas.slice(),
       usdPerHour: replicaCost(this.program, this.#own, replicas),
       unservedRps: this.#worth === null ? this.program.unservedLimit : this.#worth.at(replicas),
-      use: Float64Array.from(this.#uses, (use) => replicas.reduce((sum, count, d) => sum + count * use[d]!, 0)),
+      use: this.useOf(replicas),
     };
     this.#known.set(key, configuration);
     this.configurations.push(configuration);
     return configuration;
+  }
+
+  /** What some replicas take of each shared limit. */
+  useOf(replicas: Float64Array): Float64Array {
+    return Float64Array.from(this.#uses, (use) => replicas.reduce((sum, count, d) => sum + count * use[d]!, 0));
   }
 
   isKnown(replicas: Float64Array): boolean {

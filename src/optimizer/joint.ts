@@ -62,6 +62,8 @@ function precisionFor(members: number): { readonly lp: number; readonly search: 
 }
 
 const mostRounds = 60;
+/** Rounds that are taken even when time is up, where the configurations still overrun a limit. */
+const roundsToFit = 4;
 
 export class JointSearch {
   readonly #members: readonly JointMember[];
@@ -128,6 +130,10 @@ class ObjectiveStage {
 
   solve(incumbent: readonly Configuration[] | null): Omit<JointAnswer, 'nodes'> {
     const { least } = this.#objective;
+    const known = incumbent?.map((configuration, m) => this.#add(m, configuration)) ?? null;
+    if (known !== null && (this.#shouldStop() || this.#isNear(totalCost(known), least))) {
+      return this.#answer(known, least);
+    }
     const { search } = precisionFor(this.#members.length);
     const free = this.#price(new Float64Array(this.#limits.length), search);
     if (this.#members.every((_, m) => this.#objective.isActive(m))) {
@@ -138,9 +144,8 @@ class ObjectiveStage {
     }
     const overflows = this.#findPrices();
     let bound = Math.max(least, this.#best!.total);
-    const known = incumbent?.map((configuration, m) => this.#add(m, configuration)) ?? null;
-    if (overflows && known === null) return { chosen: null, value: Number.POSITIVE_INFINITY, bound };
-    let best = this.#choose(known, Math.max(20, Math.round(6_000 / this.#members.length)));
+    const mayBeWithin = !overflows || known !== null || this.#shouldStop();
+    let best = mayBeWithin ? this.#choose(known, Math.max(20, Math.round(6_000 / this.#members.length))) : null;
     if (best === null) return { chosen: null, value: Number.POSITIVE_INFINITY, bound };
     best = this.#respond(best, bound);
     if (!this.#isNear(totalCost(best), bound) && this.#listAll(totalCost(best))) {
@@ -264,8 +269,10 @@ class ObjectiveStage {
       const overflow = this.#lp.overflow();
       const overflows = overflow.some((amount, r) => amount > 1e-7 * Math.max(1, this.#limits[r]!));
       const isClose = value - this.#best!.total <= precision.lp * Math.max(1e-6, Math.abs(value));
-      if (isClose || this.#shouldStop()) {
-        if (!overflows || raises >= 6 || this.#shouldStop()) return overflows;
+      // Prices at which nothing fits are worth little: a few rounds more find some at which all does.
+      const mustStop = this.#shouldStop() && (!overflows || round >= roundsToFit);
+      if (isClose || mustStop) {
+        if (!overflows || raises >= 6 || mustStop) return overflows;
         raises++;
         for (let r = 0; r < overflow.length; r++) this.#lp.raiseOverflowPrice(r, 8);
         continue;

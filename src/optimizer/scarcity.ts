@@ -53,11 +53,13 @@ export function solveInOrder(
   const firstPrices = limitPrices(members, limits.length);
   const served = search.solve(moneyObjective([], firstPrices), [], null);
   let nodes = served.nodes;
-  if (served.chosen !== null) {
+  const allServed = served.chosen ?? servedOneAfterTheOther(members, limits, run);
+  if (allServed !== null) {
+    const usdPerHour = allServed.reduce((sum, configuration) => sum + configuration.usdPerHour, 0);
     return {
-      chosen: served.chosen,
-      usdPerHour: served.value,
-      boundUsdPerHour: served.bound,
+      chosen: allServed,
+      usdPerHour,
+      boundUsdPerHour: Math.min(served.bound, usdPerHour),
       unservedProven: members.every(({ stage }) => stage.leastUnservedProven),
       priorities: [],
       nodes,
@@ -65,7 +67,7 @@ export function solveInOrder(
   }
   // Not all can be served as well as alone: which demand stays unserved is decided before money.
   for (const member of members) member.letAnyStay();
-  let incumbent: readonly Configuration[] = members.map((member) => member.know(member.program.lower));
+  let incumbent = anyOneAfterTheOther(members, limits, run);
   const rows: (ExtraRow & { readonly prices: RowPrices })[] = [];
   const priorities: PriorityOutcome[] = [];
   let unservedProven = true;
@@ -96,6 +98,82 @@ export function solveInOrder(
     priorities,
     nodes: nodes + money.nodes,
   };
+}
+
+/** Members in the order in which they are given their part. */
+function byPriority(members: readonly JointMember[]): readonly number[] {
+  const priorityOf = (m: number): number => members[m]!.stage.formulation.model.priority;
+  return members.map((_, m) => m).sort((a, b) => priorityOf(b) - priorityOf(a) || a - b);
+}
+
+/**
+ * Members are given their part in turn, of what those before them and the floors of those after them leave.
+ *
+ * @returns null where one finds none
+ */
+function oneAfterTheOther(
+  members: readonly JointMember[],
+  limits: Float64Array,
+  choose: (member: JointMember, room: Float64Array) => Configuration | null,
+): readonly Configuration[] | null {
+  const chosen: (Configuration | null)[] = members.map(() => null);
+  const least = members.map((member) => member.useOf(member.program.lower));
+  const left = limits.map((limit, r) => limit - least.reduce((sum, use) => sum + use[r]!, 0));
+  for (const m of byPriority(members)) {
+    const room = left.map((amount, r) => amount + least[m]![r]!);
+    const configuration = choose(members[m]!, room);
+    if (configuration === null) return null;
+    for (let r = 0; r < left.length; r++) left[r] = room[r]! - configuration.use[r]!;
+    chosen[m] = configuration;
+  }
+  return chosen.map((configuration) => configuration!);
+}
+
+/** How closely a member searches when it is given its part in turn. */
+function turnLimits(run: JointRun): JointRun['limits'] {
+  return { ...run.limits, shouldStop: () => false, nodeLimit: 200, relativeGap: 1e-3 };
+}
+
+/** Every member as cheap as it can be with all that it could serve alone; null where what is left is too little for one. */
+function servedOneAfterTheOther(
+  members: readonly JointMember[],
+  limits: Float64Array,
+  run: JointRun,
+): readonly Configuration[] | null {
+  const prices = { withMoney: true, limits: new Float64Array(limits.length), unserved: 0, required: 0 };
+  return oneAfterTheOther(members, limits, (member, room) => {
+    const answer = member.respond(prices, { limits: room, unservedRps: Number.POSITIVE_INFINITY }, turnLimits(run));
+    run.spentNodes += answer.nodes;
+    return answer.replicas === null ? null : member.know(answer.replicas);
+  });
+}
+
+/** A plan that always fits: by priority, every member serves what it can of what is left, as cheaply as it can. */
+function anyOneAfterTheOther(
+  members: readonly JointMember[],
+  limits: Float64Array,
+  run: JointRun,
+): readonly Configuration[] {
+  const nothing = new Float64Array(limits.length);
+  const found = oneAfterTheOther(members, limits, (member, room) => {
+    const most = member.respond(
+      { withMoney: false, limits: nothing, unserved: 1, required: 0 },
+      { limits: room, unservedRps: Number.POSITIVE_INFINITY },
+      turnLimits(run),
+    );
+    run.spentNodes += most.nodes;
+    const best = member.know(most.replicas ?? member.program.lower);
+    const cheapest = member.respond(
+      { withMoney: true, limits: nothing, unserved: 0, required: 0 },
+      { limits: room, unservedRps: best.unservedRps },
+      turnLimits(run),
+    );
+    run.spentNodes += cheapest.nodes;
+    if (cheapest.replicas === null) return best;
+    const cheap = member.know(cheapest.replicas);
+    return cheap.unservedRps <= best.unservedRps ? cheap : best;
+  });
+  return found ?? members.map((member) => member.know(member.program.lower));
 }
 
 /** What a price on a row means to a member: per request/s unserved within what may be left, and beyond it. */
