@@ -8,7 +8,7 @@ import { comparePlans } from '../core/plan-comparison.js';
 import { type PlanningProblem, parsePlanningProblem } from '../core/planning-problem.js';
 import { applyEdits } from '../core/problem-edits.js';
 import { readMelangeConfig } from '../optimizer/melange.js';
-import { plan, planWith } from '../optimizer/plan.js';
+import { type PlanRun, plan, planWith } from '../optimizer/plan.js';
 import { renderComparison } from './comparison-table.js';
 import { renderPlan } from './plan-table.js';
 import { defaultLimitMib, parseLimitMib, readDocument } from './read-document.js';
@@ -122,13 +122,13 @@ export async function runPlan(file: string, flags: PlanFlags, around: PlanSurrou
   for (const { message } of notices) around.writeError(`gpumix: ${source}: ${message}\n`);
   const view = { title: source, color: around.color, width: around.width };
   if (edits.length === 0) {
-    const answer = await solve(problem, flags.solver, source);
+    const answer = await solve(problem, flags.solver);
     around.write(flags.json ? json(answer) : renderPlan(answer, problem, view));
     return exitCode(answer);
   }
   const editedProblem = applyEdits(problem, edits, source);
-  const base = await solve(problem, flags.solver, source);
-  const edited = await solve(editedProblem, flags.solver, source);
+  const base = await solve(problem, flags.solver);
+  const edited = await solve(editedProblem, flags.solver);
   const comparison = comparePlans({ base, edited, edits });
   const problems = { base: problem, edited: editedProblem };
   around.write(flags.json ? json(comparison) : renderComparison(comparison, problems, view));
@@ -163,21 +163,20 @@ What if (quote * for your shell):
 Names may hold dots and slashes. Quote one that holds = or ": 'models."a=b".rps=2'
 `;
 
-async function solve(problem: PlanningProblem, name: SolverName, source: string): Promise<Plan> {
+async function solve(problem: PlanningProblem, name: SolverName): Promise<Plan> {
+  if (name === 'builtin') return plan(problem, timed(problem));
+  const engine = openSolver(name);
+  try {
+    // Loading an engine takes longer than many a problem: the limit is for the planning.
+    await engine.ready();
+    return await planWith(problem, engine, timed(problem));
+  } finally {
+    await engine.close();
+  }
+}
+
+function timed(problem: PlanningProblem): PlanRun {
   const startedAt = performance.now();
   const elapsedMs = (): number => performance.now() - startedAt;
-  const run = { elapsedMs, shouldStop: (): boolean => elapsedMs() > problem.options.timeLimitMs };
-  try {
-    if (name === 'builtin') return plan(problem, run);
-    const engine = openSolver(name);
-    try {
-      return await planWith(problem, engine, run);
-    } finally {
-      await engine.close();
-    }
-  } catch (error) {
-    // The planner knows the document, but not which file it came from.
-    if (error instanceof InputError) throw new InputError(source, error.issues);
-    throw error;
-  }
+  return { elapsedMs, shouldStop: () => elapsedMs() > problem.options.timeLimitMs };
 }

@@ -2,7 +2,7 @@ import { ReplicaSearch } from './branch-and-bound.js';
 import type { Program, ProgramSolution, SolveLimits } from './program.js';
 import { type Costs, costsOf, replicaCost, UnservedDemandLp, type UnservedPiece } from './program-lp.js';
 import { type ProblemLimit, remainingOf } from './shared-limits.js';
-import { rawProgram, type Stage, unmergedStage } from './stage.js';
+import { incumbentOf, rawProgram, type Stage, unmergedStage } from './stage.js';
 import { type JoinedTwins, joinTwins } from './twins.js';
 
 /** A replica vector of a model and what follows from it, whatever the other models do. */
@@ -40,6 +40,8 @@ export class JointMember {
   readonly allowedRps: number;
   readonly totalRps: number;
   readonly configurations: Configuration[] = [];
+  /** Replicas that run now, within their bounds; null where some are not known. Among plans of equal value they stay. */
+  readonly current: Float64Array | null;
   readonly #known = new Map<string, Configuration>();
   readonly #own: Costs;
   readonly #uses: readonly Float64Array[];
@@ -59,6 +61,10 @@ export class JointMember {
     this.twins = joinTwins({ ...stage.program, sharedLimits: usesOf(stage, limits) });
     this.#uses = this.twins.program.sharedLimits!.map(({ use }) => use);
     this.#own = costsOf(this.twins.program);
+    const known = incumbentOf(stage);
+    const { lower, upper } = this.twins.program;
+    this.current =
+      known === null ? null : this.twins.join(known).map((count, d) => Math.min(upper[d]!, Math.max(lower[d]!, count)));
     const raw = stage.merged.exact ? undefined : withoutShared(this.twins.joinOver(this.#withUses(rawProgram(stage))));
     this.#served = new ReplicaSearch(withoutShared(this.twins.program), raw === undefined ? {} : { raw });
   }
@@ -98,6 +104,11 @@ export class JointMember {
 
   isKnown(replicas: Float64Array): boolean {
     return this.#known.has(replicas.join());
+  }
+
+  /** Do the replicas that run now serve as much as the model could alone? */
+  servesAsItRuns(): boolean {
+    return this.current !== null && this.#served.valueOf(this.current) < Number.POSITIVE_INFINITY;
   }
 
   /** From now on any part of the demand may stay unserved, and configurations are told apart by how much. */

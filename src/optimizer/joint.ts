@@ -131,7 +131,7 @@ class ObjectiveStage {
   solve(incumbent: readonly Configuration[] | null): Omit<JointAnswer, 'nodes'> {
     const { least } = this.#objective;
     const known = incumbent?.map((configuration, m) => this.#add(m, configuration)) ?? null;
-    if (known !== null && (this.#shouldStop() || this.#isNear(totalCost(known), least))) {
+    if (known !== null && ((this.#rows.length > 0 && this.#shouldStop()) || this.#isNear(totalCost(known), least))) {
       return this.#answer(known, least);
     }
     const { search } = precisionFor(this.#members.length);
@@ -220,7 +220,7 @@ class ObjectiveStage {
           nodeLimit: 2_000,
           relativeGap,
         },
-        near === null ? [] : [near.replicas],
+        [...(member.current === null ? [] : [member.current]), ...(near === null ? [] : [near.replicas])],
       );
       this.#run.spentNodes += answer.nodes;
       bounds[m] = answer.bound;

@@ -51,7 +51,7 @@ export function solveInOrder(
 ): JointOutcome | null {
   const search = new JointSearch(members, limits, run);
   const firstPrices = limitPrices(members, limits.length);
-  const served = search.solve(moneyObjective([], firstPrices), [], null);
+  const served = search.solve(moneyObjective([], firstPrices), [], asItRuns(members, limits));
   let nodes = served.nodes;
   const allServed = served.chosen ?? servedOneAfterTheOther(members, limits, run);
   if (allServed !== null) {
@@ -98,6 +98,14 @@ export function solveInOrder(
     priorities,
     nodes: nodes + money.nodes,
   };
+}
+
+/** What runs now, where that is a plan: it fits, and serves all that can be served. Plans of equal cost leave it be. */
+function asItRuns(members: readonly JointMember[], limits: Float64Array): readonly Configuration[] | null {
+  if (!members.every((member) => member.servesAsItRuns())) return null;
+  const chosen = members.map((member) => member.know(member.current!));
+  const used = limits.map((_, r) => chosen.reduce((sum, { use }) => sum + use[r]!, 0));
+  return used.every((amount, r) => amount <= limits[r]!) ? chosen : null;
 }
 
 /** Members in the order in which they are given their part. */

@@ -6,7 +6,7 @@ import type { Program, ProgramSolution, SolveLimits } from './program.js';
 import { costsOf, replicaCost } from './program-lp.js';
 import { solveInOrder } from './scarcity.js';
 import { type ProblemLimit, remainingOf } from './shared-limits.js';
-import { rawProgram, type Stage, unmergedStage, whereItFits } from './stage.js';
+import { currentOf, incumbentOf, rawProgram, type Stage, unmergedStage, whereItFits } from './stage.js';
 import { joinTwins } from './twins.js';
 
 /** What was decided about one model. */
@@ -41,19 +41,6 @@ export function solveGroup(group: Group, options: PlanOptions, limits: SolveLimi
 
 function single(decision: Decision | NoDecision): readonly Decision[] | NoDecision {
   return 'failure' in decision ? decision : [decision];
-}
-
-/** Replicas that run now, 0 where that is not known; null where none are known. */
-function currentOf({ formulation }: Stage): Float64Array | null {
-  const { deployments } = formulation;
-  if (deployments.every(({ currentReplicas }) => currentReplicas === null)) return null;
-  return Float64Array.from(deployments, ({ currentReplicas }) => currentReplicas ?? 0);
-}
-
-/** Replicas to try first: those that run, where all are known. */
-function incumbentOf(stage: Stage): Float64Array | null {
-  const isKnown = stage.formulation.deployments.every(({ currentReplicas }) => currentReplicas !== null);
-  return isKnown ? currentOf(stage) : null;
 }
 
 /** A model that shares nothing. */

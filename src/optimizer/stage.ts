@@ -61,3 +61,16 @@ export function whereItFits(stage: Stage, replicas: Float64Array): 'merged' | 'r
 export function rawProgram({ formulation, raw, program, options }: Stage): Program {
   return toProgram(formulation, raw, { unservedLimit: program.unservedLimit, options });
 }
+
+/** Replicas that run now, 0 where that is not known; null where none are known. */
+export function currentOf({ formulation }: Stage): Float64Array | null {
+  const { deployments } = formulation;
+  if (deployments.every(({ currentReplicas }) => currentReplicas === null)) return null;
+  return Float64Array.from(deployments, ({ currentReplicas }) => currentReplicas ?? 0);
+}
+
+/** Replicas to try first: those that run, where all are known. */
+export function incumbentOf(stage: Stage): Float64Array | null {
+  const isKnown = stage.formulation.deployments.every(({ currentReplicas }) => currentReplicas !== null);
+  return isKnown ? currentOf(stage) : null;
+}
