@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openSolver } from '../../src/adapters/solvers/engines.js';
-import { InputError } from '../../src/core/input-error.js';
 import { type Plan, planSchema } from '../../src/core/plan.js';
 import type { PlanningProblem } from '../../src/core/planning-problem.js';
 import { checkPlan } from '../../src/optimizer/check.js';
@@ -680,66 +679,138 @@ describe('several models', () => {
   });
 });
 
-describe('what this version does not plan', () => {
-  const refusal = (overrides: Parameters<typeof problem>[0]): string => {
-    try {
-      plan(problem(overrides));
-    } catch (error) {
-      if (error instanceof InputError) return error.message;
-      throw error;
+describe('what models share, what moving costs and one share for all', () => {
+  const others = [openSolver('highs'), openSolver('javascript-lp-solver')];
+  beforeAll(() => Promise.all(others.map((solver) => planWith(problem(), solver))));
+  afterAll(() => Promise.all(others.map((solver) => solver.close())));
+
+  /** The plan of the built-in solver, after every other engine has come to the same decisions. */
+  const plannedByAll = async (overrides: Parameters<typeof problem>[0]): Promise<Plan> => {
+    const input = problem(overrides);
+    const own = plan(input);
+    expect(checkPlan(input, own)).toEqual([]);
+    for (const solver of others) {
+      const theirs = await planWith(input, solver);
+      expect(theirs.solver.name).toBe(solver.name);
+      expect(replicasOf(theirs), solver.name).toEqual(replicasOf(own));
+      expect(theirs, solver.name).toMatchObject({
+        status: own.status,
+        routing: own.routing,
+        objectiveUsdPerHour: expect.closeTo(own.objectiveUsdPerHour, 9),
+        boundUsdPerHour: expect.closeTo(own.boundUsdPerHour, 6),
+        switchingUsdPerHour: expect.closeTo(own.switchingUsdPerHour, 9),
+        penaltyUsdPerHour: expect.closeTo(own.penaltyUsdPerHour, 1),
+        unserved: own.unserved.map((it) => ({ ...it, rps: expect.closeTo(it.rps, 6) })),
+      });
     }
-    return 'planned';
+    return own;
   };
+  /** One on the cheap type or the dear one, another on the cheap one alone. */
+  const choosy = model({
+    name: 'choosy',
+    deployments: [a({ id: 'team/x' }), b({ id: 'team/y', usdPerReplicaHour: 3 })],
+  });
+  const bound = model({ name: 'bound', deployments: [a({ id: 'other/z' })] });
 
-  test('is refused with a sentence that names the place', () => {
-    expect(
-      refusal({
-        pools: [
-          { gpuType: 'A', gpus: null },
-          { gpuType: 'B', gpus: 16 },
-        ],
-      }),
-    ).toBe(
-      'PlanningProblem: pools[1].gpus: found 16 for "B", expected null: models that share a limited pool cannot be planned in this version',
-    );
-    expect(refusal({ quotas: [{ namespace: 'team', gpuType: 'A', gpus: 4 }] })).toBe(
-      'PlanningProblem: quotas: found 1 quota, expected none: quotas cannot be planned in this version',
-    );
-    expect(refusal({ budgetUsdPerHour: 0 })).toBe(
-      'PlanningProblem: budgetUsdPerHour: found 0, expected null: a common budget cannot be planned in this version',
-    );
-    expect(refusal({ options: { routing: 'proportional' } })).toBe(
-      'PlanningProblem: options.routing: found "proportional", expected "free": the same shares for every bucket cannot be planned in this version',
-    );
-    expect(refusal({ options: { startUsdPerReplica: 0.5 } })).toBe(
-      'PlanningProblem: options.startUsdPerReplica: found 0.5, expected 0: the cost of switching cannot be planned in this version',
-    );
-    expect(refusal({ options: { stopUsdPerReplica: 2 } })).toContain('options.stopUsdPerReplica: found 2, expected 0');
+  test('a pool: who can go elsewhere leaves it to who cannot', async () => {
+    const answer = await plannedByAll({ models: [choosy, bound], pools: [{ gpuType: 'A', gpus: 1 }] });
+    expect(replicasOf(answer)).toEqual({ x: 0, y: 1, z: 1 });
+    expect(answer).toMatchObject({ status: 'optimal', usdPerHour: 4, boundUsdPerHour: 4, unserved: [] });
   });
 
-  test('is named all at once', () => {
-    const lines = refusal({
-      pools: [{ gpuType: 'A', gpus: 1 }],
-      budgetUsdPerHour: 3,
-      options: { routing: 'proportional' },
+  test('a pool that is too small: the higher priority is served, the other is told why not', async () => {
+    const answer = await plannedByAll({
+      models: [
+        model({ name: 'batch', deployments: [a({ id: 'team/x' })] }),
+        model({ name: 'chat', priority: 1, demand: [short(15)], deployments: [a({ id: 'team/y' })] }),
+      ],
+      pools: [{ gpuType: 'A', gpus: 2 }],
     });
-    expect(lines.split('\n')).toHaveLength(3);
+    expect(replicasOf(answer)).toEqual({ x: 0, y: 2 });
+    expect(answer.unserved).toEqual([
+      { model: 'batch', inputTokens: 256, outputTokens: 64, rps: 5, reason: 'capacity' },
+    ]);
+    expect(answer.scarcity).toMatchObject([{ priority: 0, unservedRps: 5, proven: true }]);
   });
 
-  test('is refused by every engine', async () => {
-    const never: Solver = { name: 'never', solve: () => Promise.reject(new Error('asked')) };
-    await expect(planWith(problem({ budgetUsdPerHour: 1 }), never)).rejects.toThrow(InputError);
+  test('a quota: it holds for its namespace, and for no other', async () => {
+    const quotas = [{ namespace: 'team', gpuType: 'A', gpus: 0.5 }];
+    const answer = await plannedByAll({ models: [choosy, bound], quotas });
+    expect(replicasOf(answer)).toEqual({ x: 0, y: 1, z: 1 });
+    const alone = await plannedByAll({ ...choosy, deployments: [choosy.deployments[0]!], quotas });
+    expect(alone.unserved).toMatchObject([{ rps: 5, reason: 'quota' }]);
   });
 
-  test('does not include an unlimited pool, or the defaults written out', () => {
-    const answer = plan(
-      problem({
-        pools: [{ gpuType: 'A', gpus: null }],
-        budgetUsdPerHour: null,
-        options: { startUsdPerReplica: 0, stopUsdPerReplica: 0, routing: 'free' },
-      }),
-    );
-    expect(answer.status).toBe('optimal');
+  test('a budget: as much is served as it pays for, and what it costs is proven', async () => {
+    const answer = await plannedByAll({
+      models: [
+        model({ name: 'first', demand: [short(15)], deployments: [a({ id: 'team/x' })] }),
+        model({ name: 'second', demand: [short(15)], deployments: [b({ id: 'team/y', usdPerReplicaHour: 1.5 })] }),
+      ],
+      budgetUsdPerHour: 4.4,
+    });
+    // 2 + 1 replicas for 3.50 serve 25 requests/s; 1 + 2 would for 4.00.
+    expect(replicasOf(answer)).toEqual({ x: 2, y: 1 });
+    expect(answer.unserved).toMatchObject([{ model: 'second', rps: expect.closeTo(5, 7), reason: 'budget' }]);
+    expect(answer).toMatchObject({ usdPerHour: 3.5, boundUsdPerHour: expect.closeTo(3.5, 9), status: 'optimal' });
+    expect((await plannedByAll({ budgetUsdPerHour: 0 })).unserved).toMatchObject([{ rps: 5, reason: 'budget' }]);
+  });
+
+  test('one share for all buckets: whoever cannot serve them all gets none', async () => {
+    const input = {
+      demand: [short(10), long(1)],
+      deployments: [
+        a({ profile: shortAndLong(10, 2) }),
+        b({ profile: shortAndLong(10, 0), usdPerReplicaHour: 0.5 }),
+        c({ profile: shortAndLong(20, 4), usdPerReplicaHour: 1.75 }),
+      ],
+    };
+    const free = await plannedByAll({ ...input, options: { routing: 'free' } });
+    expect(free).toMatchObject({ usdPerHour: 1.5, routing: 'free' });
+    const common = await plannedByAll({ ...input, options: { routing: 'proportional' } });
+    // b cannot serve the long ones, so it gets no share of any; work for 1.5 of a needs 2, dearer than one of c.
+    expect(common).toMatchObject({ usdPerHour: 1.75, routing: 'proportional' });
+    expect(sharesOf(common)).toEqual([{ c: 1 }, { c: 1 }]);
+  });
+
+  test('starting and stopping: nothing moves for less than moving costs', async () => {
+    const deployments = [a({ currentReplicas: 1, usdPerReplicaHour: 2 }), b({ currentReplicas: 0 })];
+    const cheap = await plannedByAll({ deployments, options: { startUsdPerReplica: 0.25, stopUsdPerReplica: 0.5 } });
+    expect(replicasOf(cheap)).toEqual({ a: 0, b: 1 });
+    expect(cheap).toMatchObject({ usdPerHour: 1, switchingUsdPerHour: 0.75, objectiveUsdPerHour: 1.75 });
+    const dear = await plannedByAll({ deployments, options: { startUsdPerReplica: 1.5, stopUsdPerReplica: 0.5 } });
+    expect(replicasOf(dear)).toEqual({ a: 1, b: 0 });
+    expect(dear).toMatchObject({ switchingUsdPerHour: 0, objectiveUsdPerHour: 2 });
+    const patient = { startUsdPerReplica: 1.5, stopUsdPerReplica: 0.5, horizonHours: 4 };
+    expect(replicasOf(await plannedByAll({ deployments, options: patient }))).toEqual({ a: 0, b: 1 });
+    // What runs without use may be dearer to stop than to keep.
+    const kept = await plannedByAll({ deployments: [a({ currentReplicas: 3 })], options: { stopUsdPerReplica: 1.25 } });
+    expect(replicasOf(kept)).toEqual({ a: 3 });
+  });
+
+  test('an unlimited pool, and the defaults written out, change nothing', async () => {
+    const written = await plannedByAll({
+      pools: [{ gpuType: 'A', gpus: null }],
+      budgetUsdPerHour: null,
+      options: { startUsdPerReplica: 0, stopUsdPerReplica: 0, routing: 'free' },
+    });
+    expect(written).toEqual(plan(problem()));
+  });
+
+  test('all of it at once', async () => {
+    const answer = await plannedByAll({
+      models: [
+        choosy,
+        bound,
+        model({ name: 'third', priority: 2, deployments: [a({ id: 'team/w', fixedReplicas: 1 })] }),
+      ],
+      pools: [{ gpuType: 'A', gpus: 2 }],
+      quotas: [{ namespace: 'team', gpuType: 'A', gpus: 1 }],
+      budgetUsdPerHour: 5,
+      options: { routing: 'proportional', startUsdPerReplica: 0.5 },
+    });
+    expect(replicasOf(answer)).toEqual({ x: 0, y: 1, z: 1, w: 1 });
+    expect(answer).toMatchObject({ status: 'optimal', usdPerHour: 5, unserved: [] });
   });
 });
 
