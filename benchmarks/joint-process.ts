@@ -35,6 +35,8 @@ if (process.send !== undefined) {
   const thread = new PlanningThread();
   process.on('message', async ({ where, problem: text, timeLimitMs }: JointRequest) => {
     const problem = JSON.parse(text) as PlanningProblem;
+    // What receiving the problem has left behind is not the planner's to collect.
+    globalThis.gc?.();
     const delay = monitorEventLoopDelay({ resolution: 1 });
     const startedAt = performance.now();
     delay.enable();

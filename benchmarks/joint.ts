@@ -126,7 +126,7 @@ async function measureSize(size: Size, engine: MipEngine): Promise<SizeMeasureme
 
 function startPlanner(): ChildProcess {
   const script = fileURLToPath(new URL('./joint-process.js', import.meta.url));
-  return fork(script, { serialization: 'advanced' });
+  return fork(script, { serialization: 'advanced', execArgv: ['--expose-gc'] });
 }
 
 async function planIn(planner: ChildProcess, request: JointRequest): Promise<JointReply> {

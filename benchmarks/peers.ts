@@ -168,10 +168,10 @@ async function measureSingle(
 
 const poolShares = [Number.POSITIVE_INFINITY, 1.1, 0.9, 0.7];
 
-/** Fleets of two to eighty models, each without pools and with pools at three shares of the free use. */
+/** Fleets of one to fifty models, each without pools and with pools at three shares of the free use. */
 function measureJoint(quick: boolean): JointMeasurement[] {
   const measurements: JointMeasurement[] = [];
-  for (const models of [2, 5, 20, 80]) {
+  for (const models of [1, 2, 5, 20, 50]) {
     for (let seed = 1; seed <= (quick ? 1 : 10); seed++) {
       progress(`peers: fleet ${seed} of ${models} models`);
       const fleet = jointFleet({ models, gpuTypes: seed % 2 === 0 ? 4 : 6, buckets: 20, seed: 1_000 * models + seed });
