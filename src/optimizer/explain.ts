@@ -42,7 +42,7 @@ export function explain(document: PlanningProblem, run: ExplainRun = {}): Explan
   const problem = only === null ? document : problemOfGroup(document, groupWith(document, only));
   const plans = new BoundedPlans(run, {
     maxSolves: run.maxSolves ?? defaultExplainLimits.maxSolves,
-    nodeLimit: run.nodeLimit ?? defaultExplainLimits.nodeLimit,
+    nodesPerModel: run.nodesPerModel ?? defaultExplainLimits.nodesPerModel,
   });
   const plan = plans.first(problem);
   const parts = partsOf(plan);

@@ -93,8 +93,15 @@ export function switchingCost(
   return (change > 0 ? startUsdPerReplica * change : stopUsdPerReplica * -change) / horizonHours;
 }
 
-/** A model's part of the plan from what was decided; null where no shares were found for its replicas. */
-export function modelResult(decision: Decision): ModelResult | null {
+/**
+ * A model's part of the plan from what was decided; null where no shares were found for its replicas.
+ *
+ * @param crowdedBy names the shared limit that has no room for one more replica of a deployment
+ */
+export function modelResult(
+  decision: Decision,
+  crowdedBy: (deployment: ProblemDeployment) => string | null,
+): ModelResult | null {
   const { stage, replicas } = decision;
   const { formulation, options } = stage;
   const { model, deployments } = formulation;
@@ -146,7 +153,7 @@ export function modelResult(decision: Decision): ModelResult | null {
         idle: formulation.idle,
         hasSiblings: model.deployments.length > 1,
         proven: decision.proven,
-        mostAllowed: d === undefined ? Number.POSITIVE_INFINITY : formulation.bounds[d]!.upper,
+        crowdedBy: crowdedBy(deployment),
       }),
     };
   });

@@ -4,7 +4,7 @@ import { planFaults } from './check.js';
 import { type Group, type Prepared, prepare } from './coupling.js';
 import { type FailureReason, gapOf, heldModel, type ModelResult, modelResult, sum } from './model-result.js';
 import type { SolveLimits, Solver } from './program.js';
-import { limitWarnings } from './shared-limits.js';
+import { limitWarnings, remainingOf } from './shared-limits.js';
 import { solveGroupWith } from './solve-elsewhere.js';
 import { type Decision, type NoDecision, solveGroup } from './solve-group.js';
 import { stepTowards } from './transition.js';
@@ -98,8 +98,9 @@ function* planning(
     const failedBefore = failures.size;
     for (const group of prepared.groups) {
       const outcome = yield { group, limits };
+      const crowdedBy = crowding(group, outcome);
       group.entrants.forEach(({ index }, e) => {
-        const result = attemptResult(outcome, e);
+        const result = attemptResult(outcome, e, crowdedBy);
         if ('failure' in result) failures.set(index, { reason: 'planning_failed', detail: result.failure });
         else results.set(index, result);
       });
@@ -119,10 +120,26 @@ function* planning(
   }
 }
 
-function attemptResult(outcome: Outcome, e: number): ModelResult | NoDecision {
+type CrowdedBy = Parameters<typeof modelResult>[1];
+
+/** Which of a group's limits has no room for one more replica of a deployment. All that takes from them is in the group. */
+function crowding({ entrants, limits }: Group, outcome: Outcome): CrowdedBy {
+  if ('failure' in outcome) return () => null;
+  const left = limits.map((limit) => {
+    const used = sum(entrants, ({ stage }, e) =>
+      sum(stage.formulation.deployments, (deployment, d) =>
+        deployment.fixedReplicas === null ? limit.useOf(deployment) * outcome[e]!.replicas[d]! : 0,
+      ),
+    );
+    return remainingOf(limit) * (1 + 1e-9) - used;
+  });
+  return (deployment) => limits.find((limit, r) => limit.useOf(deployment) > left[r]!)?.name ?? null;
+}
+
+function attemptResult(outcome: Outcome, e: number, crowdedBy: CrowdedBy): ModelResult | NoDecision {
   if ('failure' in outcome) return outcome;
   try {
-    return modelResult(outcome[e]!) ?? { failure: 'no shares were found for the replicas of the solver' };
+    return modelResult(outcome[e]!, crowdedBy) ?? { failure: 'no shares were found for the replicas of the solver' };
   } catch (error) {
     return asFailure(error);
   }

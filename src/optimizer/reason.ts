@@ -21,8 +21,8 @@ export type ReasonFacts = {
   readonly hasSiblings: boolean;
   /** No cheaper plan exists. */
   readonly proven: boolean;
-  /** Most replicas that its ceiling and the limits that it shares leave it. */
-  readonly mostAllowed: number;
+  /** The shared limit that has no room for one more replica of it, as a sentence names it; null = none. */
+  readonly crowdedBy: string | null;
 };
 
 /** Work closer to the room than this (relative) fills it. */
@@ -48,7 +48,8 @@ export function deploymentReason(facts: ReasonFacts): string {
     return `At its ceiling of ${count} (maxReplicas), below its ${isIdleFloor ? 'idle floor' : 'floor'} of ${floor}.`;
   }
   if (target < floor) {
-    return `At ${count}, below its ${isIdleFloor ? 'idle floor' : 'floor'} of ${floor}: the limits that it shares leave no room for more.`;
+    const by = facts.crowdedBy ?? 'what it shares';
+    return `At ${count}, below its ${isIdleFloor ? 'idle floor' : 'floor'} of ${floor}: ${by} had no room for more.`;
   }
   if (load === 0) {
     if (target > floor) return `Kept at ${count} without demand: stopping costs more than it saves.`;
@@ -56,7 +57,7 @@ export function deploymentReason(facts: ReasonFacts): string {
     if (idle) return 'Idle: there is no demand, and no floor asks for a replica.';
     if (deployment.maxReplicas === 0) return 'At its ceiling of 0 replicas (maxReplicas).';
     if (!canServe) return 'Not needed: it cannot serve any of the demand.';
-    if (facts.mostAllowed === 0) return 'At 0 replicas: the limits that it shares leave no room for one.';
+    if (facts.crowdedBy !== null) return `Not used: ${facts.crowdedBy} has no room for a replica of it.`;
     return hasSiblings ? 'Not needed: other deployments serve the demand at no higher cost.' : 'Not needed.';
   }
 
@@ -72,7 +73,8 @@ export function deploymentReason(facts: ReasonFacts): string {
       ? `${workOf(facts)} needs ${grouped(String(target))}`
       : `${count} ${target === 1 ? 'has' : 'have'} ${workOf(facts)}`;
   if (!hasSiblings) return `${why[0]!.toUpperCase()}${why.slice(1)}.`;
-  return `Part of the cheapest plan${facts.proven ? '' : ' found'}: ${why}.`;
+  const within = facts.crowdedBy === null ? '' : ` (${facts.crowdedBy} has no room for another)`;
+  return `Part of the cheapest plan${facts.proven ? '' : ' found'}: ${why}${within}.`;
 }
 
 function workOf({ deployment, load, bestEffortLoad }: ReasonFacts): string {

@@ -10,16 +10,16 @@ import { problemOfGroup } from './sharing-groups.js';
 export type ExplainLimits = {
   /** Problems that are planned for one explanation, its own included. */
   readonly maxSolves: number;
-  /** Nodes of each changed problem; a lower limit of the document itself stands. */
-  readonly nodeLimit: number;
+  /** Nodes of each changed problem, for each of its models; a lower limit of the document itself stands. */
+  readonly nodesPerModel: number;
 };
 
 export const defaultExplainLimits: ExplainLimits = {
   // A model with ten deployments asks some forty questions of a millisecond each. Where models share limits one takes up to
   // a second: what ends such an explanation is the time.
   maxSolves: 1000,
-  // A hundred times what a model needs as a rule, and still far below a second.
-  nodeLimit: 20_000,
+  // A model needs a few tens as a rule, and the worst that is known 800.
+  nodesPerModel: 2000,
 };
 
 /** Models that are asked about together, with the plan that they have. */
@@ -117,14 +117,14 @@ export class BoundedPlans {
   outcome(group: Group, changed: PlanningProblem, asked: Asked): Outcome | null {
     const refused = this.#refusal();
     if (refused !== null) return this.missing(asked, refused);
-    const { nodeLimit } = changed.options;
+    const nodeLimit = this.#limits.nodesPerModel * changed.models.length;
     let answer: Plan;
     try {
       answer = this.#plan({
         ...changed,
         options: {
           ...changed.options,
-          nodeLimit: Math.min(nodeLimit ?? this.#limits.nodeLimit, this.#limits.nodeLimit),
+          nodeLimit: Math.min(changed.options.nodeLimit ?? nodeLimit, nodeLimit),
           relativeGap: 0,
         },
       });

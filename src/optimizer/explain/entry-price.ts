@@ -127,7 +127,7 @@ function entryPrice(group: Group, deployment: ProblemDeployment, plans: BoundedP
 }
 
 /** Of the budget: far enough above a price that a plan which just fitted it no longer does, beyond all tolerances. */
-const aboveTie = 1e-5;
+const aboveTie = 1e-6;
 
 /** The price at which a plan found at another price is no better than the one in force, or no longer fits the budget. */
 function tiePrice(
