@@ -260,7 +260,8 @@ export function describeJoint({ engine, sizes: measured }: JointBenchmark): stri
     '',
     ...measured.map(({ size, measurements, threadRssMb, inProcessRssMb }) => {
       const stalls = measurements.map(({ thread }) => thread.longestStallMs);
-      return `${name(size)}, limit ${size.timeLimitMs / 1000} s: longest stall of the caller's event loop ${both(stalls, brief)} ms; peak RSS ${brief(threadRssMb)} MB with the thread, ${brief(inProcessRssMb)} MB in-process.`;
+      const idle = measurements.map(({ thread }) => thread.idleStallMs);
+      return `${name(size)}, limit ${size.timeLimitMs / 1000} s: longest stall of the caller's event loop ${both(stalls, brief)} ms (idle for as long: ${both(idle, brief)}); peak RSS ${brief(threadRssMb)} MB with the thread, ${brief(inProcessRssMb)} MB in-process.`;
     }),
     '',
     `Baseline: ${engine} on the whole program, gap 0; cost ÷ gpumix's, its own gap where it found a plan.`,
