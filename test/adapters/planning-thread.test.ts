@@ -22,7 +22,7 @@ const script = (source: string) => new URL(`data:text/javascript,${encodeURIComp
 
 const parent = `import { parentPort } from 'node:worker_threads';`;
 
-function problem(options: { models?: number; buckets?: number; extra?: object } = {}): PlanningProblem {
+function problem(options: { models?: number; buckets?: number } = {}): PlanningProblem {
   const { models = 1, buckets = 4 } = options;
   const tokens = [64, 256, 1024, 4096];
   return planningProblemSchema.parse({
@@ -46,7 +46,6 @@ function problem(options: { models?: number; buckets?: number; extra?: object } 
         },
       })),
     })),
-    ...options.extra,
   });
 }
 
@@ -80,9 +79,6 @@ describe('the planning thread', () => {
       expect(answer).toEqual({ ...rest, solver: { ...solver, milliseconds: answer.solver.milliseconds } });
       expect(answer.solver.milliseconds).toBeGreaterThan(0);
     }
-    await expect(planning.explain(asked, { timeLimitMs: 1000, model: 'model-9' })).rejects.toThrow(
-      'model: found "model-9"',
-    );
   });
 
   test('ends an explanation at its time limit with what it has', async () => {
@@ -108,13 +104,14 @@ describe('the planning thread', () => {
     expect(turns).toBeGreaterThan(30);
   });
 
-  test('passes on what plan() refuses, as the InputError that it is', async () => {
-    const asked = problem({ extra: { budgetUsdPerHour: 40 } });
+  test('passes on what is refused, as the InputError that it is', async () => {
     const refusal = await thread()
-      .plan(asked, { timeLimitMs: 10_000 })
+      .explain(problem(), { timeLimitMs: 10_000, model: 'model-O' })
       .catch((error: unknown) => error);
     expect(refusal).toBeInstanceOf(InputError);
-    expect((refusal as InputError).issues[0]!.place).toBe('budgetUsdPerHour');
+    expect((refusal as InputError).issues).toEqual([
+      { place: '', found: '"model-O"', expected: 'a model of the problem', suggestion: 'model-0' },
+    ]);
   });
 
   test('plans one problem at a time, in order, and refuses what does not fit the queue', async () => {

@@ -356,7 +356,7 @@ describe('an explanation', () => {
     let open = 0;
     for (let round = 0; round < 40 && open === 0; round++) {
       const asked = randomProblem(random, { models: 1, types: 4, rps: 60 });
-      const answer = explain(asked, { nodeLimit: 1 });
+      const answer = explain(asked, { nodesPerModel: 1 });
       const exact = explain(asked).models[0]!.demand;
       answer.models[0]!.demand.forEach(({ change }, i) => {
         const truth = exact[i]!.change.usdPerHour;

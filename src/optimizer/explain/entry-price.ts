@@ -117,17 +117,20 @@ function entryPrice(group: Group, deployment: ProblemDeployment, plans: BoundedP
     }
     price = Math.min(usdPerReplicaHour, Math.max(price, tiePrice(group, { id, price: asking, answer })));
     // A plan that serves more and just fits the budget hides plans that serve less and fit it at higher prices.
-    asking =
-      price > asking && !isSameMoney(price, asking)
-        ? price
-        : price + aboveTie * Math.max(price, group.problem.budgetUsdPerHour ?? 0);
+    asking = price > asking && !isSameMoney(price, asking) ? price : price + stepAbove(group);
     if (asking > usdPerReplicaHour) return answered('price', price, base.proven && answer.proven, oneReplica);
   }
   return answered('price', price, false, oneReplica);
 }
 
-/** Of the budget: far enough above a price that a plan which just fitted it no longer does, beyond all tolerances. */
-const aboveTie = 1e-6;
+/**
+ * Far enough above a price that a plan which just fitted the budget no longer does: beyond all tolerances, and no more
+ * than a tenth of a cent, since prices in between are not looked at.
+ */
+function stepAbove({ problem }: Group): number {
+  const budget = problem.budgetUsdPerHour ?? 0;
+  return Math.max(1e-6 * budget, Math.min(1e-4 * budget, 1e-3));
+}
 
 /** The price at which a plan found at another price is no better than the one in force, or no longer fits the budget. */
 function tiePrice(
