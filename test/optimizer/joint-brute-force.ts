@@ -131,7 +131,11 @@ export function leastUnserved(model: ModelFacts, replicas: readonly number[], pr
  * max Σ rate_b x_bd subject to Σ_d x_bd ≤ 1, Σ_b works_bd x_bd ≤ rooms_d, x ≥ 0: the primal simplex method from x = 0, with
  * the smallest index in and the smallest index out (Bland), so that it ends.
  */
-function mostServed(rates: readonly number[], works: readonly (readonly number[])[], rooms: readonly number[]): number {
+export function mostServed(
+  rates: readonly number[],
+  works: readonly (readonly number[])[],
+  rooms: readonly number[],
+): number {
   const rowCount = rates.length + rooms.length;
   const columns: { readonly b: number; readonly d: number }[] = [];
   rates.forEach((_, b) => {
