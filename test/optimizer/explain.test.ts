@@ -116,7 +116,7 @@ describe('the price at which what is not used would be', () => {
       entersBelowUsdPerReplicaHour: null,
       proven: true,
     });
-    expect(answer.sentences).toContain('B (default/b) is not used: it would save nothing even for nothing.');
+    expect(answer.sentences).toContain('B (default/b) is not used: it would not be, even for nothing.');
   });
 
   it('is the price that it has where the plan could as well use it', () => {
@@ -426,6 +426,72 @@ describe('held against every combination of replicas', () => {
       }
     }
   });
+});
+
+describe('other routings and the cost of moving', () => {
+  it('of proportional routing are said, and what cannot take a share of everything is not priced', () => {
+    const asked = problem({
+      demand: [short(4), long(1)],
+      deployments: [
+        deployment({ profile: shortAndLong(10, 2) }),
+        deployment({ id: 'default/b', gpuType: 'B', profile: shortAndLong(10, 0) }),
+      ],
+      options: { routing: 'proportional' },
+    });
+    const { models, routing, sentences } = explained(asked);
+    expect(routing).toBe('proportional');
+    expect(models[0]!.unused).toMatchObject([{ deployment: 'default/b', why: 'not_common' }]);
+    expect(sentences).toContain(
+      'Routing is assumed to be proportional: all buckets share alike, as a weighted Service does.',
+    );
+    expect(sentences).toContain(
+      'B (default/b) is not used: there are requests that it cannot serve, and proportional routing would send it some.',
+    );
+  });
+
+  it('count starts and stops in what is saved', () => {
+    // Two run and one is needed: one less saves 1.00 an hour; stopping one costs 0.40 of it.
+    const asked = problem({
+      demand: [short(9)],
+      deployments: [deployment({ currentReplicas: 2, minReplicas: 2 })],
+      options: { stopUsdPerReplica: 0.8, horizonHours: 2 },
+    });
+    const { limits, sentences } = explained(asked);
+    expect(limits).toMatchObject([{ kind: 'floor', binds: true, without: { usdPerHour: expect.closeTo(-0.6, 9) } }]);
+    expect(sentences).toContain('The floor of 2 replicas of default/a: without it: 0.60 USD/h less.');
+  });
+
+  it.each(['free', 'proportional'] as const)(
+    'an entry price is the one below which the planner itself uses a deployment: %s',
+    (routing) => {
+      const random = seededRandom(31);
+      let entered = 0;
+      for (let round = 0; round < 25; round++) {
+        const drawn = randomProblem(random, { models: 1 });
+        const asked: PlanningProblem = {
+          ...drawn,
+          models: drawn.models.map((each) => ({
+            ...each,
+            deployments: each.deployments.map((one) => ({ ...one, currentReplicas: random.whole(0, 3) })),
+          })),
+          options: { ...drawn.options, routing, startUsdPerReplica: 0.3, stopUsdPerReplica: 0.1 },
+        };
+        for (const { deployment: id, why, entersBelowUsdPerReplicaHour: price } of explain(asked).models[0]!.unused) {
+          const usedAt = (at: number): number =>
+            plan(priced(asked, id, at)).deployments.find((one) => one.id === id)!.targetReplicas!;
+          if (why === 'never') {
+            expect(usedAt(0)).toBe(0);
+            continue;
+          }
+          entered += 1;
+          expect(why).toBe('price');
+          expect(usedAt(price! - 1e-4)).toBeGreaterThan(0);
+          expect(usedAt(price! + 1e-4)).toBe(0);
+        }
+      }
+      expect(entered).toBeGreaterThan(15);
+    },
+  );
 });
 
 /** The problem with one deployment at another price. */

@@ -224,7 +224,7 @@ export function unusedBecause(unused: UnusedDeployment): string | null {
         : `it would enter at ${usd(entry)} USD/h per replica ${now}, if not before`;
     }
     case 'never':
-      return 'it would save nothing even for nothing';
+      return 'it would not be, even for nothing';
     case 'no_room':
       return 'limits and floors leave no room for one replica';
     case 'cannot_serve':
@@ -293,21 +293,24 @@ export function outcome(change: PlanChange): string {
 
 type Phrase = { readonly verb: string; readonly noun: string };
 
-function servedPhrase({ unservedRps, unserved }: PlanChange, otherDemand = false): Phrase | null {
+function servedPhrase({ unserved }: PlanChange, otherDemand = false): Phrase | null {
   if (unserved.length === 0) return null;
-  const rps = `${amount(Math.abs(unservedRps))} requests/s`;
-  if (unserved.length > 1) {
-    const levels = unserved
-      .map(
-        ({ priority, rps: change }) =>
-          `${amount(Math.abs(change))} ${change < 0 ? 'more' : 'less'} of priority ${priority}`,
-      )
-      .join(', ');
-    return { verb: `serve other requests (in requests/s: ${levels})`, noun: `served in requests/s: ${levels}` };
+  const several = unserved.length > 1;
+  /** `0.4 requests/s more of priority 0 and 0.2 less of priority -10`, counted as served or as unserved. */
+  const levels = (more: (rps: number) => boolean, verb: string): string =>
+    unserved
+      .map(({ priority, rps }, i) => {
+        const size = `${amount(Math.abs(rps))}${i === 0 ? ' requests/s' : ''} ${more(rps) ? 'more' : 'less'}`;
+        return `${size}${i === 0 ? verb : ''}${several ? ` of priority ${priority}` : ''}`;
+      })
+      .join(' and ');
+  const served = (rps: number): boolean => rps < 0;
+  const unservedMore = (rps: number): boolean => rps > 0;
+  const isLoss = unserved.every(({ rps }) => rps > 0);
+  if (otherDemand || isLoss) {
+    return { verb: `leave ${levels(unservedMore, ' unserved')}`, noun: levels(unservedMore, ' unserved') };
   }
-  return unservedRps < 0
-    ? { verb: otherDemand ? `leave ${rps} less unserved` : `serve ${rps} more`, noun: `${rps} more served` }
-    : { verb: `leave ${rps} more unserved`, noun: `${rps} more unserved` };
+  return { verb: `serve ${levels(served, '')}`, noun: levels(served, ' served') };
 }
 
 function moneyPhrase(change: PlanChange): Phrase | null {
