@@ -164,13 +164,23 @@ export class ReplicaSearch {
    * All replicas whose objective is at most `ceiling`, without those that another one beats in every deployment: fewer
    * replicas that serve as much, where fewer replicas never cost more.
    *
+   * @param options.moreMaySave fewer replicas may cost more by what the answers are compared by later, though not by the
+   *   costs of this search: every answer is listed
    * @returns null where there are more than `most`, or more nodes than `nodeLimit` are needed
    */
-  enumerate(options: { ceiling: number; most: number; nodeLimit: number }): readonly Float64Array[] | null {
-    const { ceiling, most, nodeLimit } = options;
+  enumerate(options: {
+    readonly ceiling: number;
+    readonly most: number;
+    readonly nodeLimit: number;
+    readonly moreMaySave: boolean;
+  }): readonly Float64Array[] | null {
+    const { ceiling, most, nodeLimit, moreMaySave } = options;
     const { deploymentCount } = this.#program;
     const isMonotone =
-      this.#worth === null && this.#costs.below.every((cost) => cost >= 0) && this.#costs.above.every((c) => c >= 0);
+      !moreMaySave &&
+      this.#worth === null &&
+      this.#costs.below.every((cost) => cost >= 0) &&
+      this.#costs.above.every((cost) => cost >= 0);
     this.#limits = { ...unlimited, nodeLimit };
     this.#best = null;
     // Costs up to the ceiling are of interest, equal ones too.
@@ -245,7 +255,6 @@ export class ReplicaSearch {
 
   #unservedCost(worth: SearchLp, y: Float64Array): number {
     for (let d = 0; d < y.length; d++) worth.setBox(d, 0, y[d]!);
-    worth.begin();
     return worth.lp.solve() === 'optimal' ? worth.lp.objective() : Number.POSITIVE_INFINITY;
   }
 
@@ -271,6 +280,8 @@ export class ReplicaSearch {
   #relaxed(lp: SearchLp, { lower, upper }: Box): Float64Array {
     return Float64Array.from(lower, (low, d) => {
       const value = lp.replicasOf(d);
+      // No number says nothing about where to split; a box split there would be no box.
+      if (Number.isNaN(value)) return low;
       return Math.min(upper[d]!, Math.max(low, value < this.#noise[d]! ? 0 : value));
     });
   }
@@ -500,7 +511,8 @@ export class ReplicaSearch {
       for (const round of [roundUp, Math.round, Math.floor]) {
         const near = relaxed.map((value, d) => Math.min(box.upper[d]!, Math.max(box.lower[d]!, round(value))));
         if (!this.#isWithinShared(near) || this.costOf(near) >= this.#bestCost) continue;
-        this.#takeTrimmed(near, this.valueOf(near), 2 * y.length);
+        const value = this.valueOf(near);
+        if (this.#isBetter(value)) this.#takeTrimmed(near, value, 2 * y.length);
       }
       return;
     }
@@ -537,9 +549,10 @@ export class ReplicaSearch {
    * @param bound D at exactly these prices
    */
   #tighten(box: Box, prices: Float64Array, bound: number): void {
-    const cutoff = this.#cutoff();
-    if (cutoff === Number.POSITIVE_INFINITY || bound === Number.POSITIVE_INFINITY) return;
-    const room = cutoff - bound;
+    // What a gap allows to leave aside may be better than the answer: it stays in the box, for the bound to tell of it.
+    const most = this.#nothingBetter();
+    if (most === Number.POSITIVE_INFINITY || bound === Number.POSITIVE_INFINITY) return;
+    const room = most - bound;
     const steps = (reduced: number): number => Math.floor(room / reduced + 1e-6);
     for (let d = 0; d < box.lower.length; d++) {
       const { below, above, kink } = this.#tree.reducedCosts(d, prices);

@@ -136,7 +136,9 @@ export class JointMember {
     prices: MemberPrices,
     options: { ceiling: number; most: number; nodeLimit: number },
   ): readonly Float64Array[] | null {
-    return this.#at(prices).enumerate(options);
+    // The prices of the limits can hide that a replica costs less than to stop it.
+    const moreMaySave = prices.withMoney && this.#own.below.some((cost) => cost < 0);
+    return this.#at(prices).enumerate({ ...options, moreMaySave });
   }
 
   /**

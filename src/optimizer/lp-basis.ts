@@ -275,12 +275,13 @@ export class GubBasis {
 
   /** The cheapest open arc of a bucket; its key where none is open. */
   #cheapestArc(bucket: number): number {
-    const { rowCount, closed } = this.#data;
+    const { rowCount, closed, work } = this.#data;
     let best = -1;
     let least = Number.POSITIVE_INFINITY;
     for (let d = 0; d < rowCount; d++) {
       const price = this.arcPrice(bucket, d);
-      if (price < least && closed[d] === 0) {
+      // A row's price may be negative by rounding: an arc that does not exist would be the cheapest of all.
+      if (price < least && closed[d] === 0 && work[bucket * rowCount + d]! < Number.POSITIVE_INFINITY) {
         least = price;
         best = d;
       }
