@@ -109,8 +109,9 @@ function limitSentence(limit: ExplainedLimit): readonly string[] {
       const where = kind === 'quota' ? ` in the quota of ${limit.namespace}` : '';
       return [`${more}${where} ${wouldDo(oneMore.change)} (${gpus}); without the limit: ${outcome(without)}.`];
     }
-    const effect = binds === true ? `without the limit: ${outcome(without)}` : 'whether it binds is not proven';
-    return [`${name} is ${full ? 'full' : 'not full'} (${gpus}): one more changes nothing; ${effect}.`];
+    const state = `${name} is ${full ? 'full' : 'not full'} (${gpus})`;
+    if (binds === null) return [`${state}: whether it binds is not proven.`];
+    return [`${state}: one more changes nothing; without the limit: ${outcome(without)}.`];
   }
   if (kind === 'budget') {
     return [
@@ -315,16 +316,31 @@ function servedPhrase({ unserved }: PlanChange, otherDemand = false): Phrase | n
 
 function moneyPhrase(change: PlanChange): Phrase | null {
   const { usdPerHour, lowestUsdPerHour: lowest, highestUsdPerHour: highest, proven } = change;
-  const found = usd(Math.abs(usdPerHour));
-  // An unproven change of 0 with an open bound is not nothing: it is not known.
-  const open = !proven && (lowest === null || highest === null || highest - lowest > 0);
-  if (usdPerHour === 0 && !open) return null;
-  const range =
-    !open || lowest === null || highest === null ? '' : ` (proven only: ${signed(lowest)} to ${signed(highest)})`;
-  const about = open ? 'about ' : '';
-  return usdPerHour <= 0
-    ? { verb: `save ${about}${found} USD/h${range}`, noun: `${about}${found} USD/h less${range}` }
-    : { verb: `cost ${about}${found} USD/h more${range}`, noun: `${about}${found} USD/h more${range}` };
+  if (!proven && (lowest === null || highest === null || highest > lowest)) return openMoneyPhrase(change);
+  const money = `${usd(Math.abs(usdPerHour))} USD/h`;
+  if (usdPerHour === 0) return null;
+  return usdPerHour < 0
+    ? { verb: `save ${money}`, noun: `${money} less` }
+    : { verb: `cost ${money} more`, noun: `${money} more` };
+}
+
+/** What is not proven is told by its bounds; what was found is in the data. */
+function openMoneyPhrase({ usdPerHour, lowestUsdPerHour: lowest, highestUsdPerHour: highest }: PlanChange): Phrase {
+  if (lowest === null || highest === null) {
+    const found = `${usd(Math.abs(usdPerHour))} USD/h`;
+    return usdPerHour <= 0
+      ? { verb: `save about ${found} (not proven)`, noun: `about ${found} less (not proven)` }
+      : { verb: `cost about ${found} more (not proven)`, noun: `about ${found} more (not proven)` };
+  }
+  if (lowest < 0 && highest > 0) {
+    const range = `${signed(lowest)} to ${signed(highest)} USD/h`;
+    return { verb: `change the cost by ${range}`, noun: `a change of the cost by ${range}` };
+  }
+  const [least, most] = highest <= 0 ? [-highest, -lowest] : [lowest, highest];
+  const range = least > 0 ? `between ${usd(least)} and ${usd(most)} USD/h` : `at most ${usd(most)} USD/h`;
+  return highest <= 0
+    ? { verb: `save ${range}`, noun: `${range} less` }
+    : { verb: `cost ${range} more`, noun: `${range} more` };
 }
 
 function signed(value: number): string {

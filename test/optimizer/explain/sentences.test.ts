@@ -44,18 +44,23 @@ describe('a change in words', () => {
     ],
     [
       change({ usdPerHour: -2, lowestUsdPerHour: -2.5, highestUsdPerHour: 0.1, proven: false }),
-      'would save about 2.00 USD/h (proven only: −2.50 to +0.10)',
-      'about 2.00 USD/h less (proven only: −2.50 to +0.10)',
+      'would change the cost by −2.50 to +0.10 USD/h',
+      'a change of the cost by −2.50 to +0.10 USD/h',
     ],
     [
       change({ usdPerHour: 0, lowestUsdPerHour: -0.4, highestUsdPerHour: 0, proven: false }),
-      'would save about 0.00 USD/h (proven only: −0.40 to 0.00)',
-      'about 0.00 USD/h less (proven only: −0.40 to 0.00)',
+      'would save at most 0.40 USD/h',
+      'at most 0.40 USD/h less',
+    ],
+    [
+      change({ usdPerHour: 2, lowestUsdPerHour: 1.5, highestUsdPerHour: 2, proven: false }),
+      'would cost between 1.50 and 2.00 USD/h more',
+      'between 1.50 and 2.00 USD/h more',
     ],
     [
       change({ usdPerHour: 3, lowestUsdPerHour: null, highestUsdPerHour: null, proven: false }),
-      'would cost about 3.00 USD/h more',
-      'about 3.00 USD/h more',
+      'would cost about 3.00 USD/h more (not proven)',
+      'about 3.00 USD/h more (not proven)',
     ],
   ])('%# says what would be and what comes out', (given, would, out) => {
     expect([wouldDo(given), outcome(given)]).toEqual([would, out]);
