@@ -1,8 +1,8 @@
 import type { UnservedDemand, UnservedReason } from '../core/plan.js';
-import type { PlanningProblem } from '../core/planning-problem.js';
+import type { PlanningProblem, ProblemDeployment } from '../core/planning-problem.js';
 import { ReplicaSearch } from './branch-and-bound.js';
 import type { Prepared } from './coupling.js';
-import type { ModelResult } from './model-result.js';
+import { type ModelResult, sum } from './model-result.js';
 import type { Program } from './program.js';
 import { UnservedDemandLp } from './program-lp.js';
 import type { LimitKind, ProblemLimit } from './shared-limits.js';
@@ -34,33 +34,21 @@ export function withReasons(
   const stages = new Map(
     prepared.groups.flatMap(({ entrants }) => entrants.map((it) => [it.index, it.stage] as const)),
   );
+  const targets = new Map(results.flatMap(({ deployments }) => deployments.map((it) => [it.id, it.targetReplicas])));
+  const useBy = (deployments: readonly ProblemDeployment[], limit: ProblemLimit): number =>
+    sum(deployments, (it) => (targets.get(it.id) ?? 0) * limit.useOf(it));
+  const taken = prepared.limits.map((limit) => sum(problem.models, ({ deployments }) => useBy(deployments, limit)));
   return results.map((result, m) => {
     const stage = stages.get(m);
     if (stage === undefined || result.entry.status === 'held' || result.unserved.length === 0) return result;
-    const own = new Set(stage.formulation.deployments.map(({ id }) => id));
-    const rooms = prepared.limits.flatMap((limit) => {
-      if (!stage.formulation.deployments.some((it) => limit.useOf(it) > 0)) return [];
-      return [{ limit, room: roomFor(own, limit, problem, results) }];
+    const own = stage.formulation.deployments;
+    // What the other models, and deployments of this one that serve nothing, leave of a limit.
+    const rooms = prepared.limits.flatMap((limit, r) => {
+      if (!own.some((it) => limit.useOf(it) > 0)) return [];
+      return [{ limit, room: Math.max(0, limit.limit - taken[r]! + useBy(own, limit)) }];
     });
     return { ...result, unserved: attribute(stage, result, rooms) };
   });
-}
-
-/** What the other models, and deployments of this one that serve nothing, leave of a limit. */
-function roomFor(
-  own: ReadonlySet<string>,
-  limit: ProblemLimit,
-  problem: PlanningProblem,
-  results: readonly ModelResult[],
-): number {
-  const targets = new Map(results.flatMap(({ deployments }) => deployments.map((it) => [it.id, it.targetReplicas])));
-  let taken = 0;
-  for (const { deployments } of problem.models) {
-    for (const deployment of deployments) {
-      if (!own.has(deployment.id)) taken += (targets.get(deployment.id) ?? 0) * limit.useOf(deployment);
-    }
-  }
-  return Math.max(0, limit.limit - taken);
 }
 
 type Room = { readonly limit: ProblemLimit; readonly room: number };
