@@ -30,8 +30,9 @@ export type Move = {
   readonly deployment: ProblemDeployment;
   /** Asked for now; null = not known. */
   readonly current: number | null;
-  /** Ready now; where that is not known, as many as are asked for. */
+  /** Ready now, at most: where that is not known, as many as are asked for. They hold GPUs. */
   readonly ready: number;
+  readonly isReadinessKnown: boolean;
   /** Null = not known: nothing is published, and what is ready stays. */
   readonly target: number | null;
   /** Moves in steps; otherwise it is at its target at once. */
@@ -114,18 +115,9 @@ export function isOverfull(room: SharedRoom): boolean {
   return isAbove(room.taken - room.room, room);
 }
 
-/** GPUs of published replicas, whatever else is still on its way out. */
-export function publishedGpus(room: SharedRoom): number {
-  return sumOf(room, ({ published }) => published ?? 0);
-}
-
 /** GPUs of replicas that are ready and stay. */
 export function runningGpus(room: SharedRoom): number {
-  return sumOf(room, running);
-}
-
-function sumOf(room: SharedRoom, replicasOf: (move: Move) => number): number {
-  return room.members.reduce((sum, move) => sum + move.deployment.gpusPerReplica * replicasOf(move), 0);
+  return room.members.reduce((sum, move) => sum + move.deployment.gpusPerReplica * running(move), 0);
 }
 
 /** Are GPUs above a room more than rounding? */
@@ -159,13 +151,23 @@ export function mostPublished(move: Move, room: SharedRoom, freed = 0): number {
 }
 
 /** Replicas that are ready and asked for: any others are on their way out, whatever is published now. */
-export function readyNow({ ready, current }: Move): number {
+function readyNow({ ready, current }: Move): number {
   return Math.min(ready, current ?? ready);
 }
 
-/** Replicas that are ready and stay. */
+/** Replicas that are ready and stay: those that hold GPUs. */
 export function running(move: Move): number {
   return Math.min(readyNow(move), move.published ?? move.ready);
+}
+
+/** Replicas that are asked for and are known to serve, whatever is published now. */
+export function servingNow(move: Move): number {
+  return move.isReadinessKnown ? readyNow(move) : 0;
+}
+
+/** Replicas that are known to serve, and stay. */
+export function serving(move: Move): number {
+  return move.isReadinessKnown ? running(move) : 0;
 }
 
 /** Replicas beyond the target that are still published. */
@@ -173,9 +175,14 @@ export function surplus({ isStaged, published, target }: Move): number {
   return isStaged && published !== null && target !== null ? Math.max(0, published - target) : 0;
 }
 
-/** Of the surplus, those that are not ready: nobody is served by them. */
+/** Published replicas that are not ready: nobody is served by them. */
+export function unready({ isStaged, published, ready }: Move): number {
+  return isStaged ? Math.max(0, (published ?? 0) - ready) : 0;
+}
+
+/** Of the surplus, those that are not ready. */
 export function unreadySurplus(move: Move): number {
-  return Math.min(surplus(move), Math.max(0, (move.published ?? 0) - move.ready));
+  return Math.min(surplus(move), unready(move));
 }
 
 /** Is a replica of it on its way out? */

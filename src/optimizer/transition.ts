@@ -13,14 +13,15 @@ import {
   missingGpus,
   mostPublished,
   publish,
-  publishedGpus,
-  readyNow,
   replicasFor,
   running,
   runningGpus,
   type SharedRoom,
+  serving,
+  servingNow,
   sharedRooms,
   surplus,
+  unready,
   unreadySurplus,
 } from './transition-room.js';
 
@@ -28,25 +29,32 @@ import {
  * Make before break: from what runs now towards the targets, one safe step at a time. No step remembers another one: it
  * is made from what is asked for and ready now, so the targets may change between two steps.
  *
- * 1. At once: deployments that a person fixed, those without a profile, and models of which the current replicas, or the
- *    readiness of one that grows, are not known. Held models stay.
+ * 1. At once: deployments that a person fixed, those without a profile, and those of which the current replicas are not
+ *    known. And whole models that nobody could follow: where readiness is not known of any of their deployments, or of
+ *    one neither what is asked for nor what is ready. Held models stay.
  * 2. A model's surplus (replicas beyond a target) stays until its other deployments are ready at their targets. When
  *    some of the new replicas are, as much of the old goes as they replace, and only where what stays ready serves the
- *    whole demand in its present mix, and as much of it as the targets will (`mixCapacity`).
- * 3. Room: more is published in no pool or quota than fits. What does not fit goes first where it is not ready; where
- *    less is left of a pool than runs in it, running surplus goes at once, as much as must (`pool_below_running`).
+ *    whole demand in its present mix, and as much of it as the targets will (`mixCapacity`). Where readiness is known of
+ *    some deployments and not of this one, a source has a gap: it counts as not ready for the others, so that nothing
+ *    of theirs goes because an input is missing, and as all ready for the GPUs it may hold.
+ * 3. Room: no more is published in a pool or quota than fits beside what is ready. What does not fit goes where it is
+ *    not ready, for it could not start and nobody is served by it: first surplus, then also replicas of a target, down
+ *    to those that are ready, of the lowest priority first. They come back as growth when there is room. Where less is
+ *    left of a pool than is ready in it, running surplus goes at once, as much as must (`pool_below_running`).
  * 4. Growth takes the room there is, by priority, then name. Surplus that is not ready makes room for it.
  * 5. Break before make, where waiting cannot help: a quarter of a model's running replicas, rounded up, goes at most in
  *    one step, of the lowest priority first, and no more than the growth needs that waits (`break_before_make`).
  *
  * What holds of every step, with the room of a pool or quota = the larger of its GPUs and what the targets need in it:
- *   a. A number lies between the current one and the target, both included, where the current one is known.
- *   b. No deployment grows by rule 4 in a pool or quota where max(ready, published) × GPUs per replica of all deployments
- *      is more than its room then.
- *   c. Where what is published becomes ready and what is released goes, in any order and in finite time, the targets are
- *      reached after finitely many steps: numbers only move towards them, and with nothing on its way the first growth
- *      that waits either fits or has surplus released for it. (Targets that fit need no more than the surplus. GPUs of
- *      ready replicas whose target is not known are in nobody's plan, and growth may wait for them for ever.)
+ *   a. Where the current number is known, a number lies between it and the target, both included; rule 3 may go below
+ *      both, never below what is ready.
+ *   b. In every pool and quota max(ready, published) × GPUs per replica of all deployments is at most its room, or what
+ *      is ready in it where that is more. What goes to its target at once counts here as if it were ready.
+ *   c. Where what is published becomes ready, what is released goes, and what is not known becomes known, in any order
+ *      and in finite time, the targets are reached after finitely many steps: after the first one numbers only move
+ *      towards them, and with nothing on its way the first growth that waits either fits or has surplus released for
+ *      it. (Targets that fit need no more than the surplus. GPUs of ready replicas whose target is not known are in
+ *      nobody's plan, and growth may wait for them for ever.)
  *   d. Where nothing is short of room, ready replicas go only when the rest serves as rule 2 says.
  *
  * Waiting can help in a room where a replica is on its way out, or where a model in motion has surplus: one with
@@ -103,11 +111,13 @@ function enterModel(input: {
     const kept = deployment.fixedReplicas ?? deployment.currentReplicas;
     return isHeld ? kept : (targets.get(deployment.id) ?? kept);
   };
-  const isFollowed = model.deployments.every((deployment) => isTraceable(deployment, targetOf(deployment)));
+  const isFollowed =
+    model.deployments.some(({ readyReplicas }) => readyReplicas !== null) &&
+    model.deployments.every((deployment) => isTraceable(deployment, targetOf(deployment)));
   const moves = model.deployments.map((deployment): Move => {
     const { currentReplicas: current, readyReplicas } = deployment;
     const target = targetOf(deployment);
-    const isStaged = isFollowed && !isHeld && !isStanding(deployment);
+    const isStaged = isFollowed && !isHeld && !isStanding(deployment) && current !== null;
     const published = isStaged ? current : target;
     const ready = readyReplicas ?? current ?? 0;
     const move: Move = {
@@ -115,6 +125,7 @@ function enterModel(input: {
       deployment,
       current,
       ready,
+      isReadinessKnown: readyReplicas !== null,
       target,
       isStaged,
       published,
@@ -130,19 +141,18 @@ function isStanding({ fixedReplicas, profile }: ProblemDeployment): boolean {
   return fixedReplicas !== null || profile === null;
 }
 
-/** Can be seen where it is, and whether it has arrived? */
+/** Is anything known of where it is? Nothing waits for those without a profile. */
 function isTraceable(deployment: ProblemDeployment, target: number | null): boolean {
-  const { currentReplicas: current, readyReplicas } = deployment;
-  if (target === null) return isStanding(deployment);
-  if (current === null && !isStanding(deployment)) return false;
-  return readyReplicas !== null || (current !== null && target <= current);
+  const { currentReplicas, readyReplicas, profile } = deployment;
+  if (profile === null) return true;
+  return target !== null && (currentReplicas !== null || readyReplicas !== null);
 }
 
 /** Rule 2. */
 function releaseReplaced({ model, moves }: ModelMoves): void {
   const lacking = moves.filter(isLacking);
   const leaving = moves.filter((move) => surplus(move) > 0);
-  const arrived = lacking.filter((move) => move.target! >= (move.current ?? 0) && running(move) > 0);
+  const arrived = lacking.filter((move) => move.target! >= (move.current ?? 0) && serving(move) > 0);
   for (const move of leaving) {
     // Its own missing replicas are no reason to keep more of the same.
     if (lacking.every((other) => other === move)) publish(move, move.target!);
@@ -158,8 +168,8 @@ function releaseReplaced({ model, moves }: ModelMoves): void {
     demandRps,
     total(moves, ({ target }) => target ?? 0),
   );
-  const replaced = total(arrived, running);
-  let spare = Math.min(total(moves, running) - needed * (1 - 1e-9), replaced);
+  const replaced = total(arrived, serving);
+  let spare = Math.min(total(moves, serving) - needed * (1 - 1e-9), replaced);
   if (!(demandRps > 0 && replaced > 0 && spare >= 0)) return;
   // What costs most for what it serves goes first; what cannot take its part of the mix, before all.
   const priceOf = (move: Move): number => {
@@ -168,31 +178,32 @@ function releaseReplaced({ model, moves }: ModelMoves): void {
   };
   for (const move of kept.toSorted((a, b) => descending(priceOf(a), priceOf(b)) || byPriority(a, b))) {
     const capacity = capacityOf(move);
-    const most = running(move) - move.target!;
+    const most = serving(move) - move.target!;
     const released = capacity > 0 ? Math.min(most, Math.floor(spare / capacity + 1e-9)) : most;
     if (released <= 0) continue;
     spare -= released * capacity;
-    publish(move, running(move) - released);
+    publish(move, serving(move) - released);
   }
 }
 
 /** Is a replica of its target not ready yet? Nothing waits for those without a profile: they serve nothing in the plan. */
 function isLacking(move: Move): boolean {
   const { deployment, target } = move;
-  return target !== null && readyNow(move) < target && deployment.profile !== null;
+  return target !== null && servingNow(move) < target && deployment.profile !== null;
 }
 
 /** Rule 3. */
 function fitPublished(room: SharedRoom, warnings: Warnings): void {
-  let above = publishedGpus(room) - room.room;
-  for (const move of room.members) {
-    if (!isAbove(above, room)) return;
-    const count = Math.min(unreadySurplus(move), replicasFor(above, move));
-    if (count > 0) publish(move, move.published! - count);
-    above -= count * move.deployment.gpusPerReplica;
+  for (const unwanted of [unreadySurplus, unready]) {
+    for (const move of room.members) {
+      const above = room.taken - room.room;
+      if (!isAbove(above, room)) break;
+      const count = Math.min(unwanted(move), replicasFor(above, move));
+      if (count > 0) publish(move, move.published! - count);
+    }
   }
   const runs = runningGpus(room);
-  above = runs - room.room;
+  let above = runs - room.room;
   for (const move of room.members) {
     if (!isAbove(above, room)) return;
     const count = Math.min(surplus(move), replicasFor(above, move));
@@ -308,7 +319,7 @@ function blockingRooms(move: Move): readonly SharedRoom[] {
 function isStarting(move: Move): boolean {
   const { deployment, published, target, rooms } = move;
   if (published === null || target === null || deployment.profile === null) return false;
-  return Math.min(published, target) > readyNow(move) && !rooms.some(isOverfull);
+  return Math.min(published, target) > servingNow(move) && !rooms.some(isOverfull);
 }
 
 /** Growth: highest priority first. */

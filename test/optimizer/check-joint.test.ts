@@ -432,9 +432,40 @@ describe('what is published on the way', () => {
   test('growth where the replicas that go are still in the pool', () => {
     // The second model gives one of its GPUs to the first; until that replica is gone, the pool is full.
     expect(faultsOf(moving(1, 3), publish(2))).toMatch(
-      /x\/first grows from 1 to 2 published replicas, though 4 of 3 are taken in pool A then/,
+      /^x\/first publishes 2 replicas \(1 ready\), though 4 of 3 are taken in pool A then$/m,
     );
     expect(faultsOf(moving(1, 3), publish(1))).toBe('');
+  });
+
+  /** The first model waits for a second GPU, which the second model still has. */
+  const waiting = ({ gpus }: { readonly gpus: number | null }) =>
+    rivals(
+      gpus === null ? {} : pool(gpus),
+      { deployments: [deployment({ id: 'y/second', currentReplicas: 2, readyReplicas: 2 })] },
+      { deployments: [deployment({ id: 'x/first', currentReplicas: 2, readyReplicas: 1 })] },
+    );
+
+  test('replicas that could not start, though no step asked for them anew', () => {
+    expect(faultsOf(waiting({ gpus: 3 }), publish(2))).toMatch(
+      /^x\/first publishes 2 replicas \(1 ready\), though 4 of 3 are taken in pool A then$/m,
+    );
+    expect(faultsOf(waiting({ gpus: 3 }), publish(1))).toBe('');
+  });
+
+  test('fewer than are ready, or fewer than now and in the end without a limit that keeps them out', () => {
+    const named = /x\/first publishes \d replicas, not between the 2 it has and its target 2/;
+    expect(faultsOf(waiting({ gpus: 3 }), publish(0))).toMatch(named);
+    expect(faultsOf(waiting({ gpus: null }), publish(1))).toMatch(named);
+  });
+
+  test('more than fits, of which each is ready', () => {
+    // What runs may be above a limit; it goes step by step.
+    const input = rivals(
+      pool(2),
+      { deployments: [deployment({ id: 'y/second', currentReplicas: 3, readyReplicas: 3 })] },
+      { deployments: [deployment({ id: 'x/first', currentReplicas: 1, readyReplicas: 1 })] },
+    );
+    expect(checkPlan(input, plan(input))).toEqual([]);
   });
 });
 

@@ -125,3 +125,46 @@ it('reaches its targets through pools that are full, planning anew in every step
   // What runs fits its pool from the first step on.
   expect(said.get('pool_below_running')).toBeUndefined();
 });
+
+it('asks for nothing that could not start when a GPU type runs short in the middle of a move', () => {
+  let cut = 0;
+  for (let seed = 1; seed <= 25; seed++) {
+    const random = seededRandom(1_000 + seed);
+    const fleet = anyFleet(random);
+    const { runs } = fleet;
+    for (const { id, targetReplicas } of planned(fleet, fleet.demands(), null).deployments) {
+      runs.set(id, { current: targetReplicas!, ready: targetReplicas! });
+    }
+    const pools = new Map(gpuTypes.map((type) => [type, gpusOf(fleet, type, (id) => runs.get(id)!.current)]));
+    const demand = fleet.demands();
+    // Some of what the first step without limits asks for comes; then no more of two types can be had.
+    for (const { id, replicas } of planned(fleet, demand, null).deployments) runs.get(id)!.current = replicas!;
+    for (const each of runs.values())
+      if (each.current > each.ready) each.ready += random.whole(0, each.current - each.ready);
+    for (const type of gpuTypes) {
+      const ready = gpusOf(fleet, type, (id) => runs.get(id)!.ready);
+      pools.set(type, type === 'C' ? ready + 50 : ready);
+    }
+    let step = 0;
+    for (; step < stepsAtMost; step++) {
+      const { deployments, warnings } = planned(fleet, demand, pools);
+      expect(warnings.filter(({ code }) => code === 'pool_below_running')).toEqual([]);
+      const changed = deployments.filter(({ id, replicas }) => replicas !== runs.get(id)!.current);
+      for (const { id, replicas, targetReplicas } of changed) {
+        const { current, ready } = runs.get(id)!;
+        if (replicas! < Math.min(current, targetReplicas!)) cut++;
+        expect(replicas).toBeGreaterThanOrEqual(Math.min(current, targetReplicas!, ready));
+        runs.get(id)!.current = replicas!;
+      }
+      for (const [gpuType, gpus] of pools) {
+        const taken = gpusOf(fleet, gpuType, (id) => Math.max(runs.get(id)!.current, runs.get(id)!.ready));
+        expect(taken).toBeLessThanOrEqual(gpus);
+      }
+      if (happen(fleet, pools, random) > 0 || changed.length > 0) continue;
+      for (const { replicas, targetReplicas } of deployments) expect(replicas).toBe(targetReplicas);
+      break;
+    }
+    expect(step).toBeLessThan(stepsAtMost);
+  }
+  expect(cut).toBeGreaterThan(0);
+});

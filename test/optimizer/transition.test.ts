@@ -179,20 +179,66 @@ describe('a move of which a part is done', () => {
 });
 
 describe('what is not known, or not for the plan to decide', () => {
-  it('goes to its target at once where nobody sees when the new replicas are ready', () => {
+  it('goes to its target at once where nobody sees what is ready', () => {
     const fleet = oneModel([
-      { id: 'ns/old', currentReplicas: 4, target: 0 },
+      { id: 'ns/old', currentReplicas: 4, readyReplicas: null, target: 0 },
       { id: 'ns/new', currentReplicas: 0, readyReplicas: null, target: 2 },
     ]);
     expect(step(fleet).replicas).toEqual({ 'ns/old': 0, 'ns/new': 2 });
   });
 
-  it('goes to its target at once where the current replicas of a deployment are not known', () => {
+  it('goes to its target at once where neither what is asked for nor what is ready is known of a deployment', () => {
     const fleet = oneModel([
       { id: 'ns/old', currentReplicas: 4, target: 0 },
-      { id: 'ns/new', currentReplicas: null, readyReplicas: 0, target: 2 },
+      { id: 'ns/new', currentReplicas: null, readyReplicas: null, target: 2 },
     ]);
     expect(step(fleet).replicas).toEqual({ 'ns/old': 0, 'ns/new': 2 });
+  });
+
+  it('publishes the target of what is asked for in unknown numbers, and keeps the others until that is ready', () => {
+    const fleet = (ready: number) =>
+      oneModel([
+        { id: 'ns/old', currentReplicas: 4, target: 0 },
+        { id: 'ns/new', currentReplicas: null, readyReplicas: ready, target: 2 },
+      ]);
+    expect(step(fleet(0)).replicas).toEqual({ 'ns/old': 4, 'ns/new': 2 });
+    expect(step(fleet(2)).replicas).toEqual({ 'ns/old': 0, 'ns/new': 2 });
+  });
+
+  it('releases nothing in the middle of a move because the readiness of the new replicas is missing', () => {
+    const move = (old: number, ready: number | null) =>
+      step(
+        oneModel([
+          { id: 'ns/old', currentReplicas: old, target: 0, profile: flat(10) },
+          { id: 'ns/new', currentReplicas: 2, readyReplicas: ready, target: 2, profile: flat(20) },
+        ]),
+      ).replicas['ns/old'];
+    expect([move(4, 0), move(4, null), move(4, 1)]).toEqual([4, 4, 2]);
+    // What was released before does not come back either.
+    expect([move(2, 1), move(2, null), move(2, 2)]).toEqual([2, 2, 0]);
+  });
+
+  it('does not count on replicas of unknown readiness for what others replace', () => {
+    const move = (ready: number | null) =>
+      step(
+        oneModel([
+          { id: 'ns/old', currentReplicas: 3, target: 0 },
+          { id: 'ns/new', currentReplicas: 3, readyReplicas: 2, target: 3 },
+          { id: 'ns/steady', currentReplicas: 1, readyReplicas: ready, target: 1 },
+        ]),
+      ).replicas['ns/old'];
+    expect([move(1), move(null)]).toEqual([1, 2]);
+  });
+
+  it('grows where readiness is missing, and counts what may be ready in its pool', () => {
+    const fleet = oneModel(
+      [
+        { id: 'ns/old', gpuType: 'A', currentReplicas: 2, target: 0 },
+        { id: 'ns/new', gpuType: 'A', currentReplicas: 1, readyReplicas: null, target: 3 },
+      ],
+      { pools: { A: 4 } },
+    );
+    expect(step(fleet)).toEqual({ replicas: { 'ns/old': 2, 'ns/new': 2 }, warnings: [] });
   });
 
   it('waits for the others where only the readiness of what shrinks is not known', () => {
@@ -325,6 +371,105 @@ describe('growth in a pool', () => {
       { pools: { A: 1 } },
     );
     expect(step(fleet).replicas).toEqual({ 'ns/a': 7, 'ns/b': 3 });
+  });
+});
+
+describe('replicas that could not start', () => {
+  const pending = (id: string, priority: number) => ({
+    priority,
+    of: [{ id: `ns/${id}`, gpuType: 'A', currentReplicas: 4, readyReplicas: 2, target: 4 }],
+  });
+  /** Holds GPUs of the pool until its replacement is ready. */
+  const leaving = {
+    of: [
+      { id: 'ns/old', gpuType: 'A', currentReplicas: 2, target: 0 },
+      { id: 'ns/new', gpuType: 'B', currentReplicas: 1, readyReplicas: 0, target: 1 },
+    ],
+  };
+
+  it('are not asked for, those of the lowest priority first, and no ready one goes for them', () => {
+    const fleet = (gpus: number) =>
+      fleetOf({ high: pending('high', 2), low: pending('low', 1), leaving }, { pools: { A: gpus } });
+    const published = (gpus: number) => {
+      const { replicas, warnings } = step(fleet(gpus));
+      expect(warnings).toEqual([]);
+      expect(replicas).toMatchObject({ 'ns/old': 2, 'ns/new': 1 });
+      return [replicas['ns/high'], replicas['ns/low']];
+    };
+    expect([10, 9, 8].map(published)).toEqual([
+      [4, 4],
+      [4, 3],
+      [4, 2],
+    ]);
+  });
+
+  it('are those beyond a target before any other, whatever their priority', () => {
+    const surplus = { id: 'ns/surplus', gpuType: 'A', currentReplicas: 4, readyReplicas: 2, target: 2 };
+    const fleet = fleetOf(
+      {
+        high: { priority: 3, of: [surplus, { id: 'ns/late', currentReplicas: 1, readyReplicas: 0, target: 1 }] },
+        low: pending('low', 1),
+      },
+      { pools: { A: 7 } },
+    );
+    expect(step(fleet).replicas).toMatchObject({ 'ns/surplus': 3, 'ns/low': 4 });
+  });
+
+  it('come back when there is room', () => {
+    const fleet = (asked: number, old: number) =>
+      oneModel(
+        [
+          { id: 'ns/old', gpuType: 'A', currentReplicas: old, target: 0 },
+          { id: 'ns/a', gpuType: 'A', currentReplicas: asked, readyReplicas: 3, target: 4 },
+          { id: 'ns/b', gpuType: 'B', currentReplicas: 1, readyReplicas: 0, target: 1 },
+        ],
+        { pools: { A: 4 } },
+      );
+    expect(step(fleet(7, 1)).replicas).toEqual({ 'ns/old': 1, 'ns/a': 3, 'ns/b': 1 });
+    // Also while whoever scales has not followed yet.
+    expect(step(fleet(3, 1)).replicas).toEqual({ 'ns/old': 1, 'ns/a': 3, 'ns/b': 1 });
+    expect(step(fleet(3, 0)).replicas).toEqual({ 'ns/old': 0, 'ns/a': 4, 'ns/b': 1 });
+  });
+
+  it('do not fit beside replicas that are on their way out', () => {
+    const fleet = fleetOf(
+      {
+        llama: { of: [{ id: 'ns/a', gpuType: 'A', currentReplicas: 2, readyReplicas: 1, target: 2 }] },
+        qwen: { of: [{ id: 'ns/b', gpuType: 'A', currentReplicas: 1, readyReplicas: 2, target: 1 }] },
+      },
+      { pools: { A: 3 } },
+    );
+    expect(step(fleet)).toEqual({ replicas: { 'ns/a': 1, 'ns/b': 1 }, warnings: [] });
+  });
+
+  it('are not asked for in a pool that shrank below what is ready in it', () => {
+    const fleet = fleetOf(
+      {
+        llama: { of: [{ id: 'ns/a', gpuType: 'A', currentReplicas: 3, readyReplicas: 1, target: 3 }] },
+        qwen: {
+          of: [
+            { id: 'ns/b', gpuType: 'A', currentReplicas: 4, target: 0 },
+            { id: 'ns/c', gpuType: 'B', currentReplicas: 1, readyReplicas: 0, target: 1 },
+          ],
+        },
+      },
+      { pools: { A: 4 } },
+    );
+    expect(step(fleet)).toMatchObject({
+      replicas: { 'ns/a': 1, 'ns/b': 3, 'ns/c': 1 },
+      warnings: [{ code: 'pool_below_running', deployment: 'ns/b' }],
+    });
+  });
+
+  it('are asked for all the same where a person fixed them, who is not the step to overrule', () => {
+    const fleet = oneModel(
+      [
+        { id: 'ns/fixed', gpuType: 'A', currentReplicas: 4, readyReplicas: 1, fixedReplicas: 4, target: 4 },
+        { id: 'ns/free', gpuType: 'A', currentReplicas: 2, readyReplicas: 1, target: 1 },
+      ],
+      { pools: { A: 5 } },
+    );
+    expect(step(fleet).replicas).toEqual({ 'ns/fixed': 4, 'ns/free': 1 });
   });
 });
 
@@ -674,39 +819,37 @@ function faultsOf(journey: Journey, { replicas, warnings }: Transition): readonl
   const { problem: planning, held } = journey;
   const goals = ends(journey);
   const faults: string[] = [];
-  for (const { id, currentReplicas: current } of deploymentsOf(planning)) {
+  const staged = stagedIn(journey);
+  const publishedOf = ({ id }: ProblemDeployment) => replicas.get(id) ?? 0;
+  const gpus = (of: readonly ProblemDeployment[], replicasOf: (each: ProblemDeployment) => number) =>
+    of.reduce((total, each) => total + each.gpusPerReplica * replicasOf(each), 0);
+  /** Deployments in a limit that has no room for all that is asked for now. */
+  const crowded = new Set<string>();
+  for (const { gpus: limit, of } of limitsOf(planning)) {
+    const room = Math.max(
+      limit,
+      gpus(of, ({ id }) => goals.get(id) ?? 0),
+    );
+    const taken = gpus(of, (each) => Math.max(readyOf(each), publishedOf(each)));
+    const settled = gpus(of, (each) => Math.max(readyOf(each), staged.has(each.id) ? 0 : publishedOf(each)));
+    if (taken > Math.max(room, settled) + close) faults.push(`${taken} of ${room} are taken, ${settled} are ready`);
+    const asked = gpus(of, (each) =>
+      Math.max(readyOf(each), staged.has(each.id) ? each.currentReplicas! : publishedOf(each)),
+    );
+    if (asked > room + close) for (const { id } of of) crowded.add(id);
+  }
+  for (const each of deploymentsOf(planning)) {
+    const { id, currentReplicas: current } = each;
     const published = replicas.get(id);
     const goal = goals.get(id);
     if (published === undefined || goal === undefined) faults.push(`${id} is left out`);
     else if (published === null || goal === null || current === null) {
       if (published !== goal) faults.push(`${id}: ${published} instead of ${goal}`);
-    } else if (published < Math.min(current, goal) || published > Math.max(current, goal)) {
-      faults.push(`${id}: ${published} is not between ${current} and ${goal}`);
+    } else {
+      const lowest = Math.min(current, goal, crowded.has(id) ? readyOf(each) : current);
+      if (published >= lowest && published <= Math.max(current, goal)) continue;
+      faults.push(`${id}: ${published} is not between ${current} and ${goal}, ${each.readyReplicas} are ready`);
     }
-  }
-  const readyOf = ({ readyReplicas, currentReplicas }: ProblemDeployment) => readyReplicas ?? currentReplicas ?? 0;
-  for (const { gpus, of } of limitsOf(planning)) {
-    const sum = (replicasOf: (each: ProblemDeployment) => number) =>
-      of.reduce((total, each) => total + each.gpusPerReplica * replicasOf(each), 0);
-    const room = Math.max(
-      gpus,
-      sum((each) => goals.get(each.id) ?? 0),
-    );
-    const taken = sum((each) => Math.max(readyOf(each), replicas.get(each.id) ?? 0));
-    const grown = of.filter((each) => {
-      const { currentReplicas, fixedReplicas, profile, gpusPerReplica } = each;
-      const isFree = planning.models.every(
-        ({ deployments }) => !deployments.includes(each) || deployments.every((other) => isSeen(other)),
-      );
-      return (
-        isFree &&
-        fixedReplicas === null &&
-        profile !== null &&
-        gpusPerReplica > 0 &&
-        (replicas.get(each.id) ?? 0) > (currentReplicas ?? Number.POSITIVE_INFINITY)
-      );
-    });
-    if (grown.length > 0 && taken > room + close) faults.push(`${grown[0]!.id} grows where ${taken} > ${room}`);
   }
   for (const { name, deployments } of planning.models) {
     if (held.has(name) || !deployments.every(isSeen)) continue;
@@ -728,6 +871,26 @@ function faultsOf(journey: Journey, { replicas, warnings }: Transition): readonl
     if (broken > Math.ceil(running / 4)) faults.push(`${name} loses ${broken} of ${running}`);
   }
   return faults;
+}
+
+/** Ids of the deployments that move in steps: of the others only their target is published. */
+function stagedIn({ problem: planning, held }: Journey): ReadonlySet<string> {
+  return new Set(
+    planning.models
+      .filter(({ name, deployments }) => {
+        const told = deployments.filter(({ readyReplicas }) => readyReplicas !== null);
+        const lost = deployments.filter((each) => each.readyReplicas === null && each.currentReplicas === null);
+        return !held.has(name) && told.length > 0 && lost.every(({ profile }) => profile === null);
+      })
+      .flatMap(({ deployments }) => deployments)
+      .filter((each) => each.fixedReplicas === null && each.profile !== null && each.currentReplicas !== null)
+      .map(({ id }) => id),
+  );
+}
+
+/** Replicas that hold GPUs as far as is known. */
+function readyOf({ readyReplicas, currentReplicas }: ProblemDeployment): number {
+  return readyReplicas ?? currentReplicas ?? 0;
 }
 
 /** Ready replicas that are asked for. */
@@ -754,6 +917,7 @@ function travel(journey: Journey): { readonly faults: readonly string[]; readonl
     ),
   );
   const broken = new Set<string>();
+  const isAllSeen = deploymentsOf(planning).every(isSeen);
   for (let steps = 1; steps < 3000; steps++) {
     const made = stepTowards({ problem: planning, targets, held });
     const { replicas } = made;
@@ -761,6 +925,13 @@ function travel(journey: Journey): { readonly faults: readonly string[]; readonl
     const faults = faultsOf({ ...journey, problem: planning }, made);
     if (faults.length > 0) return { faults, broken };
     const changed = deploymentsOf(planning).some(({ id, currentReplicas }) => replicas.get(id) !== currentReplicas);
+    if (steps > 1 && isAllSeen) {
+      for (const { id, currentReplicas: current } of deploymentsOf(planning)) {
+        const [from, to, goal] = [current!, replicas.get(id)!, goals.get(id)!];
+        if (Math.abs(to - goal) > Math.abs(from - goal))
+          return { faults: [`${id} goes back, ${from} to ${to}`], broken };
+      }
+    }
     planning = withRuns(planning, ({ id }) => ({ currentReplicas: replicas.get(id)! }));
 
     const isFree = (each: ProblemDeployment) =>
@@ -777,10 +948,10 @@ function travel(journey: Journey): { readonly faults: readonly string[]; readonl
       if (happened > most) break;
       const each = deploymentsOf(planning).find((one) => one.id === id)!;
       const { currentReplicas: current, readyReplicas: ready } = each;
-      // Unknown stays unknown, as for a source that never tells.
-      if (current === null || ready === null || ready === current) continue;
-      if (ready < current && !isFree(each)) continue;
-      const next = ready + Math.sign(current - ready);
+      if (current === null || ready === current) continue;
+      if (ready !== null && ready < current && !isFree(each)) continue;
+      // What is not known is told some day.
+      const next = ready === null ? random.whole(0, current) : ready + Math.sign(current - ready);
       planning = withRuns(planning, (one) => (one.id === id ? { readyReplicas: next } : {}));
       happened++;
     }

@@ -261,8 +261,16 @@ describe('what the page about the problems says', () => {
     expect(whatIf('stock-out', 'pools.L40S=null').usdPerHour).toBeCloseTo(14.89, 2);
     const alone = whatIf('stock-out', 'deployments.prod/tagging-8b-l40s.minReplicas=1');
     expect(alone.usdPerHour).toBeCloseTo(17.46, 2);
-    // The one L40S of tagging-8b runs on until its L4 are ready.
-    expect(answer.deployments.find(({ id }) => id === 'prod/tagging-8b-l40s')!.replicas).toBe(1);
+    // The one L40S of tagging-8b runs on until its L4 are ready; then chat-14b has the fourth.
+    const published = (...edits: readonly string[]) => {
+      const replicas = replicasOf(whatIf('stock-out', ...edits));
+      return [replicas['prod/chat-14b-l40s'], replicas['prod/tagging-8b-l40s'], replicas['prod/tagging-8b-l4']];
+    };
+    const runs = (id: string, count: number) =>
+      ['currentReplicas', 'readyReplicas'].map((key) => `deployments.prod/${id}.${key}=${count}`);
+    expect(published()).toEqual([3, 1, 3]);
+    expect(published(...runs('tagging-8b-l4', 3))).toEqual([3, 0, 3]);
+    expect(published(...runs('tagging-8b-l4', 3), ...runs('tagging-8b-l40s', 0))).toEqual([4, 0, 3]);
   });
 });
 

@@ -17,7 +17,7 @@ export function checkLimits(problem: PlanningProblem, plan: Plan, ledger: Ledger
         ...modelsOn(problem, limit, ledger, (target, standing) => !standing && target > 0),
       );
     }
-    checkGrowthNow(problem, limit, ledger, say);
+    checkPublishedFits(problem, limit, ledger, say);
   }
   const exceeded = ledger.limits.filter(({ standing, amount }) => !isWithin(standing, amount));
   expectNotices(plan.warnings, { code: 'limit_exceeded', names: exceeded.map(({ name }) => name), say });
@@ -37,23 +37,31 @@ function isWithin(used: number, most: number): boolean {
 
 /**
  * A replica that was released holds its GPUs until it is gone, and one that is published may take them at any moment: no
- * more may be published on top of what is above a limit already.
+ * more may be published than fits beside what is ready and what the step does not choose.
  */
-function checkGrowthNow(problem: PlanningProblem, limit: SharedLimit, ledger: Ledger, say: Say): void {
-  const room = Math.max(limit.amount, limit.used);
-  if (limit.kind === 'budget' || isWithin(limit.usedNow, room)) return;
+function checkPublishedFits(problem: PlanningProblem, limit: SharedLimit, ledger: Ledger, say: Say): void {
+  if (limit.kind === 'budget' || isWithin(limit.usedNow, Math.max(limit.amount, limit.used))) return;
+  let unready = 0;
+  const atFault: { readonly model: string; readonly message: string }[] = [];
   for (const model of problem.models) {
     const isHeld = ledger.held.has(model.name);
     if (isHeld || !followsSteps(model, ledger)) continue;
     for (const deployment of model.deployments) {
-      if (isStanding(deployment, isHeld) || !ledger.usesOf(deployment).some((use) => use.limit === limit)) continue;
+      const { currentReplicas: current, readyReplicas } = deployment;
+      const use = ledger.usesOf(deployment).find((each) => each.limit === limit);
       const published = ledger.planned.get(deployment.id)?.replicas ?? null;
-      if (published === null || published <= (deployment.currentReplicas ?? published)) continue;
-      say(
-        `${deployment.id} grows from ${deployment.currentReplicas} to ${published} published replicas, though ${limit.usedNow} of ${room} are taken in ${limit.name} then`,
-        model.name,
-      );
+      if (use === undefined || published === null || current === null || isStanding(deployment, isHeld)) continue;
+      const ready = readyReplicas ?? current;
+      if (published <= ready) continue;
+      unready += use.amount * (published - ready);
+      const message = `${deployment.id} publishes ${published} replicas (${ready} ready)`;
+      atFault.push({ model: model.name, message });
     }
+  }
+  const room = Math.max(limit.amount, limit.used, limit.usedNow - unready);
+  if (isWithin(limit.usedNow, room)) return;
+  for (const { model, message } of atFault) {
+    say(`${message}, though ${limit.usedNow} of ${room} are taken in ${limit.name} then`, model);
   }
 }
 

@@ -50,7 +50,8 @@ export function checkReplicas(
       }
       if (entry.usdPerHour !== 0) say(`${deployment.id} states ${entry.usdPerHour} USD/h without a target`);
     }
-    checkPublished(deployment, entry, { steps: steps && !isStanding(deployment, isHeld), say });
+    const sharesRoom = ledger.usesOf(deployment).some(({ limit }) => limit.kind !== 'budget');
+    checkPublished(deployment, entry, { steps: steps && !isStanding(deployment, isHeld), sharesRoom, say });
     publishedUsdPerHour += (entry.replicas ?? 0) * deployment.usdPerReplicaHour;
     if (!/^\S.*[.]$/su.test(entry.reason)) say(`${deployment.id} has no sentence as its reason`);
   }
@@ -85,23 +86,22 @@ function checkBounds(
 }
 
 /**
- * Does the model move towards its targets step by step? Only where all that it has is known, and the readiness of what
- * grows: otherwise nobody could tell when the new replicas are there, and it goes to its targets at once.
+ * Does the model move towards its targets step by step? Not where nobody could follow it: where readiness is not known
+ * of any of its deployments, or where neither what is asked for nor what is ready is known of one.
  */
 export function followsSteps(model: ProblemModel, ledger: Ledger): boolean {
+  if (model.deployments.every(({ readyReplicas }) => readyReplicas === null)) return false;
   return model.deployments.every((deployment) => {
-    const target = ledger.planned.get(deployment.id)?.targetReplicas ?? null;
-    const { currentReplicas } = deployment;
-    if (target === null) return isStanding(deployment, false);
-    if (currentReplicas === null && !isStanding(deployment, false)) return false;
-    return deployment.readyReplicas !== null || (currentReplicas !== null && target <= currentReplicas);
+    if (deployment.profile === null) return true;
+    const isPlanned = (ledger.planned.get(deployment.id)?.targetReplicas ?? null) !== null;
+    return isPlanned && (deployment.currentReplicas !== null || deployment.readyReplicas !== null);
   });
 }
 
 function checkPublished(
   deployment: ProblemDeployment,
   { replicas, targetReplicas: target }: PlannedDeployment,
-  { steps, say }: { readonly steps: boolean; readonly say: Say },
+  { steps, sharesRoom, say }: { readonly steps: boolean; readonly sharesRoom: boolean; readonly say: Say },
 ): void {
   if (replicas === null) {
     if (target !== null) say(`${deployment.id} publishes no replicas, yet ${target} are planned`);
@@ -111,11 +111,18 @@ function checkPublished(
     say(`${deployment.id} publishes ${replicas} replicas`);
     return;
   }
-  const current = deployment.currentReplicas;
-  if (target === null) say(`${deployment.id} publishes ${replicas} replicas without a target`);
-  else if (!steps || current === null) {
+  const { currentReplicas: current, readyReplicas } = deployment;
+  if (target === null) {
+    say(`${deployment.id} publishes ${replicas} replicas without a target`);
+    return;
+  }
+  if (!steps || current === null) {
     if (replicas !== target) say(`${deployment.id} publishes ${replicas} replicas, it goes to its ${target} at once`);
-  } else if (!(replicas >= Math.min(current, target) && replicas <= Math.max(current, target))) {
+    return;
+  }
+  // Where there is no room yet for what is not ready, fewer may be asked for than now and in the end.
+  const lowest = Math.min(current, target, sharesRoom ? (readyReplicas ?? current) : current);
+  if (!(replicas >= lowest && replicas <= Math.max(current, target))) {
     say(`${deployment.id} publishes ${replicas} replicas, not between the ${current} it has and its target ${target}`);
   }
 }
