@@ -131,10 +131,10 @@ describe('the references for joint plans', () => {
     expect(Object.fromEntries(grantedFloors(input))).toEqual({ 'x/b': 3, 'x/a': 2, 'x/c': 0 });
   });
 
-  test('agree with each other on every one of 300 tiny problems', () => {
+  test('agree with each other on every one of 200 tiny problems', () => {
     const apart: unknown[] = [];
     let scarce = 0;
-    for (let seed = 1; seed <= 300; seed++) {
+    for (let seed = 1; seed <= 200; seed++) {
       const input = jointProblem(seed, tinyJoint);
       const one = jointOptimumByEnumeration(input);
       const other = jointOptimumByHighs(highs, input);
@@ -142,7 +142,7 @@ describe('the references for joint plans', () => {
       if (!agree(one, other)) apart.push({ seed, one, other });
     }
     expect(apart).toEqual([]);
-    expect(scarce).toBeGreaterThan(60);
-    expect(scarce).toBeLessThan(240);
+    expect(scarce).toBeGreaterThan(40);
+    expect(scarce).toBeLessThan(160);
   });
 });

@@ -220,10 +220,11 @@ function solved(
   };
   // HiGHS 1.15.3 now and then cuts off optima where demand may stay unserved, on some problems with presolve and on others
   // without (about 1 of 1,000 each), at any tolerances. What it finds holds either way: the better of the two is taken.
-  const answers = (['choose', 'off'] as const).flatMap((presolve) => minimumOf(highs, data, presolve) ?? []);
-  const [one, other] = answers;
-  if (one === undefined) throw new Error('HiGHS has not judged a stage, with presolve or without');
-  return other !== undefined && other.value < one.value ? other : one;
+  const one = minimumOf(highs, data, 'choose');
+  if (one !== null && one.value <= nothing) return one;
+  const other = minimumOf(highs, data, 'off');
+  if (one === null && other === null) throw new Error('HiGHS has not judged a stage, with presolve or without');
+  return one === null || (other !== null && other.value < one.value) ? other! : one;
 }
 
 /** Null where HiGHS ends without an optimum, or not at all. */
