@@ -56,8 +56,9 @@ export class JointMember {
     this.limits = limits;
     const { model } = stage.formulation;
     this.totalRps = stage.raw.rate.reduce((sum, rate) => sum + rate, 0);
-    const demand = this.totalRps + unplacedRps;
-    this.allowedRps = Math.min(this.totalRps, Math.max(0, demand * (1 - model.minServedShare) - unplacedRps));
+    // Of all demand, minServedShare is to be served by what can be placed. Nothing required is exactly nothing.
+    const requiredRps = (this.totalRps + unplacedRps) * model.minServedShare;
+    this.allowedRps = Math.max(0, this.totalRps - requiredRps);
     this.twins = joinTwins({ ...stage.program, sharedLimits: usesOf(stage, limits) });
     this.#uses = this.twins.program.sharedLimits!.map(({ use }) => use);
     this.#own = costsOf(this.twins.program);
