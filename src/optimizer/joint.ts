@@ -62,6 +62,8 @@ function precisionFor(members: number): { readonly lp: number; readonly search: 
 }
 
 const mostRounds = 60;
+/** How often what a limit is at most worth is raised (eightfold) where nothing fits at it: then there is too little of it. */
+const mostRaises = 2;
 /** Rounds that are taken even when time is up, where the configurations still overrun a limit. */
 const roundsToFit = 4;
 
@@ -272,7 +274,7 @@ class ObjectiveStage {
       // Prices at which nothing fits are worth little: a few rounds more find some at which all does.
       const mustStop = this.#shouldStop() && (!overflows || round >= roundsToFit);
       if (isClose || mustStop) {
-        if (!overflows || raises >= 6 || mustStop) return overflows;
+        if (!overflows || raises >= mostRaises || mustStop) return overflows;
         raises++;
         for (let r = 0; r < overflow.length; r++) this.#lp.raiseOverflowPrice(r, 8);
         continue;
@@ -288,7 +290,7 @@ class ObjectiveStage {
       const isBetter = this.#best!.total > before;
       if (newCount === 0 && !isBetter && towardsBest === 0) {
         // The searches find nothing new at the prices of the linear program itself.
-        if (!overflows || raises >= 6) return overflows;
+        if (!overflows || raises >= mostRaises) return overflows;
         raises++;
         for (let r = 0; r < overflow.length; r++) this.#lp.raiseOverflowPrice(r, 8);
       }

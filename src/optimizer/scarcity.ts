@@ -51,7 +51,7 @@ export function solveInOrder(
 ): JointOutcome | null {
   const search = new JointSearch(members, limits, run);
   const firstPrices = limitPrices(members, limits.length);
-  const served = search.solve(moneyObjective([], firstPrices), [], asItRuns(members, limits));
+  const served = search.solve(moneyObjective(members, [], firstPrices), [], asItRuns(members, limits));
   let nodes = served.nodes;
   const allServed = served.chosen ?? servedOneAfterTheOther(members, limits, run);
   if (allServed !== null) {
@@ -88,7 +88,7 @@ export function solveInOrder(
       priorities.push({ priority: objective.priority, value: answer.value, bound: answer.bound, proven });
     }
   }
-  const money = search.solve(moneyObjective(rows, firstPrices), rows, incumbent);
+  const money = search.solve(moneyObjective(members, rows, firstPrices), rows, incumbent);
   if (money.chosen === null) return null;
   return {
     chosen: money.chosen,
@@ -258,15 +258,19 @@ function unservedObjective(
     }),
     least: objective.least,
     isActive: objective.isActive,
-    firstPrices: (r) => Math.max(1e-9, r < limits.length ? perUnit[r]! : 1),
+    firstPrices: (r) => Math.max(1e-9, r < limits.length ? perUnit[r]! : partsOfLower),
   };
 }
 
+/** What all demand of one priority is at first taken to be worth, in parts of what a lower one has at stake. */
+const partsOfLower = 100;
+
 function moneyObjective(
+  members: readonly JointMember[],
   rows: readonly (ExtraRow & { readonly prices: RowPrices })[],
   firstPrices: Float64Array,
 ): Objective {
-  const dearest = firstPrices.reduce((most, price) => Math.max(most, price), 1);
+  const dearest = firstPrices.reduce((most, price) => Math.max(most, price), 1) * members.length;
   return {
     valueOf: (_, __, configuration) => configuration.usdPerHour,
     pricesFor: (m, limits, rowPrices) => ({ withMoney: true, limits, ...added(m, rows, Array.from(rowPrices)) }),
