@@ -98,10 +98,10 @@ export class ReplicaSearch {
     if (costs.unserved === null) this.#worth = null;
     else {
       const free = new Float64Array(this.#program.deploymentCount);
-      this.#worth = new SearchLp(
-        { ...this.#program, sharedLimits: [] },
-        { below: free, above: free, unserved: costs.unserved, offset: 0 },
-      );
+      const unservedOnly = { below: free, above: free, unserved: costs.unserved, offset: 0 };
+      if (this.#worth === null) this.#worth = new SearchLp({ ...this.#program, sharedLimits: [] }, unservedOnly);
+      else this.#worth.setCosts(unservedOnly);
+      this.#worth.begin();
     }
   }
 
@@ -255,6 +255,9 @@ export class ReplicaSearch {
 
   #unservedCost(worth: SearchLp, y: Float64Array): number {
     for (let d = 0; d < y.length; d++) worth.setBox(d, 0, y[d]!);
+    // Candidates are near each other: the last one's basis is a start, unless it leads nowhere.
+    if (worth.lp.solve() === 'optimal') return worth.lp.objective();
+    worth.begin();
     return worth.lp.solve() === 'optimal' ? worth.lp.objective() : Number.POSITIVE_INFINITY;
   }
 
