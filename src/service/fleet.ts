@@ -62,6 +62,7 @@ export class Fleet {
   readonly #saved: () => PublishedState;
   readonly #models = new Map<string, ModelState>();
   #observed: ReadonlyMap<string, ObservedDeployment> = new Map();
+  readonly #readyWhenTold = new Map<string, number>();
   #published: ReadonlyMap<string, PublishedEntry> = new Map();
 
   /**
@@ -87,6 +88,18 @@ export class Fleet {
     return this.#published;
   }
 
+  /**
+   * Ready replicas for a plan, by deployment id: where the view does not tell them now, as many as when it last did, and
+   * no more than are asked for. A gap in a view must not look like a source that never tells, where the old replicas go
+   * before anybody saw the new ones. Null = it never told since the deployment is there.
+   */
+  readyReplicas(id: string): number | null {
+    const seen = this.#observed.get(id);
+    if (seen === undefined) return null;
+    const told = this.#readyWhenTold.get(id) ?? null;
+    return seen.readyReplicas ?? (told === null ? null : Math.min(told, seen.currentReplicas ?? told));
+  }
+
   modelsByName(): readonly ModelState[] {
     return [...this.#models.values()].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
   }
@@ -101,11 +114,13 @@ export class Fleet {
         ? { ...each, currentReplicas: this.#published.get(each.id)?.replicas ?? null }
         : each;
       observed.set(each.id, deployment);
+      if (each.readyReplicas !== null) this.#readyWhenTold.set(each.id, each.readyReplicas);
       const ofModel = byModel.get(each.model);
       if (ofModel === undefined) byModel.set(each.model, [deployment]);
       else ofModel.push(deployment);
     }
     this.#observed = observed;
+    for (const id of this.#readyWhenTold.keys()) if (!observed.has(id)) this.#readyWhenTold.delete(id);
     for (const name of this.#models.keys()) if (!byModel.has(name)) this.#models.delete(name);
     for (const [name, deployments] of byModel) {
       const state = this.#models.get(name);

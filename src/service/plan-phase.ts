@@ -171,7 +171,9 @@ export class PlanPhase {
       if (wanted.has(state)) return state.built!.model;
       const { name, deployments } = state;
       const replicas = planned.has(state) ? targetsOf(state) : replicasOf(state, cycle);
-      return standingModel({ name, deployments, replicas, priceOf, settings: modelConfig(config, name) });
+      const readyReplicasOf = (id: string) => fleet.readyReplicas(id);
+      const settings = modelConfig(config, name);
+      return standingModel({ name, deployments, replicas, readyReplicasOf, priceOf, settings });
     });
     return problemOf(models, { config, limits: cycle.limits, at: cycle.at });
   }

@@ -65,6 +65,7 @@ export class ProblemPhase {
           profileOf: (deployment) => this.#profiles.get(deployment.id, deployment.model),
           demand: state.planDemand,
           fixedReplicas,
+          readyReplicasOf: (id) => fleet.readyReplicas(id),
           plannedReplicasOf: (id) => fleet.published.get(id)?.plannedReplicas ?? null,
           previousShares: previousShares(state),
           shared,

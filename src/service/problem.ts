@@ -19,6 +19,8 @@ export type ModelProblemInput = {
   readonly demand: readonly BucketDemand[];
   /** Replicas that a person fixed, by deployment id. */
   readonly fixedReplicas: ReadonlyMap<string, { readonly replicas: number }>;
+  /** By deployment id; see `Fleet.readyReplicas`. */
+  readonly readyReplicasOf: (id: string) => number | null;
   /** What was published when a deployment could last be planned, by its id; null = it never could. */
   readonly plannedReplicasOf: (id: string) => number | null;
   readonly previousShares: ProblemModel['previousShares'];
@@ -50,6 +52,7 @@ export function buildModelProblem(input: ModelProblemInput): ModelProblem {
     const notice = (code: string, message: string) =>
       notices.push({ code, message: `${deployment.id}: ${message}`, model: input.name, deployment: deployment.id });
     for (const { code, message } of deployment.notices) notice(code, message);
+    noteReadiness(deployment, input.readyReplicasOf(deployment.id), notice);
     const known = input.profileOf(deployment);
     const profile = usableProfile(known, notice);
     const price = priceOf(deployment, known, input.catalogue);
@@ -84,6 +87,13 @@ function gpuTypeOf({ gpuType, name }: ObservedDeployment): string {
 }
 
 type Note = (code: string, message: string) => void;
+
+/** Not of a source that never tells: there is nothing to be mended. */
+function noteReadiness({ readyReplicas }: ObservedDeployment, planned: number | null, notice: Note): void {
+  if (readyReplicas !== null || planned === null) return;
+  const before = `the ${planned} that were ready when it was last known are counted`;
+  notice('readiness_unread', `how many of its replicas are ready is not known now: ${before}`);
+}
 
 function usableProfile(known: KnownProfile, notice: Note): GpuProfile | null {
   switch (known.kind) {
@@ -135,7 +145,7 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
     idleMinReplicas: floor(deployment.idleMinReplicas ?? 0, 'an idle minimum of'),
     maxReplicas,
     currentReplicas: profile === null ? keptReplicas(deployment, input) : deployment.currentReplicas,
-    readyReplicas: deployment.readyReplicas,
+    readyReplicas: input.readyReplicasOf(deployment.id),
     pendingReplicas: deployment.pendingReplicas,
     fixedReplicas: fixedReplicas(deployment, input),
     startupSeconds: deployment.startupSeconds,
@@ -164,11 +174,13 @@ export function standingModel(input: {
   readonly deployments: readonly ObservedDeployment[];
   /** At how many replicas each stays, by id; null or absent = at what runs now. */
   readonly replicas: ReadonlyMap<string, number | null>;
+  /** By deployment id; see `Fleet.readyReplicas`. */
+  readonly readyReplicasOf: (id: string) => number | null;
   /** USD per replica-hour; null = not known, counts nothing. */
   readonly priceOf: (id: string) => number | null;
   readonly settings: ModelConfig;
 }): ProblemModel {
-  const { name, deployments, replicas, priceOf, settings } = input;
+  const { name, deployments, replicas, readyReplicasOf, priceOf, settings } = input;
   return {
     name,
     priority: settings.priority,
@@ -184,7 +196,7 @@ export function standingModel(input: {
       idleMinReplicas: 0,
       maxReplicas: deployment.maxReplicas,
       currentReplicas: deployment.currentReplicas,
-      readyReplicas: deployment.readyReplicas,
+      readyReplicas: readyReplicasOf(deployment.id),
       pendingReplicas: deployment.pendingReplicas,
       fixedReplicas: replicas.get(deployment.id) ?? null,
       startupSeconds: deployment.startupSeconds,

@@ -81,6 +81,35 @@ describe('a GPU type of which no more come', () => {
     expect(world.controller.problem()!.pools).toEqual([]);
   });
 
+  it('is asked for no more than there is, also while another model still has a part of it', async () => {
+    const fleet = [
+      deployment({ name: 'tagging-l4', model: 'tagging', gpuType: 'L4', usdPerReplicaHour: 1, currentReplicas: 0 }),
+      deployment({ name: 'tagging-t4', model: 'tagging', gpuType: 'T4', usdPerReplicaHour: 1.2, currentReplicas: 0 }),
+      ...deployments,
+    ];
+    const world = await start({ deployments: fleet });
+    for (const name of ['tagging-l4', 'tagging-t4']) await world.writeProfile(name, profileText({}), 'tagging');
+    await cycles(world, 2, { L4: 4 });
+    world.send('tagging', { rps: 1 });
+    await cycles(world, minute, { L4: 4 });
+    world.send('llama', { rps: 7 });
+    await cycles(world, minute, { L4: 4 });
+    expect([replicas(world, 'tagging-l4'), replicas(world, 'l4')]).toEqual([
+      [1, 1, 1],
+      [7, 7, 3],
+    ]);
+    const steps = new Set<string>();
+    for (let cycle = 0; cycle < 3 * minute; cycle += 1) {
+      await cycles(world, 1, { L4: 4 });
+      if (world.controller.shortages().length === 0) continue;
+      const onL4 = ['tagging-l4', 'l4'].map((name) => replicas(world, name) as [number, number, number]);
+      expect(onL4.reduce((sum, [published, , ready]) => sum + Math.max(published, ready), 0)).toBeLessThanOrEqual(4);
+      steps.add(onL4.map(([published, target]) => `${published} → ${target}`).join(', '));
+    }
+    // The fourth GPU of the type changes hands when what replaces it runs, and not before.
+    expect([...steps]).toEqual(['1 → 0, 3 → 4', '0 → 0, 3 → 4', '0 → 0, 4 → 4']);
+  });
+
   it('is left alone longer where it does not come the next time either', async () => {
     const world = await start();
     world.send('llama', { rps: 4 });

@@ -92,7 +92,14 @@ export function observeDeployment(object: unknown, catalogue: GpuCatalogue): Obs
       message: `spec.replicas: found ${quoteInput(spec.replicas)}, expected ${wholeReplicas.expected}; taken as not known`,
     });
   }
-  const readyReplicas = replicasOf(status, 'readyReplicas') ?? 0;
+  const readyReplicas = status.readyReplicas === undefined ? 0 : replicasOf(status, 'readyReplicas');
+  if (readyReplicas === null) {
+    // Not none: whoever waits for these replicas, or for their GPUs, must not be told that they are gone.
+    notices.push({
+      code: 'bad_replicas',
+      message: `status.readyReplicas: found ${quoteInput(status.readyReplicas)}, expected ${wholeReplicas.expected}; taken as not known`,
+    });
+  }
   reportMisplacedNames(labels, annotations, notices);
   return {
     id: `${namespace}/${name}`,
@@ -104,7 +111,8 @@ export function observeDeployment(object: unknown, catalogue: GpuCatalogue): Obs
     ...floors,
     currentReplicas,
     readyReplicas,
-    pendingReplicas: currentReplicas === null ? null : Math.max(0, currentReplicas - readyReplicas),
+    pendingReplicas:
+      currentReplicas === null || readyReplicas === null ? null : Math.max(0, currentReplicas - readyReplicas),
     startupSeconds: read('startup-seconds', seconds, 'no start-up time') ?? null,
     maxTokens: read('max-tokens', wholeTokens, 'no limit') ?? null,
     paused: readPaused(annotations, notices),

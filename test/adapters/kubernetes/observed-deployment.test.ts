@@ -124,6 +124,17 @@ describe('a deployment of a model', () => {
     },
   );
 
+  it.each([-1, 2.5, '3', 1_000_001, null])(
+    'has an unknown number of ready replicas, not none, where status.readyReplicas is %j',
+    (readyReplicas) => {
+      const observed = observe({ status: { readyReplicas } });
+      expect(observed).toMatchObject({ currentReplicas: 3, readyReplicas: null, pendingReplicas: null });
+      expect(messages(observed)).toContain(
+        `status.readyReplicas: found ${JSON.stringify(readyReplicas)}, expected a whole number`,
+      );
+    },
+  );
+
   it('distinguishes an explicit idle floor of 0 from none', () => {
     expect(observe({ labels: { 'model.aibrix.ai/min_replicas': '0' } }).idleMinReplicas).toBe(0);
   });
