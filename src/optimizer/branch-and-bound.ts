@@ -214,7 +214,7 @@ export class ReplicaSearch {
         continue;
       }
       const lp = this.#tree;
-      this.#setBox([lp, this.#raw], box);
+      this.#setBox(lp, box);
       if (item.start !== null) lp.lp.loadBasis(item.start);
       const outcome = lp.lp.solve(this.#bestCost - this.#costs.offset);
       const bound = this.#certified(this.#raw, lp.lp, outcome);
@@ -273,15 +273,17 @@ export class ReplicaSearch {
     return this.#bestCost - Math.max(costTolerance * Math.max(1e-3, this.#bestCost), this.#costStep * (1 - 1e-6));
   }
 
-  #setBox(lps: readonly SearchLp[], { lower, upper }: Box): void {
-    for (const lp of new Set(lps)) {
-      for (let d = 0; d < lower.length; d++) lp.setBox(d, lower[d]!, upper[d]!);
+  /** Puts the program that is solved and the one that certifies it, mostly the same, on a box. */
+  #setBox(solved: SearchLp, { lower, upper }: Box): void {
+    for (let d = 0; d < lower.length; d++) {
+      solved.setBox(d, lower[d]!, upper[d]!);
+      if (solved !== this.#raw) this.#raw.setBox(d, lower[d]!, upper[d]!);
     }
   }
 
   /** The relaxed y of the current solution, within its box. */
   #relaxed(lp: SearchLp, { lower, upper }: Box): Float64Array {
-    return Float64Array.from(lower, (low, d) => {
+    return lower.map((low, d) => {
       const value = lp.replicasOf(d);
       // No number says nothing about where to split; a box split there would be no box.
       if (Number.isNaN(value)) return low;
@@ -291,11 +293,11 @@ export class ReplicaSearch {
 
   /** Solves a node, pushes its children; returns the bound of a leaf that stays open, Infinity where it is closed. */
   #expand(node: Node, open: NodeHeap): number {
-    const lower = node.lower.slice();
-    const upper = node.upper.slice();
+    // No other node has these: they are narrowed in place and go on to a child.
+    const { lower, upper } = node;
     const search = node.onRaw ? this.#raw : this.#tree;
     const { lp } = search;
-    this.#setBox([search, this.#raw], { lower, upper });
+    this.#setBox(search, { lower, upper });
     if (node.start !== null) {
       if ('prices' in node.start) lp.startAt(node.start.prices);
       else lp.loadBasis(node.start);
@@ -478,8 +480,8 @@ export class ReplicaSearch {
   /** Takes replicas away, those that save most first, while that saves money. Returns the value of what is left. */
   #trim(y: Float64Array, value: number, attempts: number): number {
     const { lower } = this.#program;
-    const saving = Float64Array.from(y, (_, d) => this.#savingOfOneLess(y, d));
-    const order = Array.from(y.keys()).sort((a, b) => saving[b]! - saving[a]! || a - b);
+    const saving = y.map((_, d) => this.#savingOfOneLess(y, d));
+    const order = numbersBelow(y.length).sort((a, b) => saving[b]! - saving[a]! || a - b);
     let left = attempts;
     let least = value;
     for (const d of order) {
@@ -520,15 +522,16 @@ export class ReplicaSearch {
       return;
     }
     const cost = this.costOf(y);
-    // Only what could beat the incumbent is tested: the roundest point, or it less one replica of some type.
-    const order = Array.from(y.keys())
-      .filter((d) => y[d]! > box.lower[d]!)
-      .sort((a, b) => this.#savingOfOneLess(y, b) - this.#savingOfOneLess(y, a) || a - b);
-    let tests = this.#best === null ? Number.POSITIVE_INFINITY : candidatesPerNode;
     if (this.#isBetter(cost) && this.#isWithinShared(y) && this.#fits(y)) {
       this.#takeTrimmed(y, cost, 4 * y.length);
       return;
     }
+    // Only what could beat the incumbent is tested: the roundest point, or it less one replica of some type.
+    let tests = this.#best === null ? Number.POSITIVE_INFINITY : candidatesPerNode;
+    const saving = y.map((_, d) => this.#savingOfOneLess(y, d));
+    const order = numbersBelow(y.length)
+      .filter((d) => y[d]! > box.lower[d]!)
+      .sort((a, b) => saving[b]! - saving[a]! || a - b);
     for (const d of order) {
       if (tests <= 0) return;
       if (y[d]! <= lower[d]!) continue;
@@ -601,6 +604,12 @@ function costStep(program: Program, { below, above, unserved }: Costs): number {
     }
   }
   return divisor * 1e-6;
+}
+
+function numbersBelow(count: number): number[] {
+  const numbers: number[] = [];
+  for (let d = 0; d < count; d++) numbers.push(d);
+  return numbers;
 }
 
 function nonNegative(prices: Float64Array): Float64Array {

@@ -228,12 +228,14 @@ export class SearchLp {
    * from its upper bound downwards [USD/hour]. With a kink inside the box between them.
    */
   reducedCosts(d: number, prices: Float64Array): { readonly below: number; readonly above: number; kink: number } {
-    const { capacity, sharedLimits = [] } = this.#program;
-    const firstShared = this.lp.rowCount - sharedLimits.length;
+    const { capacity, sharedLimits } = this.#program;
     let paid = -Math.max(0, prices[d]!) * capacity[d]!;
-    sharedLimits.forEach(({ use }, r) => {
-      paid += Math.max(0, prices[firstShared + r]!) * use[d]!;
-    });
+    if (sharedLimits !== undefined) {
+      const firstShared = this.lp.rowCount - sharedLimits.length;
+      for (let r = 0; r < sharedLimits.length; r++) {
+        paid += Math.max(0, prices[firstShared + r]!) * sharedLimits[r]!.use[d]!;
+      }
+    }
     const below = this.#costs.below[d]! + paid;
     const kink = this.#kink[d]!;
     return { below, above: kink === Number.POSITIVE_INFINITY ? below : this.#costs.above[d]! + paid, kink };
