@@ -38,6 +38,10 @@ export type ChoiceOptions = {
 
 /** Costs closer than this (relative) are equal. */
 const costTolerance = 1e-9;
+/** What a linear program overruns a limit by less than this, relative, is rounding. */
+const overrunTolerance = 1e-10;
+/** How often the price of an overrun is raised, a thousandfold each time. */
+const mostRaises = 3;
 /** A part this near to 0 or 1 is whole. */
 const wholePart = 1e-6;
 
@@ -74,6 +78,7 @@ class ChoiceSearch {
   readonly #isFixed: Uint8Array;
   readonly #penalty: number;
   #closed: number[] = [];
+  #raises = 0;
   #best: readonly Candidate[] | null = null;
   #bestCost = Number.POSITIVE_INFINITY;
 
@@ -141,7 +146,7 @@ class ChoiceSearch {
   #expand(node: ChoiceNode, isRoot: boolean): readonly [ChoiceNode, ChoiceNode] | null {
     const { candidates, modelCount } = this.#options;
     if (!this.#restrict(node.restriction)) return null;
-    this.#lp.solve(this.#penalty);
+    if (!this.#solveWithin()) return null;
     const bound = Math.max(node.bound, withoutRounding(this.#lp.boundAtPrices()));
     if (bound >= this.#cutoff()) return null;
     const parts = this.#lp.parts();
@@ -166,6 +171,28 @@ class ChoiceSearch {
       return null;
     }
     return this.#split(node, { model: branchModel, parts, bound });
+  }
+
+  /**
+   * Solves the linear program of a node. What a unit over a limit costs is raised until none is overrun, however small
+   * the overrun and dear what avoids it.
+   *
+   * @returns false where a limit is overrun at any price: nothing in this node fits
+   */
+  #solveWithin(): boolean {
+    for (;;) {
+      this.#lp.solve(this.#penalty);
+      const over = this.#lp.overflow();
+      const overrun = over.map((amount, r) =>
+        amount > overrunTolerance * Math.max(1, this.#options.limits[r]!) ? 1 : 0,
+      );
+      if (!overrun.includes(1)) return true;
+      if (this.#raises >= mostRaises) return false;
+      this.#raises++;
+      overrun.forEach((is, r) => {
+        if (is === 1) this.#lp.raiseOverflowPrice(r, 1e3);
+      });
+    }
   }
 
   /** Tries the rounded choice, mended where it overruns a limit, and the better choices one exchange away. */

@@ -78,6 +78,16 @@ export class JointMember {
     return this.twins.program;
   }
 
+  /** Must a part of its demand be served before anything else is? */
+  get requires(): boolean {
+    return this.allowedRps < this.totalRps;
+  }
+
+  /** What stays unserved of its placed demand when it has all that there is of the limits [requests/s]. */
+  get leastUnservedRps(): number {
+    return this.program.unservedLimit;
+  }
+
   #withUses(program: Program): Program {
     return { ...program, sharedLimits: usesOf(this.stage, this.limits) };
   }

@@ -20,6 +20,8 @@ export type Objective = {
   readonly valueOf: (member: JointMember, m: number, configuration: Configuration) => number;
   /** How a member sees the prices of the limits and of the extra rows. */
   readonly pricesFor: (m: number, limits: ArrayLike<number>, rows: ArrayLike<number>) => MemberPrices;
+  /** Is it money? Else unserved demand. */
+  readonly withMoney: boolean;
   /** No value is below this. */
   readonly least: number;
   /** Does a model look for new configurations? The others stay with what they have. */
@@ -149,9 +151,9 @@ class ObjectiveStage {
     const mayBeWithin = !overflows || known !== null || this.#shouldStop();
     let best = mayBeWithin ? this.#choose(known, Math.max(20, Math.round(6_000 / this.#members.length))) : null;
     if (best === null) return { chosen: null, value: Number.POSITIVE_INFINITY, bound };
-    best = this.#respond(best, bound);
+    best = this.#respond(this.#withFloors(best), bound);
     if (!this.#isNear(totalCost(best), bound) && this.#listAll(totalCost(best))) {
-      const choice = chooseConfigurations(this.#choiceOptions(best, 20_000));
+      const choice = chooseConfigurations(this.#choiceOptions(best, mostProofNodes));
       this.#run.spentNodes += choice.nodes;
       if (choice.chosen !== null) best = choice.chosen;
       bound = Math.max(bound, Math.min(choice.bound, totalCost(best)));
@@ -300,7 +302,9 @@ class ObjectiveStage {
     return this.#lp.overflow().some((amount, r) => amount > 1e-7 * Math.max(1, this.#limits[r]!));
   }
 
-  #choiceOptions(incumbent: readonly Candidate[] | null, nodeLimit: number) {
+  #choiceOptions(incumbent: readonly Candidate[] | null, mostNodes: number) {
+    const { nodeLimit: ofRun } = this.#run.limits;
+    const nodeLimit = ofRun === null ? mostNodes : Math.max(1, Math.min(mostNodes, ofRun - this.#run.spentNodes));
     return {
       candidates: this.#candidates,
       modelCount: this.#members.length,
@@ -318,15 +322,29 @@ class ObjectiveStage {
     return choice.chosen;
   }
 
+  /** Members whose turn is yet to come take no more than their floors. */
+  #withFloors(chosen: readonly Candidate[]): readonly Candidate[] {
+    return chosen.map((candidate, m) => {
+      if (this.#objective.isActive(m)) return candidate;
+      const member = this.#members[m]!;
+      const least = this.#add(m, member.know(member.program.lower));
+      return least.cost <= candidate.cost && least.use.every((amount, r) => amount <= candidate.use[r]!)
+        ? least
+        : candidate;
+    });
+  }
+
   /** Lets one member after the other take its best configuration within what the others leave, until none gains. */
   #respond(chosen: readonly Candidate[], bound: number): readonly Candidate[] {
-    if (this.#members.length > mostMembersListed) return chosen;
+    const isLarge = this.#members.length > mostMembersListed;
+    // Of many only those that want for something: money they save elsewhere.
+    if (isLarge && this.#objective.withMoney) return chosen;
     const best = chosen.slice();
-    for (let pass = 0; pass < mostPasses; pass++) {
+    for (let pass = 0; pass < (isLarge ? 1 : mostPasses); pass++) {
       let hasGained = false;
       for (const [m, member] of this.#members.entries()) {
-        if (this.#isNear(totalCost(best), bound) || this.#shouldStop()) return best;
-        if (!this.#objective.isActive(m)) continue;
+        if (this.#isNear(totalCost(best), bound) || (!isLarge && this.#shouldStop())) return best;
+        if (!this.#objective.isActive(m) || (isLarge && best[m]!.cost <= 0)) continue;
         const others = totalUse(best, this.#limits.length);
         const room = this.#limits.map((limit, r) => limit - others[r]! + best[m]!.use[r]!);
         let unservedRps = Number.POSITIVE_INFINITY;
@@ -380,6 +398,8 @@ const mostMembersListed = 40;
 /** Passes over the members that each take their best in turn. */
 const mostPasses = 4;
 const mostListed = 6_000;
+/** Nodes of the choice among listed configurations. */
+const mostProofNodes = 20_000;
 
 function totalCost(chosen: readonly Candidate[]): number {
   return chosen.reduce((sum, { cost }) => sum + cost, 0);

@@ -1,4 +1,5 @@
 import type { ProblemModel } from '../core/planning-problem.js';
+import { anyOneAfterTheOther, refill, servedOneAfterTheOther } from './in-turn.js';
 import { type ExtraRow, type JointRun, JointSearch, type Objective } from './joint.js';
 import type { Configuration, JointMember } from './joint-member.js';
 
@@ -36,6 +37,8 @@ export type JointOutcome = {
   readonly nodes: number;
 };
 
+/** Plans for money whose unused rest is given out again, at most. */
+const mostRefills = 2;
 /** Values within this part of the demand at stake are reached. */
 const reachedTolerance = 1e-9;
 
@@ -71,7 +74,8 @@ export function solveInOrder(
   const rows: (ExtraRow & { readonly prices: RowPrices })[] = [];
   const priorities: PriorityOutcome[] = [];
   let unservedProven = true;
-  for (const objective of unservedObjectives(members)) {
+  const objectives = unservedObjectives(members);
+  for (const objective of objectives) {
     const answer = search.solve(unservedObjective(objective, members, rows, limits), rows, incumbent);
     nodes += answer.nodes;
     if (answer.chosen === null) return null;
@@ -88,15 +92,33 @@ export function solveInOrder(
       priorities.push({ priority: objective.priority, value: answer.value, bound: answer.bound, proven });
     }
   }
-  const money = search.solve(moneyObjective(members, rows, firstPrices), rows, incumbent);
-  if (money.chosen === null) return null;
+  let bound = 0;
+  for (let round = 0; ; round++) {
+    const money = search.solve(moneyObjective(members, rows, firstPrices), rows, incumbent);
+    nodes += money.nodes;
+    if (money.chosen === null) return null;
+    // More served costs no less: the bound at what was reached before holds.
+    bound = Math.max(bound, money.bound);
+    incumbent = unservedProven ? money.chosen : refill(members, limits, { chosen: money.chosen, run });
+    const isFull = incumbent.every((configuration, m) => configuration === money.chosen![m]);
+    if (isFull || round === mostRefills) break;
+    objectives.forEach(({ amountOf }, k) => {
+      const reached = incumbent.reduce((sum, configuration, m) => sum + amountOf(m, configuration), 0);
+      rows[k] = { ...rows[k]!, limit: reached * (1 + 1e-12) + 1e-14 };
+    });
+  }
+  const usdPerHour = incumbent.reduce((sum, configuration) => sum + configuration.usdPerHour, 0);
   return {
-    chosen: money.chosen,
-    usdPerHour: money.value,
-    boundUsdPerHour: money.bound,
+    chosen: incumbent,
+    usdPerHour,
+    boundUsdPerHour: Math.min(bound, usdPerHour),
     unservedProven,
-    priorities,
-    nodes: nodes + money.nodes,
+    priorities: priorities.map((outcome) => {
+      const k = objectives.findIndex(({ priority }) => priority === outcome.priority);
+      const value = incumbent.reduce((sum, configuration, m) => sum + objectives[k]!.amountOf(m, configuration), 0);
+      return outcome.proven ? outcome : { ...outcome, value, bound: Math.min(outcome.bound, value) };
+    }),
+    nodes,
   };
 }
 
@@ -106,82 +128,6 @@ function asItRuns(members: readonly JointMember[], limits: Float64Array): readon
   const chosen = members.map((member) => member.know(member.current!));
   const used = limits.map((_, r) => chosen.reduce((sum, { use }) => sum + use[r]!, 0));
   return used.every((amount, r) => amount <= limits[r]!) ? chosen : null;
-}
-
-/** Members in the order in which they are given their part. */
-function byPriority(members: readonly JointMember[]): readonly number[] {
-  const priorityOf = (m: number): number => members[m]!.stage.formulation.model.priority;
-  return members.map((_, m) => m).sort((a, b) => priorityOf(b) - priorityOf(a) || a - b);
-}
-
-/**
- * Members are given their part in turn, of what those before them and the floors of those after them leave.
- *
- * @returns null where one finds none
- */
-function oneAfterTheOther(
-  members: readonly JointMember[],
-  limits: Float64Array,
-  choose: (member: JointMember, room: Float64Array) => Configuration | null,
-): readonly Configuration[] | null {
-  const chosen: (Configuration | null)[] = members.map(() => null);
-  const least = members.map((member) => member.useOf(member.program.lower));
-  const left = limits.map((limit, r) => limit - least.reduce((sum, use) => sum + use[r]!, 0));
-  for (const m of byPriority(members)) {
-    const room = left.map((amount, r) => amount + least[m]![r]!);
-    const configuration = choose(members[m]!, room);
-    if (configuration === null) return null;
-    for (let r = 0; r < left.length; r++) left[r] = room[r]! - configuration.use[r]!;
-    chosen[m] = configuration;
-  }
-  return chosen.map((configuration) => configuration!);
-}
-
-/** How closely a member searches when it is given its part in turn. */
-function turnLimits(run: JointRun): JointRun['limits'] {
-  return { ...run.limits, shouldStop: () => false, nodeLimit: 200, relativeGap: 1e-3 };
-}
-
-/** Every member as cheap as it can be with all that it could serve alone; null where what is left is too little for one. */
-function servedOneAfterTheOther(
-  members: readonly JointMember[],
-  limits: Float64Array,
-  run: JointRun,
-): readonly Configuration[] | null {
-  const prices = { withMoney: true, limits: new Float64Array(limits.length), unserved: 0, required: 0 };
-  return oneAfterTheOther(members, limits, (member, room) => {
-    const answer = member.respond(prices, { limits: room, unservedRps: Number.POSITIVE_INFINITY }, turnLimits(run));
-    run.spentNodes += answer.nodes;
-    return answer.replicas === null ? null : member.know(answer.replicas);
-  });
-}
-
-/** A plan that always fits: by priority, every member serves what it can of what is left, as cheaply as it can. */
-function anyOneAfterTheOther(
-  members: readonly JointMember[],
-  limits: Float64Array,
-  run: JointRun,
-): readonly Configuration[] {
-  const nothing = new Float64Array(limits.length);
-  const found = oneAfterTheOther(members, limits, (member, room) => {
-    const most = member.respond(
-      { withMoney: false, limits: nothing, unserved: 1, required: 0 },
-      { limits: room, unservedRps: Number.POSITIVE_INFINITY },
-      turnLimits(run),
-    );
-    run.spentNodes += most.nodes;
-    const best = member.know(most.replicas ?? member.program.lower);
-    const cheapest = member.respond(
-      { withMoney: true, limits: nothing, unserved: 0, required: 0 },
-      { limits: room, unservedRps: best.unservedRps },
-      turnLimits(run),
-    );
-    run.spentNodes += cheapest.nodes;
-    if (cheapest.replicas === null) return best;
-    const cheap = member.know(cheapest.replicas);
-    return cheap.unservedRps <= best.unservedRps ? cheap : best;
-  });
-  return found ?? members.map((member) => member.know(member.program.lower));
 }
 
 /** What a price on a row means to a member: per request/s unserved within what may be left, and beyond it. */
@@ -202,7 +148,7 @@ type UnservedObjective = {
 function unservedObjectives(members: readonly JointMember[]): readonly UnservedObjective[] {
   const models = members.map(({ stage }) => stage.formulation.model);
   const objectives: UnservedObjective[] = [];
-  const requires = (m: number): boolean => members[m]!.allowedRps < members[m]!.totalRps;
+  const requires = (m: number): boolean => members[m]!.requires;
   if (members.some((_, m) => requires(m))) {
     const plain = unservedWeights(models.filter((_, m) => requires(m)));
     const atStake = sum(members, (member, m) =>
@@ -256,6 +202,7 @@ function unservedObjective(
       limits: limitPricesOf,
       ...added(m, [{ prices: objective.prices }, ...rows], [1, ...Array.from(rowPrices)]),
     }),
+    withMoney: false,
     least: objective.least,
     isActive: objective.isActive,
     firstPrices: (r) => Math.max(1e-9, r < limits.length ? perUnit[r]! : partsOfLower),
@@ -274,6 +221,7 @@ function moneyObjective(
   return {
     valueOf: (_, __, configuration) => configuration.usdPerHour,
     pricesFor: (m, limits, rowPrices) => ({ withMoney: true, limits, ...added(m, rows, Array.from(rowPrices)) }),
+    withMoney: true,
     least: 0,
     isActive: () => true,
     firstPrices: (r) => (r < firstPrices.length ? firstPrices[r]! : 100 * dearest),

@@ -32,9 +32,8 @@ export function standingReplicas(deployment: ProblemDeployment, isHeld: boolean)
   return deployment.profile === null || isHeld ? (deployment.currentReplicas ?? 0) : null;
 }
 
-/** The namespace of a deployment's id, `namespace/name`. */
-export function namespaceOf(id: string): string {
-  return id.slice(0, Math.max(0, id.indexOf('/')));
+function isIn(namespace: string, { id }: ProblemDeployment): boolean {
+  return id.startsWith(`${namespace}/`);
 }
 
 /**
@@ -50,7 +49,7 @@ export function limitsOf(problem: PlanningProblem, held: ReadonlySet<string>): r
       name: `the quota of ${namespace} on ${gpuType}`,
       limit: gpus,
       useOf: (deployment) =>
-        deployment.gpuType === gpuType && namespaceOf(deployment.id) === namespace ? deployment.gpusPerReplica : 0,
+        deployment.gpuType === gpuType && isIn(namespace, deployment) ? deployment.gpusPerReplica : 0,
     });
   }
   for (const { gpuType, gpus } of problem.pools) {
@@ -100,10 +99,7 @@ export function limitWarnings(problem: PlanningProblem, limits: readonly Problem
   };
   for (const { gpuType } of problem.pools) known((it) => it.gpuType === gpuType, `the pool of ${gpuType}`);
   for (const { namespace, gpuType } of problem.quotas) {
-    known(
-      (it) => it.gpuType === gpuType && namespaceOf(it.id) === namespace,
-      `the quota of ${namespace} on ${gpuType}`,
-    );
+    known((it) => it.gpuType === gpuType && isIn(namespace, it), `the quota of ${namespace} on ${gpuType}`);
   }
   return warnings;
 }
