@@ -79,7 +79,9 @@ const plannedModelSchema = z.object({
   planAt: z.string().nullable().describe('when the numbers of this model were computed'),
   usdPerHour: money,
   switchingUsdPerHour: money.describe('starting and stopping replicas, spread over the horizon'),
-  boundUsdPerHour: money.describe('of usdPerHour + switchingUsdPerHour; models that share limits share their bound in proportion'),
+  boundUsdPerHour: money.describe(
+    'of usdPerHour + switchingUsdPerHour; models that share limits share their bound in proportion',
+  ),
   gap: z.number(),
   merging: mergingSchema.optional().describe('present where raw buckets were merged with an error'),
 });

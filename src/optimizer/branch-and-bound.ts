@@ -175,7 +175,6 @@ export class ReplicaSearch {
     readonly moreMaySave: boolean;
   }): readonly Float64Array[] | null {
     const { ceiling, most, nodeLimit, moreMaySave } = options;
-    const { deploymentCount } = this.#program;
     const isMonotone =
       !moreMaySave &&
       this.#worth === null &&
@@ -238,7 +237,7 @@ export class ReplicaSearch {
       stack.push({ box: { lower: box.lower, upper: below }, start });
     }
     this.#costStep = costStep(this.#program, this.#costs);
-    return complete && found.every((y) => y.length === deploymentCount) ? found : null;
+    return complete ? found : null;
   }
 
   /** What some replicas cost, unserved demand included; Infinity where they do not serve what they must. */

@@ -60,19 +60,14 @@ export class ConfigurationLp {
     this.#step = new Float64Array(rowCount);
   }
 
-  get count(): number {
-    return this.#count;
-  }
-
-  /** Adds a configuration; returns its number. */
-  add(model: number, cost: number, use: ArrayLike<number>): number {
+  /** Adds a configuration; they are numbered in the order in which they come. */
+  add(model: number, cost: number, use: ArrayLike<number>): void {
     const j = this.#count++;
     if (j >= this.#cost.length) this.#grow();
     this.#cost[j] = cost;
     this.#model[j] = model;
     for (let r = 0; r < this.#rowCount; r++) this.#use[j * this.#rowCount + r] = use[r]!;
     if (this.#key[model]! < 0) this.#key[model] = j;
-    return j;
   }
 
   #grow(): void {

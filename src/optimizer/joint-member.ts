@@ -70,10 +70,6 @@ export class JointMember {
     this.#served = new ReplicaSearch(withoutShared(this.twins.program), raw === undefined ? {} : { raw });
   }
 
-  get name(): string {
-    return this.stage.formulation.model.name;
-  }
-
   get program(): Program {
     return this.twins.program;
   }

@@ -249,6 +249,7 @@ function statusOf(found: { readonly servedEnough: boolean; readonly proven: bool
   return found.proven ? 'optimal' : 'feasible';
 }
 
+/** How far an objective may be from the least, as a part of it; 0 where nothing is paid. */
 export function gapOf(objective: number, bound: number): number {
   return objective > 0 ? Math.max(0, (objective - bound) / objective) : 0;
 }

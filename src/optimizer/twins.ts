@@ -4,8 +4,9 @@ import type { Program } from './program.js';
  * Deployments that differ in nothing but their names (one GPU type in two namespaces or zones) make every count of
  * their replicas a tie. The program solves such twins as one deployment and shares its replicas out afterwards.
  *
- * Exact (twins also take the same of every shared limit, and start and stop at the same price): work fits in y₁ + y₂ replicas of the joint deployment if and only if it fits in y₁ and y₂ of the twins, as
- * it may be split between them in any proportion.
+ * Exact (twins also take the same of every shared limit, and start and stop at the same price): work fits in y₁ + y₂
+ * replicas of the joint deployment if and only if it fits in y₁ and y₂ of the twins, as it may be split between them in
+ * any proportion.
  */
 export type JoinedTwins = {
   readonly program: Program;

@@ -7,6 +7,7 @@ import {
   worstStatus,
 } from '../core/plan.js';
 import { type ProblemModel, problemModelSchema } from '../core/planning-problem.js';
+import { gapOf } from '../optimizer/model-result.js';
 
 /**
  * A plan is made of models, and so are its faults: one model's part is cut out of a plan, kept while the model is
@@ -238,10 +239,6 @@ function groupBy<Key, Item>(items: readonly Item[], keyOf: (item: Item) => Key):
     else group.push(item);
   }
   return groups;
-}
-
-function gapOf(objective: number, bound: number): number {
-  return objective > 0 ? Math.max(0, (objective - bound) / objective) : 0;
 }
 
 function total<Item>(items: readonly Item[], measure: (item: Item) => number): number {
