@@ -7,7 +7,12 @@ import { type Stage, stageOf } from './stage.js';
 export type Entrant = { readonly index: number; readonly stage: Stage };
 
 /** Models that must be planned together, and the limits that can bind them. */
-export type Group = { readonly entrants: readonly Entrant[]; readonly limits: readonly ProblemLimit[] };
+export type Group = {
+  readonly entrants: readonly Entrant[];
+  readonly limits: readonly ProblemLimit[];
+  /** Limits that a single deployment takes from: a bound on its replicas keeps them. */
+  readonly bounds: readonly ProblemLimit[];
+};
 
 export type Prepared = {
   readonly limits: readonly ProblemLimit[];
@@ -66,14 +71,18 @@ function groupsOf(entrants: readonly Entrant[], limits: readonly ProblemLimit[])
     root[e] = at;
     return at;
   };
+  const bounded = new Map<ProblemLimit, number>();
   const takers = limits.map((limit) => {
     let most = 0;
+    let deployments = 0;
     const taking = entrants.flatMap(({ stage }, e) => {
       const own = mostUse(stage, limit);
-      most += own;
-      return own > 0 ? [e] : [];
+      most += own.use;
+      deployments += own.deployments;
+      return own.use > 0 ? [e] : [];
     });
-    return most > remainingOf(limit) * (1 + 1e-9) ? taking : [];
+    if (deployments === 1) bounded.set(limit, taking[0]!);
+    return deployments > 1 && most > remainingOf(limit) * (1 + 1e-9) ? taking : [];
   });
   for (const taking of takers) for (const e of taking) root[find(e)] = find(taking[0]!);
   const members = new Map<number, Entrant[]>();
@@ -86,11 +95,18 @@ function groupsOf(entrants: readonly Entrant[], limits: readonly ProblemLimit[])
   return Array.from(members, ([at, group]) => ({
     entrants: group,
     limits: limits.filter((_, r) => takers[r]!.length > 0 && find(takers[r]![0]!) === at),
+    bounds: limits.filter((limit) => bounded.has(limit) && find(bounded.get(limit)!) === at),
   }));
 }
 
-function mostUse({ formulation, program }: Stage, limit: ProblemLimit): number {
-  return formulation.deployments.reduce((sum, deployment, d) => {
-    return sum + (deployment.fixedReplicas === null ? limit.useOf(deployment) * program.upper[d]! : 0);
-  }, 0);
+/** What a model could take of a limit, and with how many deployments. */
+function mostUse({ formulation, program }: Stage, limit: ProblemLimit): { use: number; deployments: number } {
+  let use = 0;
+  let deployments = 0;
+  formulation.deployments.forEach((deployment, d) => {
+    const own = deployment.fixedReplicas === null ? limit.useOf(deployment) * program.upper[d]! : 0;
+    use += own;
+    if (own > 0) deployments++;
+  });
+  return { use, deployments };
 }

@@ -163,7 +163,12 @@ export class JointMember {
     const allowed = Math.max(0, Math.min(this.totalRps, room.unservedRps));
     const [within, beyond] = costs.unserved ?? [];
     const search = new ReplicaSearch(
-      { ...program, sharedLimits: this.#uses.map((use, r) => ({ use, limit: room.limits[r]! })) },
+      {
+        ...program,
+        sharedLimits: this.#uses.flatMap((use, r) => {
+          return use.some((amount) => amount > 0) ? [{ use, limit: room.limits[r]! }] : [];
+        }),
+      },
       {
         costs: {
           ...costs,

@@ -139,12 +139,16 @@ class ObjectiveStage {
       return this.#answer(known, least);
     }
     const { search } = precisionFor(this.#members.length);
-    const free = this.#price(new Float64Array(this.#limits.length), search);
-    if (this.#members.every((_, m) => this.#objective.isActive(m))) {
-      const freely = free.found;
-      if (freely !== null && isWithin(totalUse(freely, this.#limits.length), this.#limits)) {
-        return this.#answer(freely, Math.max(free.total, least));
-      }
+    const nothing = new Float64Array(this.#limits.length);
+    const fitsFreely = (relativeGap: number): readonly Candidate[] | null => {
+      const { found } = this.#price(nothing, relativeGap);
+      return found !== null && isWithin(totalUse(found, this.#limits.length), this.#limits) ? found : null;
+    };
+    let freely = fitsFreely(search);
+    if (freely !== null && this.#members.every((_, m) => this.#objective.isActive(m))) {
+      // Nothing stands between the models: each is worth its own proof.
+      if (search > 0 && !this.#shouldStop()) freely = fitsFreely(0) ?? freely;
+      return this.#answer(freely, Math.max(this.#best!.total, least));
     }
     const overflows = this.#findPrices();
     let bound = Math.max(least, this.#best!.total);

@@ -123,8 +123,9 @@ function* planning(
 type CrowdedBy = Parameters<typeof modelResult>[1];
 
 /** Which of a group's limits has no room for one more replica of a deployment. All that takes from them is in the group. */
-function crowding({ entrants, limits }: Group, outcome: Outcome): CrowdedBy {
+function crowding({ entrants, limits: shared, bounds }: Group, outcome: Outcome): CrowdedBy {
   if ('failure' in outcome) return () => null;
+  const limits = [...bounds, ...shared];
   const left = limits.map((limit) => {
     const used = sum(entrants, ({ stage }, e) =>
       sum(stage.formulation.deployments, (deployment, d) =>
