@@ -419,7 +419,7 @@ export class ReplicaSearch {
     return sharedLimits.every(({ use, limit }) => {
       let used = 0;
       for (let d = 0; d < y.length; d++) used += use[d]! * y[d]!;
-      return used <= limit * (1 + 1e-9) + 1e-12;
+      return used <= limit * (1 + 1e-9);
     });
   }
 

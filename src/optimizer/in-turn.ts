@@ -135,5 +135,5 @@ function cheapestAt(
   run.spentNodes += cheapest.nodes;
   if (cheapest.replicas === null) return best;
   const cheap = member.know(cheapest.replicas);
-  return cheap.unservedRps <= best.unservedRps ? cheap : best;
+  return cheap.unservedRps <= best.unservedRps * (1 + 1e-12) ? cheap : best;
 }

@@ -122,7 +122,7 @@ class ObjectiveStage {
     this.#sharedCount = shared.length;
     // GPUs and money are used up to rounding; what an earlier objective has reached is not given up for a speck of it.
     this.#limits = Float64Array.of(
-      ...Array.from(shared, (limit) => limit * (1 + 1e-9) + 1e-12),
+      ...Array.from(shared, (limit) => limit * (1 + 1e-9)),
       ...rows.map(({ limit }) => limit),
     );
     const overflow = Float64Array.from(this.#limits, (_, r) => objective.firstPrices(r));

@@ -1,3 +1,4 @@
+import { fitTolerance } from './formulate.js';
 import type { Program } from './program.js';
 import { ShareLp } from './share-lp.js';
 
@@ -242,7 +243,12 @@ export class SearchLp {
   }
 }
 
-/** Says how much demand stays unserved at given whole replicas, whatever they cost. */
+/**
+ * Says how much demand stays unserved at given whole replicas, whatever they cost.
+ *
+ * Replicas are filled to the brim, not beyond by the tolerance with which work fits: what two plans leave is the same
+ * number where it is the same demand.
+ */
 export class UnservedDemandLp {
   readonly #lp: SearchLp;
   readonly #program: Program;
@@ -251,10 +257,14 @@ export class UnservedDemandLp {
   constructor(program: Program) {
     const { switching: _, sharedLimits: __, ...own } = program;
     this.#program = own;
+    const capacity = program.capacity.map((share) => share / (1 + fitTolerance / 2));
     this.#total = totalRate(program);
     const free = new Float64Array(program.deploymentCount);
     const unserved = [{ room: this.#total, price: 1 }];
-    this.#lp = new SearchLp({ ...own, unservedLimit: this.#total }, { below: free, above: free, offset: 0, unserved });
+    this.#lp = new SearchLp(
+      { ...own, capacity, unservedLimit: this.#total },
+      { below: free, above: free, offset: 0, unserved },
+    );
   }
 
   /** The least demand that stays unserved [requests/s]. */

@@ -40,7 +40,12 @@ export type JointOutcome = {
 /** Plans for money whose unused rest is given out again, at most. */
 const mostRefills = 2;
 /** Values within this part of the demand at stake are reached. */
-const reachedTolerance = 1e-9;
+const reachedTolerance = 2e-9;
+
+/** What was reached, up to the rounding of sums: not a speck of it is given up, and no equal is shut out. */
+function roomFor(reached: number): number {
+  return reached * (1 + 1e-11) + 1e-12;
+}
 
 /**
  * Plans members jointly, in the order of objectives.
@@ -83,7 +88,7 @@ export function solveInOrder(
     const proven = answer.value - answer.bound <= reachedTolerance;
     unservedProven &&= proven;
     rows.push({
-      limit: answer.value * (1 + 1e-12) + 1e-14,
+      limit: roomFor(answer.value),
       amountOf: objective.amountOf,
       mostUnserved: objective.mostUnserved,
       prices: objective.prices,
@@ -104,7 +109,7 @@ export function solveInOrder(
     if (isFull || round === mostRefills) break;
     objectives.forEach(({ amountOf }, k) => {
       const reached = incumbent.reduce((sum, configuration, m) => sum + amountOf(m, configuration), 0);
-      rows[k] = { ...rows[k]!, limit: reached * (1 + 1e-12) + 1e-14 };
+      rows[k] = { ...rows[k]!, limit: roomFor(reached) };
     });
   }
   const usdPerHour = incumbent.reduce((sum, configuration) => sum + configuration.usdPerHour, 0);

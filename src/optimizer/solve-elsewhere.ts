@@ -141,10 +141,7 @@ function decideJoined(
     const replicas = all.slice(deployment, deployment + stage.program.deploymentCount);
     const own = replicaCost(stage.program, costsOf(stage.program), replicas);
     const isOpen = stage.program.unservedLimit === Number.POSITIVE_INFINITY;
-    const total = stage.raw.rate.reduce((sum, rate) => sum + rate, 0);
-    const left = isOpen
-      ? unmergedStage(stage, new UnservedDemandLp(stage.program).at(replicas) * (1 + 1e-10) + 1e-12 * total)
-      : stage;
+    const left = isOpen ? unmergedStage(stage, new UnservedDemandLp(stage.program).at(replicas)) : stage;
     return {
       replicas,
       stage: left,

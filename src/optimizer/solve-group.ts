@@ -3,7 +3,7 @@ import { branchAndBound, ReplicaSearch } from './branch-and-bound.js';
 import type { Group } from './coupling.js';
 import { JointMember, usesOf } from './joint-member.js';
 import type { Program, ProgramSolution, SolveLimits } from './program.js';
-import { costsOf, replicaCost } from './program-lp.js';
+import { costsOf, replicaCost, UnservedDemandLp } from './program-lp.js';
 import { solveInOrder } from './scarcity.js';
 import { type ProblemLimit, remainingOf } from './shared-limits.js';
 import { currentOf, incumbentOf, rawProgram, type Stage, unmergedStage, whereItFits } from './stage.js';
@@ -110,9 +110,9 @@ function solveLimited(stage: Stage, shared: readonly ProblemLimit[], limits: Sol
   });
   const most = least.minimise(limits);
   if (most.replicas === null) return { failure: noAnswer(most) };
-  const unservedRps = least.valueOf(most.replicas);
+  const unservedRps = new UnservedDemandLp(anyTwins.program).at(most.replicas);
   const unservedProven = most.status === 'optimal';
-  const left = unmergedStage(stage, unservedRps * (1 + 1e-10) + 1e-12 * total);
+  const left = unmergedStage(stage, unservedRps);
   const leftTwins = withLimits(left, left.program);
   const cheapest = branchAndBound(leftTwins.program, limits, { incumbent: most.replicas });
   const replicas = cheapest.replicas ?? most.replicas;
@@ -142,7 +142,7 @@ function solveTogether(
     const { replicas, unservedRps, usdPerHour } = outcome.chosen[m]!;
     const priority = outcome.priorities.find((it) => it.priority === stage.formulation.model.priority);
     const isScarce = outcome.priorities.length > 0;
-    const own = isScarce ? unmergedStage(stage, unservedRps * (1 + 1e-10) + 1e-12 * member.totalRps) : stage;
+    const own = isScarce ? unmergedStage(stage, unservedRps) : stage;
     const parted = twins.part(replicas, currentOf(stage));
     return {
       replicas: parted,

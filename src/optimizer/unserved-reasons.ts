@@ -71,9 +71,12 @@ function attribute(stage: Stage, { shares }: ModelResult, rooms: readonly Room[]
     const b = placeOf.get(index);
     if (b === undefined) return;
     // The last part is the rest, so that the entries of a bucket add up to what its shares leave.
-    let rest = shares[index]!.unservedShare;
+    const whole = shares[index]!.unservedShare;
+    let rest = whole;
     parts.forEach(({ kind, share }, p) => {
-      const own = p === parts.length - 1 ? rest : Math.min(rest, share[b]!);
+      const part = p === parts.length - 1 ? rest : Math.min(rest, share[b]!);
+      // What is left to the next kind, or not yet, for rounding alone is not told apart.
+      const own = part < speck * whole ? 0 : rest - part < speck * whole ? rest : part;
       rest -= own;
       list(index, rps * own, reasonOf[kind]);
     });
@@ -119,6 +122,8 @@ function contended(
   return parts;
 }
 
+/** Parts of what a bucket leaves unserved below this are rounding. */
+const speck = 1e-7;
 /** What is served now weighs this much more than what is not: it stays served. */
 const weightOfServed = 1e4;
 
