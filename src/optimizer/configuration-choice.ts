@@ -44,6 +44,10 @@ const overrunTolerance = 1e-10;
 const mostRaises = 3;
 /** A part this near to 0 or 1 is whole. */
 const wholePart = 1e-6;
+/** A bound this near (relative) below the cost of what the linear program itself takes is that cost but for rounding. */
+const nearlyEqual = 1e-8;
+/** Nodes within which such rounding is settled by splitting on: where many choices tie, there would be no end of it. */
+const nodesForRounding = 200;
 
 export function isWithin(use: Float64Array, limits: Float64Array): boolean {
   return use.every((amount, r) => amount <= limits[r]!);
@@ -79,8 +83,11 @@ class ChoiceSearch {
   readonly #penalty: number;
   #closed: number[] = [];
   #raises = 0;
+  #nodes = 0;
   #best: readonly Candidate[] | null = null;
   #bestCost = Number.POSITIVE_INFINITY;
+  /** Least bound of the nodes that were closed though it is below the best cost, by rounding. */
+  #closedBound = Number.POSITIVE_INFINITY;
 
   constructor(options: ChoiceOptions) {
     const { candidates, modelCount, limits, incumbent } = options;
@@ -107,15 +114,14 @@ class ChoiceSearch {
     const { nodeLimit, shouldStop } = this.#options;
     const open: ChoiceNode[] = [];
     let next: ChoiceNode | undefined = { restriction: null, bound: Number.NEGATIVE_INFINITY };
-    let nodes = 0;
     let left = Number.POSITIVE_INFINITY;
     while (next !== undefined) {
-      if (nodes >= nodeLimit || (nodes > 0 && shouldStop())) {
+      if (this.#nodes >= nodeLimit || (this.#nodes > 0 && shouldStop())) {
         left = Math.min(next.bound, ...open.map(({ bound }) => bound));
         break;
       }
-      nodes++;
-      const children = this.#expand(next, nodes === 1);
+      this.#nodes++;
+      const children = this.#expand(next, this.#nodes === 1);
       if (children === null) next = takeLeast(open, this.#cutoff());
       else {
         const [first, second] = children;
@@ -125,7 +131,12 @@ class ChoiceSearch {
     }
     // With a gap allowed, what was closed may hold something better than the answer, but not than the cutoff.
     const closed = this.#options.relativeGap > 0 ? this.#cutoff() : this.#bestCost;
-    return { chosen: this.#best, cost: this.#bestCost, bound: Math.min(left, closed), nodes };
+    return {
+      chosen: this.#best,
+      cost: this.#bestCost,
+      bound: Math.min(left, closed, this.#closedBound),
+      nodes: this.#nodes,
+    };
   }
 
   #cutoff(): number {
@@ -144,7 +155,7 @@ class ChoiceSearch {
 
   /** Solves a node; its two children, the one to go on with first, or null where it holds nothing better. */
   #expand(node: ChoiceNode, isRoot: boolean): readonly [ChoiceNode, ChoiceNode] | null {
-    const { candidates, modelCount } = this.#options;
+    const { candidates, modelCount, limits } = this.#options;
     if (!this.#restrict(node.restriction)) return null;
     if (!this.#solveWithin()) return null;
     const bound = Math.max(node.bound, withoutRounding(this.#lp.boundAtPrices()));
@@ -163,21 +174,24 @@ class ChoiceSearch {
     }
     const rounded = Array.from(largest, (j) => candidates[j]!);
     const isUsable = !this.#closed.some((j) => parts[j]! > wholePart);
+    const isAnswer = branchModel < 0 && isUsable && isWithin(totalUse(rounded, limits.length), limits);
     if (isUsable) this.#round(rounded, isRoot);
     if (isRoot) this.#fixDear(bound);
     if (bound >= this.#cutoff()) return null;
-    if (branchModel < 0) {
-      // Whole, and not within the limits or not to be used: nothing here fits.
+    const isNear = this.#bestCost - bound <= nearlyEqual * Math.max(1, Math.abs(this.#bestCost));
+    if (isAnswer && isNear && this.#nodes > nodesForRounding) {
+      this.#closedBound = Math.min(this.#closedBound, bound);
       return null;
     }
-    return this.#split(node, { model: branchModel, parts, bound });
+    if (!isAnswer && (branchModel < 0 || !isUsable) && this.#lp.cannotFit()) return null;
+    return this.#split(node, { preferred: branchModel, parts, bound });
   }
 
   /**
-   * Solves the linear program of a node. What a unit over a limit costs is raised until none is overrun, however small
+   * Solves the linear program of a node. What a unit over a limit costs is raised while some is overrun, however small
    * the overrun and dear what avoids it.
    *
-   * @returns false where a limit is overrun at any price: nothing in this node fits
+   * @returns false where the prices prove that nothing in this node fits
    */
   #solveWithin(): boolean {
     for (;;) {
@@ -187,7 +201,8 @@ class ChoiceSearch {
         amount > overrunTolerance * Math.max(1, this.#options.limits[r]!) ? 1 : 0,
       );
       if (!overrun.includes(1)) return true;
-      if (this.#raises >= mostRaises) return false;
+      if (this.#lp.cannotFit()) return false;
+      if (this.#raises >= mostRaises) return true;
       this.#raises++;
       overrun.forEach((is, r) => {
         if (is === 1) this.#lp.raiseOverflowPrice(r, 1e3);
@@ -307,41 +322,62 @@ class ChoiceSearch {
     return true;
   }
 
+  /** Splits the configurations of one model that are open in two; null where every model has only one. */
   #split(
     node: ChoiceNode,
-    found: { model: number; parts: Float64Array; bound: number },
-  ): readonly [ChoiceNode, ChoiceNode] {
+    found: { preferred: number; parts: Float64Array; bound: number },
+  ): readonly [ChoiceNode, ChoiceNode] | null {
+    const { preferred, parts, bound } = found;
+    const closed = new Set(this.#closed);
+    const openOf = this.#ofModel.map((own) => own.filter((j) => !closed.has(j) && this.#isFixed[j] === 0));
+    // What the linear program takes may be whole and yet overrun a limit, or be closed: then the open ones decide.
+    const others = Array.from(openOf.keys()).sort((m, n) => openOf[n]!.length - openOf[m]!.length || m - n);
+    for (const model of preferred < 0 ? others : [preferred, ...others]) {
+      const open = openOf[model]!;
+      if (open.length < 2) continue;
+      const used = open.filter((j) => parts[j]! > wholePart * 1e-3);
+      const split =
+        this.#widestSplit(used, (j) => parts[j]!) ??
+        this.#widestSplit(open, (j) => Math.max(parts[j]!, 1 / open.length));
+      if (split === null) continue;
+      const child = (above: boolean): ChoiceNode => ({
+        restriction: { parent: node.restriction, model, deployment: split.deployment, split: split.at, above },
+        bound,
+      });
+      return split.above >= 0.5 ? [child(true), child(false)] : [child(false), child(true)];
+    }
+    this.#accept(openOf.map(([j]) => this.#options.candidates[j!]!));
+    return null;
+  }
+
+  /** Where the replicas of some configurations differ most: above and below it there are some; null where none differ. */
+  #widestSplit(
+    among: readonly number[],
+    weightOf: (j: number) => number,
+  ): { readonly deployment: number; readonly at: number; readonly above: number } | null {
     const { candidates } = this.#options;
-    const { model, parts, bound } = found;
-    const used = this.#ofModel[model]!.filter((j) => parts[j]! > wholePart * 1e-3);
-    const { length } = candidates[used[0]!]!.replicas;
-    let deployment = 0;
-    let widest = -1;
-    let split = 0;
-    for (let d = 0; d < length; d++) {
+    const total = among.reduce((sum, j) => sum + weightOf(j), 0);
+    let widest = 0;
+    let best: { deployment: number; at: number; above: number } | null = null;
+    for (let d = 0; d < (candidates[among[0] ?? 0]?.replicas.length ?? 0); d++) {
       let mean = 0;
       let square = 0;
-      let total = 0;
-      for (const j of used) {
+      let most = 0;
+      for (const j of among) {
         const count = candidates[j]!.replicas[d]!;
-        total += parts[j]!;
-        mean += parts[j]! * count;
-        square += parts[j]! * count * count;
+        mean += (weightOf(j) / total) * count;
+        square += (weightOf(j) / total) * count * count;
+        most = Math.max(most, count);
       }
-      mean /= total;
-      const spread = square / total - mean * mean;
-      if (spread <= widest) continue;
+      const spread = square - mean * mean;
+      if (spread <= widest + 1e-12) continue;
       widest = spread;
-      deployment = d;
-      split = Math.floor(mean + 1e-9);
+      const at = Math.min(most - 1, Math.floor(mean + 1e-9));
+      let above = 0;
+      for (const j of among) if (candidates[j]!.replicas[d]! > at) above += weightOf(j) / total;
+      best = { deployment: d, at, above };
     }
-    let above = 0;
-    for (const j of used) if (candidates[j]!.replicas[deployment]! > split) above += parts[j]!;
-    const child = (isAbove: boolean): ChoiceNode => ({
-      restriction: { parent: node.restriction, model, deployment, split, above: isAbove },
-      bound,
-    });
-    return above >= 0.5 ? [child(true), child(false)] : [child(false), child(true)];
+    return best;
   }
 }
 

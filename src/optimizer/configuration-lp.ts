@@ -156,6 +156,21 @@ export class ConfigurationLp {
     return bound;
   }
 
+  /** Do the current prices prove that no open configurations keep the limits: is what they use worth more than all there is? */
+  cannotFit(): boolean {
+    const n = this.#rowCount;
+    const least = new Float64Array(this.#modelCount).fill(Number.POSITIVE_INFINITY);
+    for (let j = 0; j < this.#count; j++) {
+      if (this.#isClosed[j] === 1) continue;
+      let worth = 0;
+      for (let r = 0; r < n; r++) worth += Math.max(0, this.prices[r]!) * this.#use[j * n + r]!;
+      least[this.#model[j]!] = Math.min(least[this.#model[j]!]!, worth);
+    }
+    const used = least.reduce((sum, worth) => sum + worth, 0);
+    const there = this.#limits.reduce((sum, limit, r) => sum + Math.max(0, this.prices[r]!) * limit, 0);
+    return used > there + 1e-12 * (Math.abs(used) + Math.abs(there));
+  }
+
   /** How much dearer than the least of its model each configuration is at the current prices; 0 for the least. */
   slackOfEach(): Float64Array {
     const least = new Float64Array(this.#modelCount).fill(Number.POSITIVE_INFINITY);
