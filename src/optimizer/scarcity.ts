@@ -39,8 +39,8 @@ export type JointOutcome = {
 
 /** Plans for money whose unused rest is given out again, at most. */
 const mostRefills = 2;
-/** Values within this part of the demand at stake are reached. */
-const reachedTolerance = 2e-9;
+/** Part of a member's demand by which searches may fill replicas beyond the brim, with room for sums. */
+const overfill = 2e-9;
 
 /** What was reached, up to the rounding of sums: not a speck of it is given up, and no equal is shut out. */
 function roomFor(reached: number): number {
@@ -85,7 +85,7 @@ export function solveInOrder(
     nodes += answer.nodes;
     if (answer.chosen === null) return null;
     incumbent = answer.chosen;
-    const proven = answer.value - answer.bound <= reachedTolerance;
+    const proven = answer.value - answer.bound <= objective.rounding;
     unservedProven &&= proven;
     rows.push({
       limit: roomFor(answer.value),
@@ -147,6 +147,8 @@ type UnservedObjective = {
   readonly isActive: (m: number) => boolean;
   /** The least that the members could have alone. */
   readonly least: number;
+  /** Values and bounds nearer to each other than this are the same: searches fill replicas to their tolerance. */
+  readonly rounding: number;
 };
 
 /** Amounts are parts of the demand that is at stake, so that they are of ordinary size for any rates. */
@@ -170,6 +172,7 @@ function unservedObjectives(members: readonly JointMember[]): readonly UnservedO
       prices: (m, price) => ({ unserved: 0, required: requires(m) ? price * weight(models[m]!) : 0 }),
       isActive: requires,
       least: sum(members, (member, m) => short(m, member.program.unservedLimit)),
+      rounding: overfill * sum(members, (member, m) => (requires(m) ? weight(models[m]!) * member.totalRps : 0)),
     });
   }
   const priorities = [...new Set(models.map(({ priority }) => priority))].sort((a, b) => b - a);
@@ -187,6 +190,7 @@ function unservedObjectives(members: readonly JointMember[]): readonly UnservedO
       prices: (m, price) => ({ unserved: price * of(m), required: 0 }),
       isActive: (m) => models[m]!.priority >= priority || requires(m),
       least: sum(members, (member, m) => of(m) * member.program.unservedLimit),
+      rounding: overfill * sum(members, (member, m) => of(m) * member.totalRps),
     });
   }
   return objectives;
