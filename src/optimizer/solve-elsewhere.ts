@@ -6,7 +6,7 @@ import type { Program, ProgramSolution, SharedLimit, SolveLimits, Solver } from 
 import { costsOf, replicaCost, UnservedDemandLp } from './program-lp.js';
 import { unservedWeights } from './scarcity.js';
 import { type Decision, decisionOf, type NoDecision, noAnswer } from './solve-group.js';
-import { rawProgram, type Stage, unmergedStage, whereItFits } from './stage.js';
+import { rawProgram, requirementOf, type Stage, unmergedStage, whereItFits } from './stage.js';
 
 /** The same decisions by another engine: a model alone as one program, models that share limits joined into one. */
 export async function solveGroupWith(
@@ -26,6 +26,10 @@ export async function solveGroupWith(
  */
 async function solveAlone(stage: Stage, solver: Solver, limits: SolveLimits): Promise<Decision | NoDecision> {
   const { program, merged } = stage;
+  // Nothing to decide, which engines take for nothing found.
+  if (program.deploymentCount === 0) {
+    return decisionOf(stage, { status: 'optimal', replicas: new Float64Array(0), bound: 0, nodes: 0 }, 0);
+  }
   const decide = (solution: ProgramSolution): Decision | NoDecision => {
     if (solution.replicas === null) return { failure: noAnswer(solution) };
     return decisionOf(stage, solution, replicaCost(program, costsOf(program), solution.replicas));
@@ -82,33 +86,77 @@ async function solveJoined(
     });
     return weight;
   };
-  const rows: { weight: Float64Array; limit: number }[] = models.flatMap((model) => {
-    if (model.minServedShare === 0) return [];
-    const demand = model.demand.reduce((sum, { rps }) => sum + rps, 0);
-    return [{ weight: rateOf((it) => (it === model ? 1 : 0)), limit: demand * (1 - model.minServedShare) }];
-  });
-  let unservedProven = true;
+  const free = new Float64Array(open.program.deploymentCount);
+  const { switching: _, ...unswitched } = open.program;
   let nodes = first.nodes;
-  for (const priority of [...new Set(models.map((model) => model.priority))].sort((a, b) => b - a)) {
-    const weightOf = unservedWeights(models.filter((model) => model.priority === priority));
-    const weight = rateOf((model) => (model.priority === priority ? weightOf(model) : 0));
-    const free = new Float64Array(open.program.deploymentCount);
-    const { switching: _, ...unswitched } = open.program;
+  /** The least weighted sum of unserved demand within some limits on it. */
+  const least = async (weight: Float64Array, rows: readonly UnservedRow[]): Promise<LeastSum | ProgramSolution> => {
     const answer = await solver.solve(
       { ...unswitched, cost: free, unservedPrice: weight, unservedLimits: rows },
       limits,
     );
     nodes += answer.nodes;
-    if (answer.replicas === null) return { failure: noAnswer(answer) };
-    unservedProven &&= answer.status === 'optimal';
+    if (answer.replicas === null) return answer;
     const unserved = unservedOf(any, open, answer);
     const value = weight.reduce((sum, each, b) => sum + each * unserved[b]!, 0);
     const atStake = weight.reduce((sum, each) => sum + each, 0);
-    rows.push({ weight, limit: value * (1 + 1e-9) + 1e-9 * atStake });
+    const limit = value * (1 + 1e-9) + 1e-9 * atStake;
+    return { value, isProven: answer.status === 'optimal', row: { weight, limit } };
+  };
+
+  const required = any.flatMap((stage, m): Requirement[] => {
+    if (models[m]!.minServedShare === 0) return [];
+    const { allowedRps } = requirementOf(stage);
+    return [{ priority: models[m]!.priority, weight: rateOf((it) => (it === models[m] ? 1 : 0)), allowedRps }];
+  });
+  let rows: readonly UnservedRow[] = required.map(({ weight, allowedRps }) => ({ weight, limit: allowedRps }));
+  let unservedProven = true;
+  let mayLack = required.length > 0;
+  for (const priority of [...new Set(models.map((model) => model.priority))].sort((a, b) => b - a)) {
+    const weightOf = unservedWeights(models.filter((model) => model.priority === priority));
+    const weight = rateOf((model) => (model.priority === priority ? weightOf(model) : 0));
+    let answer = await least(weight, rows);
+    if (mayLack && 'status' in answer && answer.status === 'infeasible') {
+      const reachable = await reachableRows(required, least);
+      if ('status' in reachable) return { failure: noAnswer(reachable) };
+      rows = reachable.rows;
+      unservedProven &&= reachable.isProven;
+      answer = await least(weight, rows);
+    }
+    mayLack = false;
+    if ('status' in answer) return { failure: noAnswer(answer) };
+    unservedProven &&= answer.isProven;
+    rows = [...rows, answer.row];
   }
   const last = await solver.solve({ ...open.program, unservedLimits: rows }, limits);
   if (last.replicas === null) return { failure: noAnswer(last) };
   return decideJoined(any, open, { solution: { ...last, nodes: nodes + last.nodes }, unservedProven });
+}
+
+type UnservedRow = { readonly weight: Float64Array; readonly limit: number };
+type LeastSum = { readonly value: number; readonly isProven: boolean; readonly row: UnservedRow };
+
+/** What a model with a minServedShare may leave of the demand that is placed [requests/s]. */
+type Requirement = { readonly priority: number; readonly weight: Float64Array; readonly allowedRps: number };
+
+/**
+ * Where not all models can have the share that they require: one after the other, by priority, has as much of it as those
+ * before it leave. A `Program` has no price for what lies beyond a sum, so the least weighted sum of what they lack is for
+ * the built-in solver to find; with one such model this is the same.
+ */
+async function reachableRows(
+  required: readonly Requirement[],
+  least: (weight: Float64Array, rows: readonly UnservedRow[]) => Promise<LeastSum | ProgramSolution>,
+): Promise<{ readonly rows: readonly UnservedRow[]; readonly isProven: boolean } | ProgramSolution> {
+  const rows: UnservedRow[] = [];
+  let isProven = required.length === 1;
+  for (const { weight, allowedRps } of [...required].sort((a, b) => b.priority - a.priority)) {
+    const answer = await least(weight, rows);
+    if ('status' in answer) return answer;
+    isProven &&= answer.isProven;
+    rows.push(answer.value <= allowedRps ? { weight, limit: allowedRps } : answer.row);
+  }
+  return { rows, isProven };
 }
 
 /** Unserved share of each bucket of the joined program. */
