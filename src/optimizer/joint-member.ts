@@ -2,7 +2,7 @@ import { ReplicaSearch } from './branch-and-bound.js';
 import type { Program, ProgramSolution, SolveLimits } from './program.js';
 import { type Costs, costsOf, replicaCost, UnservedDemandLp, type UnservedPiece } from './program-lp.js';
 import { type ProblemLimit, remainingOf } from './shared-limits.js';
-import { incumbentOf, rawProgram, type Stage, unmergedStage } from './stage.js';
+import { incumbentOf, rawProgram, requirementOf, type Stage, unmergedStage } from './stage.js';
 import { type JoinedTwins, joinTwins } from './twins.js';
 
 /** A replica vector of a model and what follows from it, whatever the other models do. */
@@ -50,15 +50,12 @@ export class JointMember {
   #any: ReplicaSearch | null = null;
   #worth: UnservedDemandLp | null = null;
 
-  /** @param unplacedRps demand that no plan can serve [requests/s] */
-  constructor(stage: Stage, limits: readonly ProblemLimit[], unplacedRps: number) {
+  constructor(stage: Stage, limits: readonly ProblemLimit[]) {
     this.stage = stage;
     this.limits = limits;
-    const { model } = stage.formulation;
-    this.totalRps = stage.raw.rate.reduce((sum, rate) => sum + rate, 0);
-    // Of all demand, minServedShare is to be served by what can be placed. Nothing required is exactly nothing.
-    const requiredRps = (this.totalRps + unplacedRps) * model.minServedShare;
-    this.allowedRps = Math.max(0, this.totalRps - requiredRps);
+    const { placedRps, allowedRps } = requirementOf(stage);
+    this.totalRps = placedRps;
+    this.allowedRps = allowedRps;
     this.twins = joinTwins({ ...stage.program, sharedLimits: usesOf(stage, limits) });
     this.#uses = this.twins.program.sharedLimits!.map(({ use }) => use);
     this.#own = costsOf(this.twins.program);

@@ -131,7 +131,7 @@ function solveTogether(
   options: PlanOptions,
   solveLimits: SolveLimits,
 ): readonly Decision[] | NoDecision {
-  const members = entrants.map(({ stage }) => new JointMember(stage, limits, unplacedRps(stage)));
+  const members = entrants.map(({ stage }) => new JointMember(stage, limits));
   const run = { limits: { ...solveLimits, relativeGap: options.relativeGap }, spentNodes: 0 };
   const outcome = solveInOrder(members, Float64Array.from(limits, remainingOf), run);
   if (outcome === null) return { failure: 'no plan of the models that share limits was found within its limits' };
@@ -158,11 +158,4 @@ function solveTogether(
       nodes: m === 0 ? run.spentNodes : 0,
     };
   });
-}
-
-function unplacedRps({ formulation }: Stage): number {
-  return formulation.buckets.reduce((sum, { unplaced }, index) => {
-    const isLeft = unplaced === 'slo' || unplaced === 'max_replicas';
-    return isLeft ? sum + formulation.model.demand[index]!.rps : sum;
-  }, 0);
 }

@@ -46,6 +46,24 @@ export function unmergedStage(stage: Stage, unservedRps: number): Stage {
   return { ...stage, merged, program: toProgram(formulation, merged, { unservedLimit: unservedRps, options }) };
 }
 
+/**
+ * The demand that the program places, and how much of it may stay unserved for what minServedShare requires of all demand:
+ * what cannot be placed stays unserved anyway [requests/s]. Where nothing is required that is all of it, exactly.
+ */
+export function requirementOf({ formulation, raw }: Stage): {
+  readonly placedRps: number;
+  readonly allowedRps: number;
+} {
+  const { model, buckets } = formulation;
+  const placedRps = raw.rate.reduce((sum, rate) => sum + rate, 0);
+  let unplacedRps = 0;
+  buckets.forEach(({ unplaced }, index) => {
+    if (unplaced === 'slo' || unplaced === 'max_replicas') unplacedRps += model.demand[index]!.rps;
+  });
+  const requiredRps = (placedRps + unplacedRps) * model.minServedShare;
+  return { placedRps, allowedRps: Math.max(0, placedRps - requiredRps) };
+}
+
 /** Do whole replicas serve the merged buckets, the raw ones, or neither (or neither for sure)? */
 export function whereItFits(stage: Stage, replicas: Float64Array): 'merged' | 'raw' | null {
   for (const [over, program] of [
