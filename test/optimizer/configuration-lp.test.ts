@@ -24,8 +24,7 @@ function addOne(random: SeededRandom, known: Known, model: number, { coarse }: S
   const used = use.reduce((sum, each) => sum + each, 0);
   const cost =
     Math.max(0, 3 * known.limits.length - used) * (coarse ? 1 : random.between(0.5, 2)) + amount(random, 5, coarse);
-  const j = known.lp.add(model, cost, use);
-  expect(j).toBe(known.configurations.length);
+  known.lp.add(model, cost, use);
   known.configurations.push({ model, cost, use, closed: false });
 }
 
