@@ -45,7 +45,9 @@ export function withReasons(
     // What the other models, and deployments of this one that serve nothing, leave of a limit.
     const rooms = prepared.limits.flatMap((limit, r) => {
       if (!own.some((it) => limit.useOf(it) > 0)) return [];
-      return [{ limit, room: Math.max(0, limit.limit - taken[r]! + useBy(own, limit)) }];
+      const use = useBy(own, limit);
+      // What fixed replicas overrun has room for what they take, and for no more.
+      return [{ limit, room: Math.max(use, limit.limit - taken[r]! + use) }];
     });
     return { ...result, unserved: attribute(stage, result, rooms) };
   });
