@@ -1,7 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Program } from '../../src/optimizer/program.js';
+import { costsOf } from '../../src/optimizer/program-lp.js';
 import { joinTwins } from '../../src/optimizer/twins.js';
+import { type SeededRandom, seededRandom } from '../support/seeded-random.js';
+import { leastValue, limitedProgram, replicaTable, valueIn } from './replica-table.js';
 
 function program(columns: readonly (readonly number[])[], over: Partial<Program> = {}): Program {
   const bucketCount = columns[0]!.length;
@@ -96,4 +99,108 @@ describe('deployments that differ only in their names', () => {
       ),
     );
   });
+
+  it('are not joined where they take different amounts of a limit, or start and stop at other prices', () => {
+    const columns = [[1], [1]];
+    const count = (over: Partial<Program>): number => joinTwins(program(columns, over)).program.deploymentCount;
+    const limit = (...use: number[]) => ({ sharedLimits: [{ use: Float64Array.from(use), limit: 5 }] });
+    expect(count(limit(2, 2))).toBe(1);
+    expect(count(limit(2, 1))).toBe(2);
+    const moving = (over: Partial<NonNullable<Program['switching']>>) => ({
+      switching: {
+        current: Float64Array.of(1, 4),
+        start: Float64Array.of(1, 1),
+        stop: Float64Array.of(2, 2),
+        ...over,
+      },
+    });
+    expect(count(moving({}))).toBe(1);
+    expect(count(moving({ start: Float64Array.of(1, 1.5) }))).toBe(2);
+    expect(count(moving({ stop: Float64Array.of(0, 2) }))).toBe(2);
+    // What runs of one is not known: moving it is free.
+    expect(count(moving({ current: Float64Array.of(Number.NaN, 4) }))).toBe(2);
+    expect(count(moving({ current: Float64Array.of(Number.NaN, Number.NaN) }))).toBe(1);
+  });
+
+  it('take of limits, and start and stop, as one', () => {
+    const { program: joined } = joinTwins(
+      program([[1], [2], [1]], {
+        sharedLimits: [{ use: Float64Array.of(4, 1, 4), limit: 9 }],
+        switching: {
+          current: Float64Array.of(3, 1, 2),
+          start: Float64Array.of(0.5, 7, 0.5),
+          stop: Float64Array.of(0.25, 8, 0.25),
+        },
+      }),
+    );
+    expect(joined.sharedLimits).toEqual([{ use: Float64Array.of(4, 1), limit: 9 }]);
+    expect(joined.switching).toEqual({
+      current: Float64Array.of(5, 1),
+      start: Float64Array.of(0.5, 7),
+      stop: Float64Array.of(0.25, 8),
+    });
+  });
+
+  it('cost as one what they cost as several, and start none while they stop another', () => {
+    const random = seededRandom(41);
+    let joinedCases = 0;
+    for (let i = 0; i < 150; i++) {
+      const single = limitedProgram(random, { switching: random.chance(0.7), limits: random.whole(0, 2) });
+      const copies = Array.from(single.cost, () => random.pick([1, 1, 2]));
+      const of = copies.flatMap((count, d) => new Array<number>(count).fill(d));
+      const whole = copied(single, of, random);
+      const twins = joinTwins(whole);
+      expect(twins.program.deploymentCount).toBeLessThanOrEqual(of.length);
+      const table = replicaTable(twins.program);
+      const costs = costsOf(twins.program);
+      const least = leastValue(twins.program, costs, table);
+      const wholeTable = replicaTable(whole);
+      expect(leastValue(whole, costsOf(whole), wholeTable), `case ${i}`).toBeCloseTo(least, 9);
+      if (least === Number.POSITIVE_INFINITY || twins.program.deploymentCount === of.length) continue;
+      joinedCases++;
+      const best = table.find((entry) => valueIn(twins.program, costs, entry) <= least + 1e-9)!;
+      const current = whole.switching?.current.map((count) => (Number.isNaN(count) ? 0 : count)) ?? null;
+      const parted = twins.part(Float64Array.from(best.replicas), current);
+      const entry = wholeTable.find(({ replicas }) => replicas.every((count, d) => count === parted[d]))!;
+      expect(valueIn(whole, costsOf(whole), entry), `case ${i}`).toBeCloseTo(least, 9);
+      expect([...twins.join(parted)]).toEqual(best.replicas);
+      // Over other buckets they are the same twins.
+      expect(twins.joinOver(whole)).toEqual(twins.program);
+    }
+    expect(joinedCases).toBeGreaterThan(40);
+  });
 });
+
+/** Some deployments of a program more than once, each time with bounds and replicas of its own. */
+function copied(single: Program, of: readonly number[], random: SeededRandom): Program {
+  const each = (values: Float64Array): Float64Array => Float64Array.from(of, (d) => values[d]!);
+  const lower = Float64Array.from(of, (d) => random.whole(0, single.lower[d]!));
+  const upper = lower.map((low) => low + random.whole(1, 2));
+  const { switching, sharedLimits } = single;
+  return {
+    ...single,
+    deploymentCount: of.length,
+    work: Float64Array.from({ length: single.bucketCount * of.length }, (_, at) => {
+      const b = Math.floor(at / of.length);
+      return single.work[b * single.deploymentCount + of[at % of.length]!]!;
+    }),
+    cost: each(single.cost),
+    capacity: each(single.capacity),
+    lower,
+    upper,
+    ...(switching === undefined
+      ? {}
+      : {
+          switching: {
+            current: Float64Array.from(of, (d, at) =>
+              Number.isNaN(switching.current[d]!) ? Number.NaN : random.whole(lower[at]!, upper[at]!),
+            ),
+            start: each(switching.start),
+            stop: each(switching.stop),
+          },
+        }),
+    ...(sharedLimits === undefined
+      ? {}
+      : { sharedLimits: sharedLimits.map(({ use, limit }) => ({ use: each(use), limit })) }),
+  };
+}
