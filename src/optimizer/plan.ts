@@ -222,7 +222,8 @@ function scarcityOf(problem: PlanningProblem, results: readonly ModelResult[]): 
         unservedRps,
         penaltyUsdPerHour: sum(own, (result) => result.penaltyUsdPerHour),
         boundUsdPerHour: sum(own, (result) => result.penaltyBoundUsdPerHour),
-        proven: own.every((result) => result.unservedProven),
+        // Less than nothing cannot be left: what serves all that it has proves itself.
+        proven: own.every(({ unservedProven, unserved }) => unservedProven || unserved.length === 0),
       },
     ];
   });
