@@ -29,14 +29,14 @@ function planned(input: Parameters<typeof problem>[0]): Plan {
 describe('why demand stays unserved', () => {
   const demand = [short(50)];
 
-  test.each([
+  test.each<[string, Parameters<typeof problem>[0]]>([
     ['max_replicas', { deployments: [on('t/a', 'A', { maxReplicas: 2 })] }],
     ['max_replicas', { deployments: [on('t/a', 'A', { fixedReplicas: 2 })] }],
     ['quota', { deployments: [on('t/a', 'A')], quotas: [{ namespace: 't', gpuType: 'A', gpus: 2 }] }],
     ['capacity', { deployments: [on('t/a', 'A')], pools: [{ gpuType: 'A', gpus: 2 }] }],
     ['budget', { deployments: [on('t/a', 'A')], budgetUsdPerHour: 2.5 }],
-  ] as const)('is %s where that alone is in the way', (reason, input) => {
-    const answer = planned({ demand, ...input } as Parameters<typeof problem>[0]);
+  ])('is %s where that alone is in the way', (reason, input) => {
+    const answer = planned({ demand, ...input });
     expect(reasonsOf(answer)).toEqual({ [`llama ${reason}`]: 30 });
   });
 
