@@ -13,17 +13,17 @@ function byPriority(members: readonly JointMember[]): readonly number[] {
 }
 
 /**
- * Members are given their part in turn, of what those before them and the floors of those after them leave.
+ * Members are given their part in turn, of what those before them and the least of those after them leave.
  *
+ * @param least what each member has for sure: its floors, or more
  * @returns null where one finds none
  */
 function oneAfterTheOther(
   members: readonly JointMember[],
-  limits: Float64Array,
+  { limits, least }: { readonly limits: Float64Array; readonly least: readonly Float64Array[] },
   choose: (member: JointMember, room: Float64Array) => Configuration | null,
 ): readonly Configuration[] | null {
   const chosen: (Configuration | null)[] = members.map(() => null);
-  const least = members.map((member) => member.useOf(member.program.lower));
   const left = limits.map((limit, r) => limit - least.reduce((sum, use) => sum + use[r]!, 0));
   for (const m of byPriority(members)) {
     const room = left.map((amount, r) => amount + least[m]![r]!);
@@ -47,21 +47,37 @@ export function servedOneAfterTheOther(
   run: JointRun,
 ): readonly Configuration[] | null {
   const prices = { withMoney: true, limits: new Float64Array(limits.length), unserved: 0, required: 0 };
-  return oneAfterTheOther(members, limits, (member, room) => {
+  return oneAfterTheOther(members, { limits, least: floorUses(members) }, (member, room) => {
     const answer = member.respond(prices, { limits: room, unservedRps: Number.POSITIVE_INFINITY }, turnLimits(run));
     run.spentNodes += answer.nodes;
     return answer.replicas === null ? null : member.know(answer.replicas);
   });
 }
 
-/** A plan that always fits: by priority, every member serves what it can of what is left, as cheaply as it can. */
+function floorUses(members: readonly JointMember[]): readonly Float64Array[] {
+  return members.map((member) => member.useOf(member.program.lower));
+}
+
+/**
+ * A plan that always fits: what is required first, then by priority, every member serves what it can of what is left, as
+ * cheaply as it can.
+ */
 export function anyOneAfterTheOther(
   members: readonly JointMember[],
   limits: Float64Array,
   run: JointRun,
 ): readonly Configuration[] {
   const nothing = new Float64Array(limits.length);
-  const found = oneAfterTheOther(members, limits, (member, room) => {
+  const least = floorUses(members).slice();
+  if (members.some(({ requires }) => requires)) {
+    oneAfterTheOther(members, { limits, least: floorUses(members) }, (member, room) => {
+      if (!member.requires) return member.know(member.program.lower);
+      const required = asRequired(member, room, run);
+      least[members.indexOf(member)] = required.use;
+      return required;
+    });
+  }
+  const found = oneAfterTheOther(members, { limits, least }, (member, room) => {
     const most = member.respond(
       { withMoney: false, limits: nothing, unserved: 1, required: 0 },
       { limits: room, unservedRps: Number.POSITIVE_INFINITY },
@@ -69,9 +85,21 @@ export function anyOneAfterTheOther(
     );
     run.spentNodes += most.nodes;
     const best = member.know(most.replicas ?? member.program.lower);
-    return cheapestAt(member, { best, room, run });
+    return cheapestAt(member, { best, room, run, unservedRps: best.unservedRps });
   });
   return found ?? members.map((member) => member.know(member.program.lower));
+}
+
+/** Serves as much as it can of what it is required to, and no more for it, as cheaply as it can. */
+function asRequired(member: JointMember, room: Float64Array, run: JointRun): Configuration {
+  const most = member.respond(
+    { withMoney: false, limits: new Float64Array(room.length), unserved: 0, required: 1 },
+    { limits: room, unservedRps: Number.POSITIVE_INFINITY },
+    { ...turnLimits(run), relativeGap: 0 },
+  );
+  run.spentNodes += most.nodes;
+  const best = member.know(most.replicas ?? member.program.lower);
+  return cheapestAt(member, { best, room, run, unservedRps: Math.max(best.unservedRps, member.allowedRps) });
 }
 
 /** Unserved demand that falls by less than this part of a member's demand has not fallen. */
@@ -79,7 +107,8 @@ const gainTolerance = 1e-9;
 
 /**
  * A plan in which no member leaves demand unserved that it could serve with what lies unused, or with what members of
- * lower priority have above their floors (and are not required to serve with).
+ * lower priority have above their floors (and are not required to serve with). What a member is required to serve comes
+ * before what any other one serves without being required to.
  *
  * @param chosen a plan that fits
  * @returns the plan itself where that is so already
@@ -95,15 +124,36 @@ export function refill(
   const result = chosen.slice();
   const isGiven = new Uint8Array(members.length);
   const nothing = new Float64Array(limits.length);
+  /** What others leave of the limits where some of them give up what they have above their floors. */
+  const roomBeside = (m: number, yields: (o: number) => boolean): Float64Array => {
+    const room = limits.slice();
+    members.forEach((_, o) => {
+      if (o === m) return;
+      const use = yields(o) ? floors[o]! : result[o]!.use;
+      for (let r = 0; r < room.length; r++) room[r] = room[r]! - use[r]!;
+    });
+    return room;
+  };
+  let isTaken = false;
+  for (const m of order) {
+    const member = members[m]!;
+    const { unservedRps } = result[m]!;
+    if (!member.requires || unservedRps - member.allowedRps <= gainTolerance * member.totalRps) continue;
+    const required = asRequired(
+      member,
+      roomBeside(m, (o) => !members[o]!.requires),
+      run,
+    );
+    if (unservedRps - required.unservedRps <= gainTolerance * member.totalRps) continue;
+    result[m] = required;
+    isTaken = true;
+  }
   for (const m of order) {
     const member = members[m]!;
     const now = result[m]!;
-    const room = limits.slice();
-    members.forEach((other, o) => {
-      if (o === m) return;
-      const yields = isGiven[o] === 0 && priorityOf(o) < priorityOf(m) && !other.requires;
-      const use = yields ? floors[o]! : result[o]!.use;
-      for (let r = 0; r < room.length; r++) room[r] = room[r]! - use[r]!;
+    const room = roomBeside(m, (o) => {
+      if (isGiven[o] === 1 || members[o]!.requires) return false;
+      return isTaken || priorityOf(o) < priorityOf(m);
     });
     isGiven[m] = 1;
     const fits = now.use.every((amount, r) => amount <= room[r]! * (1 + 1e-9) + 1e-12);
@@ -117,23 +167,33 @@ export function refill(
     run.spentNodes += most.nodes;
     const best = member.know(most.replicas ?? member.program.lower);
     if (fits && now.unservedRps - best.unservedRps <= gainTolerance * member.totalRps) continue;
-    result[m] = cheapestAt(member, { best, room, run });
+    result[m] = cheapestAt(member, { best, room, run, unservedRps: best.unservedRps });
   }
   return result;
 }
 
-/** The cheapest configuration within some room that leaves no more unserved than another. */
+/** The cheapest configuration within some room that leaves no more unserved than it may; a known one where none is found. */
 function cheapestAt(
   member: JointMember,
-  { best, room, run }: { readonly best: Configuration; readonly room: Float64Array; readonly run: JointRun },
+  {
+    best,
+    room,
+    run,
+    unservedRps,
+  }: {
+    readonly best: Configuration;
+    readonly room: Float64Array;
+    readonly run: JointRun;
+    readonly unservedRps: number;
+  },
 ): Configuration {
   const cheapest = member.respond(
     { withMoney: true, limits: new Float64Array(room.length), unserved: 0, required: 0 },
-    { limits: room, unservedRps: best.unservedRps },
+    { limits: room, unservedRps },
     turnLimits(run),
   );
   run.spentNodes += cheapest.nodes;
   if (cheapest.replicas === null) return best;
   const cheap = member.know(cheapest.replicas);
-  return cheap.unservedRps <= best.unservedRps * (1 + 1e-12) ? cheap : best;
+  return cheap.unservedRps <= unservedRps * (1 + 1e-12) ? cheap : best;
 }
