@@ -32,15 +32,12 @@ export type NoDecision = { readonly failure: string };
 export function solveGroup(group: Group, options: PlanOptions, limits: SolveLimits): readonly Decision[] | NoDecision {
   const [first] = group.entrants;
   if (group.entrants.length === 1) {
-    return group.limits.length === 0
-      ? single(solveFree(first!.stage, limits))
-      : single(solveLimited(first!.stage, group.limits, limits));
+    if (group.limits.length > 0)
+      return solveLimited(first!.stage, group.limits, limits) ?? solveTogether(group, options, limits);
+    const decision = solveFree(first!.stage, limits);
+    return 'failure' in decision ? decision : [decision];
   }
   return solveTogether(group, options, limits);
-}
-
-function single(decision: Decision | NoDecision): readonly Decision[] | NoDecision {
-  return 'failure' in decision ? decision : [decision];
 }
 
 /** A model that shares nothing. */
@@ -83,8 +80,12 @@ export function noAnswer(solution: ProgramSolution): string {
     : `the solver found no plan within its limits (${solution.nodes} nodes)`;
 }
 
-/** One model within pools, quotas or a budget of its own: the limits are rows of its program. */
-function solveLimited(stage: Stage, shared: readonly ProblemLimit[], limits: SolveLimits): Decision | NoDecision {
+/**
+ * One model within pools, quotas or a budget of its own: the limits are rows of its program.
+ *
+ * @returns null where the searches end before it is known how much can be served: plans by turns always serve something
+ */
+function solveLimited(stage: Stage, shared: readonly ProblemLimit[], limits: SolveLimits): readonly Decision[] | null {
   const current = currentOf(stage);
   const withLimits = (of: Stage, program: Program) => joinTwins({ ...program, sharedLimits: usesOf(of, shared) });
   const twins = withLimits(stage, stage.program);
@@ -97,9 +98,9 @@ function solveLimited(stage: Stage, shared: readonly ProblemLimit[], limits: Sol
   });
   if (served.replicas !== null) {
     const replicas = twins.part(served.replicas, current);
-    return decisionOf(stage, { ...served, replicas }, valueOfReplicas(twins.program, served.replicas));
+    return [decisionOf(stage, { ...served, replicas }, valueOfReplicas(twins.program, served.replicas))];
   }
-  if (served.status !== 'infeasible') return { failure: noAnswer(served) };
+  if (served.status !== 'infeasible') return null;
   const any = unmergedStage(stage, Number.POSITIVE_INFINITY);
   const anyTwins = withLimits(any, any.program);
   const total = stage.raw.rate.reduce((sum, rate) => sum + rate, 0);
@@ -109,20 +110,21 @@ function solveLimited(stage: Stage, shared: readonly ProblemLimit[], limits: Sol
     costs: { below: free, above: free, offset: 0, unserved: [{ room: total, price: 1 }] },
   });
   const most = least.minimise(limits);
-  if (most.replicas === null) return { failure: noAnswer(most) };
+  if (most.replicas === null || most.status !== 'optimal') return null;
   const unservedRps = new UnservedDemandLp(anyTwins.program).at(most.replicas);
-  const unservedProven = most.status === 'optimal';
   const left = unmergedStage(stage, unservedRps);
   const leftTwins = withLimits(left, left.program);
   const cheapest = branchAndBound(leftTwins.program, limits, { incumbent: most.replicas });
   const replicas = cheapest.replicas ?? most.replicas;
   const value = valueOfReplicas(leftTwins.program, replicas);
-  return {
-    ...decisionOf(left, { ...cheapest, replicas: leftTwins.part(replicas, current) }, value),
-    unservedProven,
-    unservedBoundShare: unservedRps > 0 ? Math.min(1, most.bound / unservedRps) : 1,
-    nodes: served.nodes + most.nodes + cheapest.nodes,
-  };
+  return [
+    {
+      ...decisionOf(left, { ...cheapest, replicas: leftTwins.part(replicas, current) }, value),
+      unservedProven: true,
+      unservedBoundShare: unservedRps > 0 ? Math.min(1, most.bound / unservedRps) : 1,
+      nodes: served.nodes + most.nodes + cheapest.nodes,
+    },
+  ];
 }
 
 /** Several models that take from the same limits. */
