@@ -357,7 +357,7 @@ class ChoiceSearch {
   ): { readonly deployment: number; readonly at: number; readonly above: number } | null {
     const { candidates } = this.#options;
     const total = among.reduce((sum, j) => sum + weightOf(j), 0);
-    let widest = 0;
+    let widest = 1e-12;
     let best: { deployment: number; at: number; above: number } | null = null;
     for (let d = 0; d < (candidates[among[0] ?? 0]?.replicas.length ?? 0); d++) {
       let mean = 0;
@@ -365,12 +365,13 @@ class ChoiceSearch {
       let most = 0;
       for (const j of among) {
         const count = candidates[j]!.replicas[d]!;
-        mean += (weightOf(j) / total) * count;
-        square += (weightOf(j) / total) * count * count;
+        mean += weightOf(j) * count;
+        square += weightOf(j) * count * count;
         most = Math.max(most, count);
       }
-      const spread = square - mean * mean;
-      if (spread <= widest + 1e-12) continue;
+      mean /= total;
+      const spread = square / total - mean * mean;
+      if (spread <= widest) continue;
       widest = spread;
       const at = Math.min(most - 1, Math.floor(mean + 1e-9));
       let above = 0;
