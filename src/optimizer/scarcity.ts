@@ -106,11 +106,14 @@ export function solveInOrder(
     bound = Math.max(bound, money.bound);
     incumbent = unservedProven ? money.chosen : refill(members, limits, { chosen: money.chosen, run });
     const isFull = incumbent.every((configuration, m) => configuration === money.chosen![m]);
-    if (isFull || round === mostRefills) break;
+    if (isFull) break;
     objectives.forEach(({ amountOf }, k) => {
       const reached = incumbent.reduce((sum, configuration, m) => sum + amountOf(m, configuration), 0);
+      // Higher priorities may have taken from this one: with less to serve, the money could be less too.
+      if (reached > rows[k]!.limit) bound = 0;
       rows[k] = { ...rows[k]!, limit: roomFor(reached) };
     });
+    if (round === mostRefills) break;
   }
   const usdPerHour = incumbent.reduce((sum, configuration) => sum + configuration.usdPerHour, 0);
   return {
