@@ -9,14 +9,15 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   demand: ['core'],
   optimizer: ['core'],
   placement: ['core', 'optimizer'],
-  simulation: ['core', 'demand', 'optimizer'],
+  profiling: ['core', 'demand'],
+  simulation: ['core', 'demand', 'optimizer', 'profiling'],
   // Of demand only the format of trace records, which adapters read and write; see the test on it below.
-  adapters: ['core', 'optimizer', 'demand'],
-  service: ['core', 'demand', 'optimizer', 'placement', 'simulation', 'adapters'],
-  cli: ['core', 'demand', 'optimizer', 'placement', 'simulation', 'adapters', 'service'],
+  adapters: ['core', 'optimizer', 'demand', 'profiling', 'simulation'],
+  service: ['core', 'demand', 'optimizer', 'placement', 'profiling', 'simulation', 'adapters'],
+  cli: ['core', 'demand', 'optimizer', 'placement', 'profiling', 'simulation', 'adapters', 'service'],
 };
 /** No I/O, clock, chance or environment. */
-const pureRooms = ['core', 'demand', 'optimizer', 'placement', 'simulation'];
+const pureRooms = ['core', 'demand', 'optimizer', 'placement', 'profiling', 'simulation'];
 /** Files of demand that adapters may import: formats of the outside world, without decisions. */
 const traceFormats = ['demand/trace-record.ts', 'demand/gateway-trace.ts', 'demand/window.ts'];
 
