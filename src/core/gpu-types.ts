@@ -12,13 +12,60 @@ import { check } from './parse.js';
 const gpuVendors = ['nvidia', 'amd', 'intel', 'huawei'] as const;
 export type GpuVendor = (typeof gpuVendors)[number];
 
+/** Number formats that GPUs compute in. */
+export const gpuPrecisions = ['fp32', 'fp16', 'bf16', 'fp8', 'int8', 'fp4', 'int4'] as const;
+export type GpuPrecision = (typeof gpuPrecisions)[number];
+
+/**
+ * Ways in which several containers can use one GPU, as NVIDIA's device plugin names them; `cpx` is AMD's compute
+ * partition, in which each die of an MI300X is a GPU of its own.
+ */
+export const gpuSharingModes = ['time-slicing', 'mps', 'mig', 'cpx'] as const;
+export type GpuSharingMode = (typeof gpuSharingModes)[number];
+
+/** One size into which MIG can cut a GPU. */
+export type MigProfile = {
+  /** As nvidia-smi prints it without `MIG `: `1g.10gb`. */
+  readonly name: string;
+  /** What `nvidia-smi mig -lgip` prints; drivers differ by a few hundredths. */
+  readonly memoryGib: number;
+  /** Of the compute slices of the GPU, which are as many as its largest profile has. */
+  readonly computeSlices: number;
+  /** Most instances of this profile that the GPU holds at once. */
+  readonly instances: number;
+};
+
 /** What the catalogue knows of one GPU type, and where its facts come from. */
 export type CataloguedGpu = {
   /** Canonical name, e.g. `A100-80GB`. */
   readonly name: string;
   /** Other spellings, and the instance types of clouds. */
   readonly aliases: readonly string[];
+  /** Nominal size of the memory of the part. */
   readonly memoryGib: number;
+  /** The largest memory of a part of this name; above `memoryGib` only where the name does not state it (`A100`). */
+  readonly largestMemoryGib: number;
+  /** Memory that the driver reports (`nvidia-smi`, MiB): less than nominal where error correction takes some; null = not known. */
+  readonly reportedMemoryMib: number | null;
+  /** `ada`, `hopper`, `cdna3`, …; null = not known. */
+  readonly architecture: string | null;
+  /** Bandwidth of the memory [10^9 bytes/s]; null = not known. */
+  readonly memoryGBps: number | null;
+  /**
+   * Dense peak rates [10^12 operations/s], without sparsity: of the matrix units where the part has them, with fp32
+   * accumulation for fp16 and bf16; absent = not known, or a format that it does not have. fp32 is that of the plain units.
+   */
+  readonly teraflops: Readonly<Partial<Record<GpuPrecision, number>>>;
+  /** To the other GPUs of its machine, per GPU and direction [10^9 bytes/s]: NVLink, xGMI, else PCIe; null = not known. */
+  readonly linkGBps: number | null;
+  /** Largest power of the board (or module) [W]; null = not known. */
+  readonly tdpWatts: number | null;
+  /** MIG geometries; empty = none. */
+  readonly migProfiles: readonly MigProfile[];
+  /** Sharing modes that the part can do; empty = none, or not known. */
+  readonly sharing: readonly GpuSharingMode[];
+  /** Where the technical figures come from, in words; null where there are none. */
+  readonly source: string | null;
   /** On-demand list price; null = not known. */
   readonly usdPerGpuHour: number | null;
   readonly vendor: GpuVendor;
@@ -41,11 +88,34 @@ export type GpuCatalogue = {
 
 const gpuName = z.string().min(1).max(100);
 
+const positive = z.number().gt(0);
+
+type Rates = Record<GpuPrecision, z.ZodOptional<z.ZodNumber>>;
+
+const migProfileSchema = z.strictObject({
+  name: z.string().regex(/^\d+g\.\d+gb(?:\+me|\+gfx)?$/),
+  memoryGib: positive,
+  computeSlices: z.number().int().gt(0).max(8),
+  instances: z.number().int().gt(0).max(8),
+});
+
 const entrySchema = z
   .strictObject({
     name: gpuName,
     vendor: z.enum(gpuVendors),
-    memoryGib: z.number().gt(0),
+    memoryGib: positive,
+    largestMemoryGib: positive.optional(),
+    reportedMemoryMib: z.number().int().gt(0).optional(),
+    architecture: z.string().min(1).max(40).optional(),
+    memoryGBps: positive.optional(),
+    teraflops: z
+      .strictObject({ ...(Object.fromEntries(gpuPrecisions.map((format) => [format, positive.optional()])) as Rates) })
+      .default({}),
+    linkGBps: positive.optional(),
+    tdpWatts: positive.optional(),
+    migProfiles: z.array(migProfileSchema).default([]),
+    sharing: z.array(z.enum(gpuSharingModes)).default([]),
+    source: z.string().min(1).optional(),
     usdPerGpuHour: z.number().gt(0).nullable(),
     priceSource: z.string().min(1).optional(),
     priceAsOf: z.iso.date().optional(),
@@ -56,7 +126,33 @@ const entrySchema = z
   .refine((entry) => entry.usdPerGpuHour === null || (entry.priceSource !== undefined && entry.priceAsOf), {
     path: ['priceSource'],
     message: 'the source and the date (priceAsOf) of the price',
+  })
+  .refine((entry) => entry.source !== undefined || !hasTechnicalFigures(entry), {
+    path: ['source'],
+    message: 'where the technical figures come from',
+  })
+  .refine((entry) => entry.largestMemoryGib === undefined || entry.largestMemoryGib >= entry.memoryGib, {
+    path: ['largestMemoryGib'],
+    message: 'at least memoryGib',
+  })
+  .refine((entry) => entry.sharing.includes('mig') === entry.migProfiles.length > 0, {
+    path: ['migProfiles'],
+    message: "MIG profiles exactly where sharing has 'mig'",
   });
+
+function hasTechnicalFigures(entry: {
+  readonly memoryGBps?: number | undefined;
+  readonly teraflops: object;
+  readonly linkGBps?: number | undefined;
+  readonly tdpWatts?: number | undefined;
+}): boolean {
+  return (
+    entry.memoryGBps !== undefined ||
+    entry.linkGBps !== undefined ||
+    entry.tdpWatts !== undefined ||
+    Object.keys(entry.teraflops).length > 0
+  );
+}
 
 const catalogueSchema = z.strictObject({
   apiVersion: z.literal('gpumix/v1'),
@@ -92,6 +188,16 @@ export function parseGpuCatalogue(document: unknown, source: string): GpuCatalog
       name: gpu.name,
       vendor: gpu.vendor,
       memoryGib: gpu.memoryGib,
+      largestMemoryGib: gpu.largestMemoryGib ?? gpu.memoryGib,
+      reportedMemoryMib: gpu.reportedMemoryMib ?? null,
+      architecture: gpu.architecture ?? null,
+      memoryGBps: gpu.memoryGBps ?? null,
+      teraflops: gpu.teraflops as CataloguedGpu['teraflops'],
+      linkGBps: gpu.linkGBps ?? null,
+      tdpWatts: gpu.tdpWatts ?? null,
+      migProfiles: gpu.migProfiles,
+      sharing: gpu.sharing,
+      source: gpu.source ?? null,
       usdPerGpuHour: gpu.usdPerGpuHour,
       priceSource: gpu.priceSource ?? null,
       priceAsOf: gpu.priceAsOf ?? null,
@@ -147,6 +253,58 @@ export function canonicalGpuType(catalogue: GpuCatalogue, name: string): string 
 
 function canonicalPart(part: string): string {
   return part.toLowerCase().replace('mig', 'MIG').replace('shared', 'SHARED');
+}
+
+/**
+ * The entry of a GPU type, or one made up for a part of it: `A100-80GB-MIG-1g.10gb`.
+ *
+ * A MIG slice has the memory of its profile, bandwidth in proportion to its memory and FLOP/s to its compute slices;
+ * no link, since MIG instances cannot talk to each other. A GPU shared in turns (`-SHARED`) has all of the memory, and
+ * rates that nobody knows. Parts have no price. Undefined where the catalogue does not know the whole or the profile.
+ */
+export function gpuOrPart(catalogue: GpuCatalogue, name: string): CataloguedGpu | undefined {
+  const trimmed = name.trim();
+  const known = gpuByName(catalogue, trimmed);
+  if (known !== undefined) return known;
+  const split = partialGpu.exec(trimmed);
+  const whole = split === null ? undefined : gpuByName(catalogue, split[1]!);
+  if (split === null || whole === undefined) return undefined;
+  const part = canonicalPart(split[2]!);
+  const base: CataloguedGpu = {
+    ...whole,
+    name: `${whole.name}-${part}`,
+    aliases: [],
+    migProfiles: [],
+    linkGBps: null,
+    tdpWatts: null,
+    sharing: [],
+    usdPerGpuHour: null,
+    priceSource: null,
+    priceAsOf: null,
+  };
+  const shared = part.endsWith('SHARED');
+  if (!part.startsWith('MIG-')) return { ...base, memoryGBps: null, teraflops: {} };
+  const profileName = part
+    .replace(/^MIG-/, '')
+    .replace(/-SHARED$/, '')
+    .replace('.me', '+me');
+  const profile =
+    whole.migProfiles.find((candidate) => candidate.name === profileName) ??
+    whole.migProfiles.find((candidate) => candidate.name === profileName.replace(/\+.*$/, ''));
+  if (profile === undefined) return undefined;
+  const all = whole.migProfiles.reduce((a, b) => (b.computeSlices > a.computeSlices ? b : a));
+  const compute = profile.computeSlices / all.computeSlices;
+  const { memoryGBps } = whole;
+  return {
+    ...base,
+    memoryGib: profile.memoryGib,
+    largestMemoryGib: profile.memoryGib,
+    reportedMemoryMib: null,
+    memoryGBps: shared || memoryGBps === null ? null : (memoryGBps * profile.memoryGib) / all.memoryGib,
+    teraflops: shared
+      ? {}
+      : Object.fromEntries(Object.entries(whole.teraflops).map(([format, rate]) => [format, rate * compute])),
+  };
 }
 
 /** True where the catalogue knows the name, or the whole GPU of which it names a part. */

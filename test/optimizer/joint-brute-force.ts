@@ -22,13 +22,20 @@ type Choice = {
   readonly usdPerHour: number;
 };
 
-export function jointOptimumByEnumeration(problem: PlanningProblem): JointOptimum {
+/** All combinations of whole replicas within the limits. */
+type Enumeration = {
+  readonly facts: JointFacts;
+  readonly choices: readonly (readonly Choice[])[];
+  /** Each combination: its stages, then its money; and which choice of each model it is. */
+  readonly found: readonly { readonly stages: readonly number[]; readonly picked: readonly number[] }[];
+};
+
+function enumerated(problem: PlanningProblem): Enumeration {
   const facts = jointFacts(problem);
   const choices = facts.models.map((model) => choicesOf(facts, model));
   const size = choices.reduce((product, { length }) => product * length, 1);
   if (size > largestEnumeration) throw new Error(`${size} combinations are too many to look at each`);
 
-  /** One row per combination within the limits: its stages, then its money. */
   const found: { readonly stages: readonly number[]; readonly picked: readonly number[] }[] = [];
   const picked = facts.models.map(() => 0);
   const visit = (m: number, left: readonly number[]): void => {
@@ -56,7 +63,28 @@ export function jointOptimumByEnumeration(problem: PlanningProblem): JointOptimu
     0,
     facts.limits.map(({ left }) => left),
   );
+  return { facts, choices, found };
+}
 
+/**
+ * The least USD/hour (switching included) of all that leave no more unserved than a plan does, in any stage: what the bound of
+ * that plan must not exceed.
+ */
+export function leastMoneyServing(
+  problem: PlanningProblem,
+  { servedShareShort, unserved }: Pick<JointOptimum, 'servedShareShort' | 'unserved'>,
+): number {
+  const { facts, found } = enumerated(problem);
+  const most = [servedShareShort, ...unserved.map(({ weightedRps }) => weightedRps)];
+  return found
+    .filter(({ stages }) =>
+      most.every((value, stage) => stages[stage]! <= value + 1e-9 * scaleOf(facts, stage, stages.length)),
+    )
+    .reduce((least, { stages }) => Math.min(least, stages.at(-1)!), Infinity);
+}
+
+export function jointOptimumByEnumeration(problem: PlanningProblem): JointOptimum {
+  const { facts, choices, found } = enumerated(problem);
   let best = found;
   const stageCount = best[0]!.stages.length;
   for (let stage = 0; stage < stageCount; stage++) {

@@ -4,8 +4,8 @@ import { highsRuntime } from '../../src/adapters/solvers/highs.js';
 import type { Plan } from '../../src/core/plan.js';
 import type { PlanningProblem } from '../../src/core/planning-problem.js';
 import { plan } from '../../src/optimizer/plan.js';
-import { jointOptimumByEnumeration } from './joint-brute-force.js';
-import { type JointOptimum, jointFacts, stagesOf } from './joint-facts.js';
+import { jointOptimumByEnumeration, leastMoneyServing } from './joint-brute-force.js';
+import { type JointFacts, type JointOptimum, jointFacts, stagesOf } from './joint-facts.js';
 import { type JointSize, jointProblem, smallJoint, speckledJoint, tinyJoint } from './joint-problems.js';
 import { jointOptimumByHighs } from './joint-reference.js';
 
@@ -30,6 +30,13 @@ type Verdict = { readonly faults: readonly string[]; readonly proven: boolean; r
 /** Numbers of requests and of money agree to this, relative to what is at stake. */
 const tolerance = 1e-6;
 
+function stagesOfPlan(facts: JointFacts, answer: Plan): ReturnType<typeof stagesOf> {
+  const left = facts.models.map(({ model }) =>
+    answer.unserved.reduce((sum, it) => sum + (it.model === model.name ? it.rps : 0), 0),
+  );
+  return stagesOf(facts, left);
+}
+
 function judged(problem: PlanningProblem, answer: Plan, optimum: JointOptimum): Verdict {
   const faults: string[] = [];
   const facts = jointFacts(problem);
@@ -39,10 +46,7 @@ function judged(problem: PlanningProblem, answer: Plan, optimum: JointOptimum): 
   for (const { code, message } of answer.warnings) {
     if (code === 'planning_failed' || code === 'plan_rejected') faults.push(message);
   }
-  const left = facts.models.map(({ model }) =>
-    answer.unserved.reduce((sum, it) => sum + (it.model === model.name ? it.rps : 0), 0),
-  );
-  const own = stagesOf(facts, left);
+  const own = stagesOfPlan(facts, answer);
   const stakeOf = (priority: number | null): number =>
     facts.models.reduce(
       (sum, it) => sum + (priority === null || it.priority === priority ? it.weight * it.rate : 0),
@@ -128,6 +132,24 @@ describe('joint plans', () => {
   test('are the best of all vectors of replicas on 200 tiny problems with specks of demand', () => {
     const { wrong } = crossChecked({ from: 1, count: 200 }, speckledJoint, jointOptimumByEnumeration);
     expect(wrong).toEqual([]);
+  }, 120_000);
+
+  test('that a few nodes had to do for never have a bound above the cheapest plan that serves as much', () => {
+    const wrong: string[] = [];
+    let unproven = 0;
+    for (let seed = 1; seed <= 300; seed++) {
+      const problem = jointProblem(seed, tinyJoint);
+      for (const nodeLimit of [0, 2, 5, 12]) {
+        const answer = plan({ ...problem, options: { ...problem.options, nodeLimit } });
+        if (answer.status === 'held') continue;
+        if (answer.gap > 0) unproven++;
+        const least = leastMoneyServing(problem, stagesOfPlan(jointFacts(problem), answer));
+        if (answer.boundUsdPerHour <= least + tolerance * Math.max(1, least)) continue;
+        wrong.push(`seed ${seed}, ${nodeLimit} nodes: a bound of ${answer.boundUsdPerHour} USD/h above ${least}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+    expect(unproven).toBeGreaterThan(50);
   }, 120_000);
 
   const fuzz = Number(process.env.JOINT_FUZZ ?? 0);
