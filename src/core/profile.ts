@@ -22,6 +22,13 @@ export const throughputSchema = z
 const tokenAxis = z.array(z.number().min(0).max(largestTokens));
 
 /**
+ * How the throughputs of a profile came about: measured on the real engine, measured on a simulated one, or estimated
+ * from the figures of the GPU and the model without any run.
+ */
+export const profileMethods = ['measured', 'simulated', 'estimated'] as const;
+export type ProfileMethod = (typeof profileMethods)[number];
+
+/**
  * A GPU profile: the requests/s that one replica serves within the SLO, per cell of (output tokens, input tokens).
  *
  * `tputs[row][column]`: rows are output tokens (`indexes[0]`), columns input tokens (`indexes[1]`), both ascending
@@ -31,16 +38,22 @@ export const profileGridSchema = z
   .strictObject({
     indexes: z.tuple([tokenAxis.min(1), tokenAxis.min(1)], 'two axes: [output tokens …] and [input tokens …]'),
     tputs: z.array(z.array(throughputSchema.nullable())).min(1),
+    method: z.enum(profileMethods).optional().describe('how the throughputs came about; absent = not stated'),
   })
   .superRefine(checkGrid);
 
-type Grid = {
+/** Throughput grid of a PlanningProblem's deployment. */
+export type ProfileGrid = {
+  /** [output tokens …] and [input tokens …], each ascending. */
   readonly indexes: readonly (readonly number[])[];
+  /** [row by output][column by input], requests/s; null = not profiled. */
   readonly tputs: readonly (readonly (number | null)[])[];
+  /** How the throughputs came about; absent where the profile does not say. */
+  readonly method?: ProfileMethod | undefined;
 };
 
-/** Throughput grid of a PlanningProblem's deployment. */
-export type ProfileGrid = Grid;
+/** A matrix over the cells of a grid, row by output and column by input; null = not known there. */
+export type ProfileMatrix = readonly (readonly (number | null)[])[];
 
 function checkGrid(
   grid: { indexes: [number[], number[]]; tputs: (number | null)[][] },
@@ -82,6 +95,23 @@ function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
+/** Where the throughput of one cell comes from. */
+export const cellOrigins = ['measured', 'interpolated', 'simulated', 'estimated'] as const;
+export type CellOrigin = (typeof cellOrigins)[number];
+
+/** How a profile came about, for those who must decide how far to trust it. */
+export type ProfileProvenance = {
+  readonly method: ProfileMethod;
+  /** The tool and its version. */
+  readonly by: string;
+  /** When, ISO 8601. */
+  readonly at: string;
+  /** One or two sentences: of what it was made, with which settings. */
+  readonly details: string;
+  /** Predicted / measured throughput over known cases, tenth and ninetieth percentile; null where not known. */
+  readonly relativeError: { readonly p10: number; readonly p90: number } | null;
+};
+
 /** A profile document as benchmark tools write it and the gateway reads it. */
 export type GpuProfile = {
   /** The deployment that it was made for, without namespace. */
@@ -93,9 +123,28 @@ export type GpuProfile = {
   readonly created: number | null;
   /** The SLO that the throughputs meet; empty where the profile states none. */
   readonly slos: Readonly<Record<string, number>>;
+  /** Name of the model, as the server that was measured names it. */
+  readonly model?: string | undefined;
+  readonly gpuType?: string | undefined;
+  readonly gpusPerReplica?: number | undefined;
+  /** Mean latencies at the throughput of each cell [s]; absent where none were measured. */
+  readonly e2e?: ProfileMatrix | undefined;
+  readonly ttft?: ProfileMatrix | undefined;
+  readonly tpot?: ProfileMatrix | undefined;
+  /** Origin of each cell; null where the cell was not profiled. */
+  readonly cells?: readonly (readonly (CellOrigin | null)[])[] | undefined;
+  readonly provenance?: ProfileProvenance | undefined;
 };
 
-/** Unknown keys are ignored here, as both of AIBrix's readers do, so that profiles may carry more. */
+const matrix = z.array(z.array(z.number().min(0).nullable()));
+
+/** Whole numbers of GPUs: nothing runs on more. */
+const mostGpusPerReplica = 1e6;
+
+/**
+ * Unknown keys are ignored here, as both of AIBrix's readers do, so that profiles may carry more. Keys that no reader
+ * of AIBrix's knows, and latencies, which no plan needs, are ignored as well where they are not as we write them.
+ */
 const profileSchema = z
   .object({
     gpu: z.string().default(''),
@@ -104,14 +153,34 @@ const profileSchema = z
     slos: z.record(z.string(), z.number().nullable()).nullish(),
     indexes: profileGridSchema.shape.indexes,
     tputs: profileGridSchema.shape.tputs,
+    e2e: matrix.optional().catch(undefined),
+    ttft: matrix.optional().catch(undefined),
+    tpot: matrix.optional().catch(undefined),
+    model: z.string().optional().catch(undefined),
+    gpuType: z.string().optional().catch(undefined),
+    gpusPerReplica: z.number().int().min(1).max(mostGpusPerReplica).optional().catch(undefined),
+    cells: z
+      .array(z.array(z.enum(cellOrigins).nullable()))
+      .optional()
+      .catch(undefined),
+    provenance: z
+      .object({
+        method: z.enum(profileMethods),
+        by: z.string().default(''),
+        at: z.string().default(''),
+        details: z.string().default(''),
+        relativeError: z.object({ p10: z.number(), p90: z.number() }).nullable().default(null).catch(null),
+      })
+      .optional()
+      .catch(undefined),
   })
   .superRefine(checkGrid);
 
-/** Longest profile text that is parsed, in characters: the largest real ones have about 10 kB. */
+/** Longest profile text that is parsed, in characters: the largest real ones have about 30 kB. */
 export const largestProfileText = 1_048_576;
 
 /**
- * Parses the JSON text of a profile.
+ * Parses the JSON text of a profile: AIBrix's documents, of every age, and ours.
  *
  * @param source names the profile in errors, e.g. `profile of llama2-7b on default/llama2-7b-a100`
  * @throws InputError that names field, row and column
@@ -122,7 +191,16 @@ export function parseProfile(text: string, source: string): GpuProfile {
       { place: '', found: `${text.length} characters`, expected: `at most ${largestProfileText} characters` },
     ]);
   }
-  const { gpu, cost, created, slos, indexes, tputs } = check(profileSchema, parseJson(text, source), source);
+  const read = check(profileSchema, parseJson(text, source), source);
+  const { indexes, cost, created, slos, provenance } = read;
+  const fits = (rows: readonly (readonly unknown[])[]): boolean =>
+    rows.length === read.tputs.length && rows.every((row, r) => row.length === read.tputs[r]!.length);
+  const cells = read.cells !== undefined && fits(read.cells) ? read.cells : undefined;
+  // AIBrix's readers take numbers only: a cell that was not profiled is written as 0, and `cells` tells the two apart.
+  const tputs =
+    cells === undefined
+      ? read.tputs
+      : read.tputs.map((row, r) => row.map((tput, c) => (tput === 0 && cells[r]![c] === null ? null : tput)));
   // Benchmarks that failed write such profiles; to plan with one would take its deployment out of service.
   if (!tputs.some((row) => row.some((cell) => cell !== null && cell > 0))) {
     throw new InputError(source, [
@@ -136,11 +214,83 @@ export function parseProfile(text: string, source: string): GpuProfile {
   const stated = Object.entries(slos ?? {}).flatMap(([name, value]) =>
     value === null ? [] : [[name, value] as const],
   );
+  const latencies = latencyNames.flatMap((name) => {
+    const values = read[name];
+    return values !== undefined && fits(values) ? [[name, values] as const] : [];
+  });
   return {
-    gpu,
+    gpu: read.gpu,
     cost: cost ?? null,
-    grid: { indexes, tputs },
+    grid: { indexes, tputs, ...(provenance === undefined ? {} : { method: provenance.method }) },
     created: created ?? null,
     slos: Object.fromEntries(stated),
+    ...Object.fromEntries(latencies),
+    ...(read.model === undefined ? {} : { model: read.model }),
+    ...(read.gpuType === undefined ? {} : { gpuType: read.gpuType }),
+    ...(read.gpusPerReplica === undefined ? {} : { gpusPerReplica: read.gpusPerReplica }),
+    ...(cells === undefined ? {} : { cells }),
+    ...(provenance === undefined ? {} : { provenance }),
   };
+}
+
+const latencyNames = ['e2e', 'ttft', 'tpot'] as const;
+
+/**
+ * The JSON document of a profile, as AIBrix's optimizer and gateway read it, with our own keys after theirs.
+ *
+ * A cell that was not profiled (null) is written as throughput 0, since AIBrix's readers take numbers only, and as null
+ * in `cells`, by which `parseProfile` recognises it.
+ *
+ * @throws RangeError for what neither reader would take: a number that is not finite, matrices of another shape than
+ *   the axes, a throughput above 0 without an E2E latency above 0 (the gateway divides by it)
+ */
+export function profileDocument(profile: GpuProfile): Readonly<Record<string, unknown>> {
+  const { grid, e2e, ttft, tpot, cells, provenance } = profile;
+  const [outputs = [], inputs = []] = grid.indexes;
+  const matrices: readonly [string, readonly (readonly unknown[])[] | undefined][] = [
+    ['tputs', grid.tputs],
+    ['e2e', e2e],
+    ['ttft', ttft],
+    ['tpot', tpot],
+    ['cells', cells],
+  ];
+  for (const [name, rows] of matrices) {
+    if (rows === undefined) continue;
+    if (rows.length !== outputs.length || rows.some((row) => row.length !== inputs.length)) {
+      throw new RangeError(`${name} is no matrix of ${outputs.length} × ${inputs.length}`);
+    }
+    if (rows.some((row) => row.some((value) => typeof value === 'number' && !Number.isFinite(value)))) {
+      throw new RangeError(`${name} holds a number that is not finite`);
+    }
+  }
+  grid.tputs.forEach((row, r) => {
+    row.forEach((tput, c) => {
+      if (e2e !== undefined && (tput ?? 0) > 0 && !((e2e[r]![c] ?? 0) > 0)) {
+        throw new RangeError(`e2e[${r}][${c}] is ${e2e[r]![c]}, where the throughput is ${tput}`);
+      }
+    });
+  });
+  const unprofiled = grid.tputs.some((row) => row.includes(null));
+  const origins = grid.tputs.map((row, r) =>
+    row.map((tput, c) => (tput === null ? null : ((cells ?? [])[r]?.[c] ?? provenance?.method ?? 'measured'))),
+  );
+  const document = {
+    gpu: profile.gpu,
+    cost: profile.cost ?? undefined,
+    tputs: grid.tputs.map((row) => row.map((tput) => tput ?? 0)),
+    indexes: grid.indexes,
+    created: profile.created ?? undefined,
+    e2e,
+    ttft,
+    tpot,
+    slos: profile.slos,
+    apiVersion: 'gpumix/v1',
+    kind: 'GpuProfile',
+    model: profile.model,
+    gpuType: profile.gpuType,
+    gpusPerReplica: profile.gpusPerReplica,
+    cells: cells === undefined && !unprofiled ? undefined : origins,
+    provenance,
+  };
+  return Object.fromEntries(Object.entries(document).filter(([, value]) => value !== undefined));
 }

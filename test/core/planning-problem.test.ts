@@ -182,7 +182,7 @@ describe('a PlanningProblem', () => {
     [
       'an unknown key in a profile',
       problem({}, { deployments: [deployment({ profile: { indexes: [[1], [1]], tputs: [[1]], tput: 1 } })] }),
-      'models[0].deployments[0].profile.tput: found an unknown key, expected one of indexes, tputs; did you mean "tputs"?',
+      'models[0].deployments[0].profile.tput: found an unknown key, expected one of indexes, tputs, method; did you mean "tputs"?',
     ],
     [
       'no profile key',

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/core/input-error.js';
-import { largestProfileText, parseProfile } from '../../src/core/profile.js';
+import { largestProfileText, parseProfile, profileDocument } from '../../src/core/profile.js';
 
 const whole = {
   gpu: 'llama2-7b-a100',
@@ -47,6 +47,7 @@ describe('a profile', () => {
       grid: { indexes: whole.indexes, tputs: whole.tputs },
       created: 1732598726.2,
       slos: { percentile: 99, e2e: 5 },
+      e2e: whole.e2e,
     });
   });
 
@@ -110,6 +111,104 @@ describe('a profile', () => {
 
   it('of one cell is a profile', () => {
     expect(parse({ indexes: [[128], [512]], tputs: [[3]] }).grid.tputs).toEqual([[3]]);
+  });
+});
+
+describe('what a profile says beyond its throughputs', () => {
+  const ours = {
+    model: 'llama2-7b',
+    gpuType: 'A100',
+    gpusPerReplica: 2,
+    ttft: [
+      [0.1, 0.2],
+      [0.1, null],
+      [0.1, 0.2],
+    ],
+    cells: [
+      ['measured', 'measured'],
+      ['measured', 'interpolated'],
+      ['measured', 'measured'],
+    ],
+    provenance: { method: 'simulated', by: 'a test', at: '2026-11-21T06:00:00Z', details: 'none', relativeError: null },
+  };
+
+  it('is read: model, GPUs, latencies, the origin of each cell and of the whole', () => {
+    const profile = parse(ours);
+    expect(profile).toMatchObject(ours);
+    expect(profile.grid.method).toBe('simulated');
+  });
+
+  it.each([
+    ['of another shape', { ttft: [[1]], cells: [['measured']] }],
+    [
+      'of unknown words',
+      { cells: ours.cells.map((row) => row.map(() => 'guessed')), provenance: { method: 'dreamt' } },
+    ],
+    ['that is no number of GPUs', { gpusPerReplica: 0.5, gpuType: 7, model: null }],
+    ['negative', { tpot: whole.e2e.map((row) => row.map((value) => -value)) }],
+  ])('is ignored where it is %s: no plan needs it', (_, overrides) => {
+    expect(parse(overrides)).toEqual(parse());
+  });
+
+  it('tells a cell that was not profiled from one that cannot meet the SLO', () => {
+    const { grid } = parse({
+      tputs: [
+        [9, 0],
+        [6, 0],
+        [3, 1],
+      ],
+      cells: [
+        ['measured', null],
+        ['measured', 'measured'],
+        ['measured', 'measured'],
+      ],
+    });
+    expect(grid.tputs).toEqual([
+      [9, null],
+      [6, 0],
+      [3, 1],
+    ]);
+  });
+
+  it('survives being written and read again, and is written in strict JSON of numbers', () => {
+    const profile = parse({
+      ...ours,
+      tputs: [
+        [9, 4],
+        [6, null],
+        [3, 0],
+      ],
+      cells: undefined,
+    });
+    const text = JSON.stringify(profileDocument(profile));
+    const document = JSON.parse(text);
+    expect(document.tputs.flat().every(Number.isFinite)).toBe(true);
+    const { cells, ...again } = parseProfile(text, source);
+    expect(again).toEqual(profile);
+    expect(cells![1]).toEqual(['simulated', null]);
+    // AIBrix's own keys come first and are all there.
+    expect(Object.keys(document).slice(0, 8)).toEqual([
+      'gpu',
+      'cost',
+      'tputs',
+      'indexes',
+      'created',
+      'e2e',
+      'ttft',
+      'slos',
+    ]);
+  });
+
+  it.each([
+    [
+      'a throughput without a latency',
+      { e2e: whole.e2e.map(() => [0, 1]) },
+      'e2e[0][0] is 0, where the throughput is 9',
+    ],
+    ['a latency that is not finite', { tpot: whole.e2e.map(() => [Number.NaN, 1]) }, 'tpot holds a number'],
+    ['a matrix of another shape', { ttft: [[1]] }, 'ttft is no matrix of 3 × 2'],
+  ])('is not written with %s', (_, change, message) => {
+    expect(() => profileDocument({ ...parse(), ...change })).toThrow(new RegExp(message.replace(/[[\]]/g, '\\$&')));
   });
 });
 
