@@ -161,6 +161,11 @@ export type PlanOptions = DeepReadonly<z.output<typeof planOptionsSchema>>;
  */
 export const largestProblemText = 64 * 1024 * 1024;
 
+/** Is a model without demand? Then its idle floors bind. */
+export function isIdle(model: ProblemModel): boolean {
+  return model.demand.every((bucket) => bucket.rps === 0);
+}
+
 /**
  * Parses the JSON text of a PlanningProblem and applies its defaults.
  *

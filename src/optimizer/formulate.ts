@@ -1,8 +1,8 @@
-import type { PlanOptions, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
+import { isIdle, type PlanOptions, type ProblemDeployment, type ProblemModel } from '../core/planning-problem.js';
 import { bestEffortWork, bucketWork, compileWork } from '../core/work.js';
 import { type MergedBuckets, mergeBuckets } from './merge.js';
 import type { Program, Switching } from './program.js';
-import { floorOf, isIdle } from './shared-limits.js';
+import { byName, floorOf } from './shared-limits.js';
 
 /**
  * From a model of a PlanningProblem to numbers: which deployments can serve which buckets with how much work, what
@@ -71,11 +71,6 @@ function replicaBounds(deployment: ProblemDeployment, idle: boolean, context: Fo
   const ceiling = deployment.maxReplicas;
   const upper = Math.min(ceiling, context.mostReplicas(deployment));
   return { lower: Math.min(context.grantedFloor(deployment) ?? floor, upper), upper, ceiling, floor };
-}
-
-/** Compares ids as plain strings, the same on every machine. */
-function byName(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 export function formulate(model: ProblemModel, context: FormulationContext): Formulation {

@@ -43,7 +43,6 @@ export type JointAnswer = {
   readonly chosen: readonly Configuration[] | null;
   readonly value: number;
   readonly bound: number;
-  readonly nodes: number;
 };
 
 export type JointRun = {
@@ -69,29 +68,22 @@ const mostRaises = 2;
 /** Rounds that are taken even when time is up, where the configurations still overrun a limit. */
 const roundsToFit = 4;
 
-export class JointSearch {
-  readonly #members: readonly JointMember[];
-  readonly #limits: Float64Array;
-  readonly #run: JointRun;
-
-  constructor(members: readonly JointMember[], limits: Float64Array, run: JointRun) {
-    this.#members = members;
-    this.#limits = limits;
-    this.#run = run;
-  }
-
-  /**
-   * One configuration for each member at the least total value.
-   *
-   * @param incumbent a choice that is known to keep limits and rows
-   */
-  solve(objective: Objective, rows: readonly ExtraRow[], incumbent: readonly Configuration[] | null): JointAnswer {
-    const before = this.#run.spentNodes;
-    const stage = new ObjectiveStage(this.#members, this.#limits, rows, objective, this.#run);
-    const answer = stage.solve(incumbent);
-    return { ...answer, nodes: this.#run.spentNodes - before };
-  }
+/**
+ * One configuration for each member at the least total value.
+ *
+ * @param shared the limits, in the order of each configuration's use
+ */
+export function solveObjective(members: readonly JointMember[], shared: Float64Array, stage: Stage): JointAnswer {
+  return new ObjectiveStage(members, shared, stage).solve(stage.incumbent);
 }
+
+export type Stage = {
+  readonly objective: Objective;
+  readonly rows: readonly ExtraRow[];
+  /** A choice that is known to keep limits and rows. */
+  readonly incumbent: readonly Configuration[] | null;
+  readonly run: JointRun;
+};
 
 type Priced = { readonly prices: Float64Array; readonly bounds: Float64Array; readonly total: number };
 
@@ -108,13 +100,7 @@ class ObjectiveStage {
   readonly #lp: ConfigurationLp;
   #best: Priced | null = null;
 
-  constructor(
-    members: readonly JointMember[],
-    shared: Float64Array,
-    rows: readonly ExtraRow[],
-    objective: Objective,
-    run: JointRun,
-  ) {
+  constructor(members: readonly JointMember[], shared: Float64Array, { objective, rows, run }: Stage) {
     this.#members = members;
     this.#rows = rows;
     this.#objective = objective;
@@ -132,7 +118,7 @@ class ObjectiveStage {
     });
   }
 
-  solve(incumbent: readonly Configuration[] | null): Omit<JointAnswer, 'nodes'> {
+  solve(incumbent: readonly Configuration[] | null): JointAnswer {
     const { least } = this.#objective;
     const known = incumbent?.map((configuration, m) => this.#add(m, configuration)) ?? null;
     if (known !== null && ((this.#rows.length > 0 && this.#shouldStop()) || this.#isNear(totalCost(known), least))) {
@@ -165,7 +151,7 @@ class ObjectiveStage {
     return this.#answer(best, bound);
   }
 
-  #answer(chosen: readonly Candidate[], bound: number): Omit<JointAnswer, 'nodes'> {
+  #answer(chosen: readonly Candidate[], bound: number): JointAnswer {
     const value = totalCost(chosen);
     return {
       chosen: chosen.map((candidate) => this.#configurationOf.get(candidate)!),

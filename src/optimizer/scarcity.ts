@@ -1,6 +1,6 @@
 import type { ProblemModel } from '../core/planning-problem.js';
 import { anyOneAfterTheOther, refill, servedOneAfterTheOther } from './in-turn.js';
-import { type ExtraRow, type JointRun, JointSearch, type Objective } from './joint.js';
+import { type ExtraRow, type JointRun, type Objective, solveObjective } from './joint.js';
 import type { Configuration, JointMember } from './joint-member.js';
 
 /**
@@ -18,7 +18,7 @@ export function unservedWeights(models: readonly ProblemModel[]): (model: Proble
 }
 
 /** How well one priority is served. */
-export type PriorityOutcome = {
+type PriorityOutcome = {
   readonly priority: number;
   /** Part of what is at stake (weight × requests/s) that stays unserved, and the least that it is proven to be. */
   readonly value: number;
@@ -34,7 +34,6 @@ export type JointOutcome = {
   /** Is it proven that no plan serves more, as far as it may (required parts, then priorities)? */
   readonly unservedProven: boolean;
   readonly priorities: readonly PriorityOutcome[];
-  readonly nodes: number;
 };
 
 /** Plans for money whose unused rest is given out again, at most. */
@@ -57,10 +56,13 @@ export function solveInOrder(
   limits: Float64Array,
   run: JointRun,
 ): JointOutcome | null {
-  const search = new JointSearch(members, limits, run);
   const firstPrices = limitPrices(members, limits.length);
-  const served = search.solve(moneyObjective(members, [], firstPrices), [], asItRuns(members, limits));
-  let nodes = served.nodes;
+  const served = solveObjective(members, limits, {
+    objective: moneyObjective(members, [], firstPrices),
+    rows: [],
+    incumbent: asItRuns(members, limits),
+    run,
+  });
   const allServed = served.chosen ?? servedOneAfterTheOther(members, limits, run);
   if (allServed !== null) {
     const usdPerHour = allServed.reduce((sum, configuration) => sum + configuration.usdPerHour, 0);
@@ -70,7 +72,6 @@ export function solveInOrder(
       boundUsdPerHour: Math.min(served.bound, usdPerHour),
       unservedProven: members.every(({ stage }) => stage.leastUnservedProven),
       priorities: [],
-      nodes,
     };
   }
   // Not all can be served as well as alone: which demand stays unserved is decided before money.
@@ -81,8 +82,12 @@ export function solveInOrder(
   let unservedProven = true;
   const objectives = unservedObjectives(members);
   for (const objective of objectives) {
-    const answer = search.solve(unservedObjective(objective, members, rows, limits), rows, incumbent);
-    nodes += answer.nodes;
+    const answer = solveObjective(members, limits, {
+      objective: unservedObjective(objective, members, rows, limits),
+      rows,
+      incumbent,
+      run,
+    });
     if (answer.chosen === null) return null;
     incumbent = answer.chosen;
     const proven = answer.value - answer.bound <= objective.rounding;
@@ -99,8 +104,8 @@ export function solveInOrder(
   }
   let bound = 0;
   for (let round = 0; ; round++) {
-    const money = search.solve(moneyObjective(members, rows, firstPrices), rows, incumbent);
-    nodes += money.nodes;
+    const objective = moneyObjective(members, rows, firstPrices);
+    const money = solveObjective(members, limits, { objective, rows, incumbent, run });
     if (money.chosen === null) return null;
     // More served costs no less: the bound at what was reached before holds.
     bound = Math.max(bound, money.bound);
@@ -126,7 +131,6 @@ export function solveInOrder(
       const value = incumbent.reduce((sum, configuration, m) => sum + objectives[k]!.amountOf(m, configuration), 0);
       return outcome.proven ? outcome : { ...outcome, value, bound: Math.min(outcome.bound, value) };
     }),
-    nodes,
   };
 }
 

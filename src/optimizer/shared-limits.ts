@@ -1,5 +1,5 @@
 import type { PlanNotice } from '../core/plan.js';
-import type { PlanningProblem, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
+import { isIdle, type PlanningProblem, type ProblemDeployment } from '../core/planning-problem.js';
 import { counted, replicas as replicasInWords } from './reason.js';
 
 /**
@@ -104,11 +104,6 @@ export function limitWarnings(problem: PlanningProblem, limits: readonly Problem
   return warnings;
 }
 
-/** Is a model without demand? Then its idle floors bind. */
-export function isIdle(model: ProblemModel): boolean {
-  return model.demand.every((bucket) => bucket.rps === 0);
-}
-
 /** The floor that a deployment asks for, before anything limits it. */
 export function floorOf(deployment: ProblemDeployment, idle: boolean): number {
   return Math.max(deployment.minReplicas, idle ? deployment.idleMinReplicas : 0);
@@ -168,6 +163,7 @@ export function grantFloors(
   return { granted, shortfalls };
 }
 
-function byName(a: string, b: string): number {
+/** Compares names as plain strings, the same on every machine. */
+export function byName(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

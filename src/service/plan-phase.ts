@@ -90,10 +90,15 @@ export class PlanPhase {
 
   /** Plans models that share limits, all at once, with one time limit. */
   async #planJointly(cycle: Cycle, ready: readonly ModelState[]): Promise<void> {
+    const { config, steadyMs } = this.#context;
+    const startedMs = steadyMs();
     let states = ready;
     for (let attempt = 1; states.length > 0; attempt += 1) {
       const problem = this.#problemBeside(cycle, states);
-      const answer = await this.#ask(cycle, problem);
+      const { timeLimitMs } = config.options;
+      // Attempts have one time limit together, of which a later one gets a quarter at least.
+      const leftMs = Math.max(timeLimitMs / 4, timeLimitMs - (steadyMs() - startedMs));
+      const answer = await this.#ask(cycle, problem, leftMs);
       if (answer.failure !== null) {
         cycle.joint = problem;
         if (states.length > 1) cycle.notices = [...cycle.limits.notices, plannedApart(answer.failure)];
@@ -178,10 +183,13 @@ export class PlanPhase {
     return problemOf(models, { config, limits: cycle.limits, at: cycle.at });
   }
 
-  async #ask(cycle: Cycle, problem: PlanningProblem): Promise<Answer> {
-    const { planner, config } = this.#context;
+  async #ask(
+    cycle: Cycle,
+    problem: PlanningProblem,
+    timeLimitMs = this.#context.config.options.timeLimitMs,
+  ): Promise<Answer> {
     try {
-      const plan = await planner.plan(problem, { timeLimitMs: config.options.timeLimitMs });
+      const plan = await this.#context.planner.plan(problem, { timeLimitMs });
       cycle.nodes += plan.solver.nodes;
       cycle.solver = plan.solver.name;
       return { plan, failure: null };

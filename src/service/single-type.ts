@@ -1,4 +1,4 @@
-import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js';
+import { isIdle, type PlanningProblem, type ProblemModel } from '../core/planning-problem.js';
 import type { FleetLimits } from './fleet-limits.js';
 import type { ModelPlan } from './model-plan.js';
 
@@ -74,7 +74,7 @@ export function singleTypeVariants(
   model: ProblemModel,
   room: Room,
 ): Pick<PlanningProblem, 'models' | 'pools' | 'quotas'> {
-  if (model.demand.every((bucket) => bucket.rps === 0)) return { models: [], pools: [], quotas: [] };
+  if (isIdle(model)) return { models: [], pools: [], quotas: [] };
   const usable = model.deployments.filter((deployment) => deployment.profile !== null);
   const types = new Set(usable.map((deployment) => deployment.gpuType));
   const inVariant = <Limit extends { readonly gpuType: string }>(limits: readonly Limit[]): readonly Limit[] =>

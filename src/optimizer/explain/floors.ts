@@ -1,4 +1,5 @@
-import type { ProblemDeployment, ProblemModel } from '../../core/planning-problem.js';
+import { isIdle, type ProblemDeployment, type ProblemModel } from '../../core/planning-problem.js';
+import { floorOf as floorAsked } from '../shared-limits.js';
 import type { Group } from './bounded-plans.js';
 import type { Outcome } from './outcome.js';
 
@@ -9,9 +10,7 @@ export function isDecided(deployment: ProblemDeployment): boolean {
 
 /** Replicas that a deployment is to have whatever the demand; its ceiling wins. */
 export function floorOf(model: ProblemModel, deployment: ProblemDeployment): number {
-  const idle = model.demand.every((bucket) => bucket.rps === 0);
-  const floor = Math.max(deployment.minReplicas, idle ? deployment.idleMinReplicas : 0);
-  return Math.min(floor, deployment.maxReplicas);
+  return Math.min(floorAsked(deployment, isIdle(model)), deployment.maxReplicas);
 }
 
 /**

@@ -4,7 +4,7 @@ import type { BoundedPlans, Group } from './bounded-plans.js';
 import { changeBetween } from './outcome.js';
 
 /** Ten per cent less, and ten per cent more. */
-export const demandFactors = [0.9, 1.1] as const;
+const demandFactors = [0.9, 1.1] as const;
 
 export function hasDemand(model: ProblemModel): boolean {
   return model.demand.some((bucket) => bucket.rps > 0);

@@ -129,8 +129,3 @@ function servedShareLimit(model: ProblemModel, unservedShare: number): OwnLimit 
     baseline: (base) => ({ ...base, brokenPromise: 0 }),
   };
 }
-
-/** A deployment that a plan decides on and that may run. */
-export function mayRun(deployment: ProblemDeployment): boolean {
-  return isDecided(deployment) && deployment.maxReplicas > 0;
-}
