@@ -1,15 +1,15 @@
 import { type Box, BranchGains, chooseBranch, type Node, NodeHeap, roundUp, wholeTolerance } from './branching.js';
+import { CandidateTests, nonNegative } from './candidate-tests.js';
 import type { Program, ProgramSolution, SolveLimits } from './program.js';
-import { type Costs, costsOf, fitLp, replicaCost, SearchLp, sharesFit } from './program-lp.js';
+import { type Costs, costsOf, replicaCost, SearchLp } from './program-lp.js';
 import type { LpBasis, ShareLp } from './share-lp.js';
 
 /**
  * The built-in exact solver: branch and bound on whole replicas y, best bound first.
  *
  * A node is a box of y. Its linear program (`SearchLp`) is solved by the dual simplex from its parent's basis; it is
- * pruned by the bound that certifies itself. Incumbents come from rounding up and trimming. A candidate y is tested by
- * the cuts collected so far (prices p that every feasible y must cover: Σ p_d capacity_d y_d ≥ Σ_b min_d p_d a_bd) and
- * then by a linear program at fixed y, so the tree never trusts a rounding.
+ * pruned by the bound that certifies itself. Incumbents come from rounding up and trimming, and are tested
+ * (`CandidateTests`) at fixed y, so the tree never trusts a rounding.
  *
  * A search can be asked again at other costs (the prices of shared limits): what it knows about which replicas fit stays.
  */
@@ -30,8 +30,6 @@ export type BranchAndBoundOptions = SearchOptions & {
 
 /** Costs closer than this (relative) are equal. */
 const costTolerance = 1e-9;
-/** Cuts kept for testing candidates. */
-const keptCuts = 64;
 /** Candidates that a node may test by a linear program. */
 const candidatesPerNode = 4;
 
@@ -54,15 +52,11 @@ export class ReplicaSearch {
   readonly #tree: SearchLp;
   /** Bounds what the tree finds: the tree itself, or the raw program at the tree's prices. */
   readonly #raw: SearchLp;
-  /** Tests candidates: on the tree's buckets, and on the raw ones where they differ. */
-  readonly #probe: ShareLp;
-  readonly #rawProbe: ShareLp | null;
+  readonly #candidates: CandidateTests;
   /** Says what unserved demand costs at some replicas; null where it costs nothing to leave what may be left. */
   #worth: SearchLp | null = null;
   #costs: Costs;
   #gains: BranchGains;
-  readonly #cuts: { readonly weight: Float64Array; readonly need: number }[] = [];
-  #nextCut = 0;
   #limits: SolveLimits = unlimited;
   #best: Float64Array | null = null;
   #bestCost = Number.POSITIVE_INFINITY;
@@ -77,8 +71,7 @@ export class ReplicaSearch {
     this.#costs = costs;
     this.#tree = new SearchLp(program, costs);
     this.#raw = raw === undefined ? this.#tree : new SearchLp(raw, costs);
-    this.#probe = fitLp(program);
-    this.#rawProbe = raw === undefined ? null : fitLp(raw);
+    this.#candidates = new CandidateTests(program, { tree: this.#tree, bounder: this.#raw, raw: raw ?? null });
     this.#gains = new BranchGains(costs.above);
     this.#noise = new Float64Array(program.deploymentCount);
     for (let at = 0; at < program.work.length; at++) {
@@ -116,6 +109,7 @@ export class ReplicaSearch {
     this.#best = null;
     this.#bestCost = Number.POSITIVE_INFINITY;
     this.#nodes = 0;
+    this.#candidates.begin();
     this.#tree.begin();
     if (this.#raw !== this.#tree) this.#raw.begin();
     for (const incumbent of incumbents) this.#tryTrimmed(incumbent);
@@ -143,6 +137,7 @@ export class ReplicaSearch {
         break;
       }
       this.#nodes++;
+      this.#candidates.onNode();
       const leaf = this.#expand(node, open);
       if (leaf < openBound) openBound = leaf;
     }
@@ -190,21 +185,23 @@ export class ReplicaSearch {
       { box: { lower: this.#program.lower.slice(), upper: this.#program.upper.slice() }, start: null },
     ];
     const record = (y: Float64Array): boolean => {
-      if (this.#isWithinShared(y) && this.valueOf(y) <= this.#bestCost) found.push(y.slice());
+      if (this.#candidates.isWithinShared(y) && this.valueOf(y) <= this.#bestCost) found.push(y.slice());
       return found.length <= most;
     };
     this.#tree.begin();
+    this.#candidates.begin();
     let complete = true;
     this.#nodes = 0;
     for (let item = stack.pop(); item !== undefined; item = stack.pop()) {
       this.#nodes++;
+      this.#candidates.onNode();
       if (this.#nodes > nodeLimit) {
         complete = false;
         break;
       }
       const { box } = item;
       if (box.lower.some((low, d) => low > box.upper[d]!)) continue;
-      if (isMonotone && this.#isWithinShared(box.lower) && this.#fits(box.lower)) {
+      if (isMonotone && this.#candidates.isWithinShared(box.lower) && this.#candidates.fits(box.lower)) {
         // All else in this box has more replicas.
         if (!record(box.lower)) {
           complete = false;
@@ -243,7 +240,7 @@ export class ReplicaSearch {
   /** What some replicas cost, unserved demand included; Infinity where they do not serve what they must. */
   valueOf(y: Float64Array): number {
     const cost = this.costOf(y);
-    if (this.#worth === null) return this.#fits(y) ? cost : Number.POSITIVE_INFINITY;
+    if (this.#worth === null) return this.#candidates.fits(y) ? cost : Number.POSITIVE_INFINITY;
     return cost + this.#unservedCost(this.#worth, y);
   }
 
@@ -320,7 +317,7 @@ export class ReplicaSearch {
     }
     const y = this.#relaxed(search, { lower, upper });
     const prices = lp.prices.slice();
-    this.#rememberCut(prices);
+    if (this.#worth === null) this.#candidates.rememberCut(prices);
     const start = lp.saveBasis();
     this.#roundAndTrim(y, { lower, upper });
     if (bound >= this.#cutoff()) return this.#closedBy(bound);
@@ -351,14 +348,14 @@ export class ReplicaSearch {
 
   /** A box of one point that is cheap enough: an answer, proven impossible (Infinity), or left open at its bound. */
   #boundAtPoint(point: Float64Array, bound: number): number {
-    if (!this.#isWithinShared(point)) return Number.POSITIVE_INFINITY;
+    if (!this.#candidates.isWithinShared(point)) return Number.POSITIVE_INFINITY;
     if (this.#worth !== null) {
       const value = this.valueOf(point);
       if (this.#isBetter(value)) this.#accept(point, value);
       return value < Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : bound;
     }
     const cost = this.costOf(point);
-    const fit = this.#fit(point);
+    const fit = this.#candidates.fit(point);
     if (fit === 'fits') {
       if (this.#isBetter(cost)) this.#accept(point, cost);
       return Number.POSITIVE_INFINITY;
@@ -390,64 +387,6 @@ export class ReplicaSearch {
     return best;
   }
 
-  /** Keeps prices as a cut for candidates: Σ weight_d y_d ≥ need. */
-  #rememberCut(from: Float64Array): void {
-    if (this.#worth !== null) return;
-    const prices = nonNegative(from);
-    const { deploymentCount, capacity, unservedLimit } = this.#program;
-    const unserved = unservedLimit > 0 ? prices[deploymentCount]! * unservedLimit : 0;
-    const demand = this.#raw.lp.demandAt(prices) - unserved;
-    if (!(demand > 0) || demand === Number.POSITIVE_INFINITY) return;
-    const weight = new Float64Array(deploymentCount);
-    for (let d = 0; d < deploymentCount; d++) weight[d] = prices[d]! * capacity[d]!;
-    this.#cuts[this.#nextCut] = { weight, need: demand * (1 - 1e-9) };
-    this.#nextCut = (this.#nextCut + 1) % keptCuts;
-  }
-
-  #cutOff(y: Float64Array): boolean {
-    for (const { weight, need } of this.#cuts) {
-      let covered = 0;
-      for (let d = 0; d < y.length; d++) covered += weight[d]! * y[d]!;
-      if (covered < need) return true;
-    }
-    return false;
-  }
-
-  #isWithinShared(y: Float64Array): boolean {
-    const { sharedLimits } = this.#program;
-    if (sharedLimits === undefined) return true;
-    return sharedLimits.every(({ use, limit }) => {
-      let used = 0;
-      for (let d = 0; d < y.length; d++) used += use[d]! * y[d]!;
-      return used <= limit * (1 + 1e-9);
-    });
-  }
-
-  #fits(y: Float64Array): boolean {
-    return !this.#cutOff(y) && this.#fit(y) === 'fits';
-  }
-
-  /** Do shares exist that fit in y? What the merged buckets cannot settle, the raw ones do. */
-  #fit(y: Float64Array): 'fits' | 'impossible' | 'unknown' {
-    // The tree's last basis is near: candidates are roundings of its answer.
-    if (this.#nodes > 0 && this.#tree.isPlain) this.#probe.loadBasis(this.#tree.lp.saveBasis());
-    const fit = sharesFit(this.#probe, y);
-    if (fit === 'fits') return fit;
-    if (fit === 'impossible') this.#rememberFitCut(this.#probe);
-    if (this.#rawProbe === null || this.#cutOff(y)) return fit;
-    this.#rawProbe.startAt(nonNegative(this.#probe.prices));
-    const rawFit = sharesFit(this.#rawProbe, y);
-    if (rawFit === 'impossible') this.#rememberFitCut(this.#rawProbe);
-    return rawFit;
-  }
-
-  /** The probe has no rows for what is shared: its prices stand for none there. */
-  #rememberFitCut({ prices }: ShareLp): void {
-    const all = new Float64Array(this.#tree.lp.rowCount);
-    all.set(prices);
-    this.#rememberCut(all);
-  }
-
   #isBetter(cost: number): boolean {
     return (
       cost <
@@ -464,7 +403,7 @@ export class ReplicaSearch {
   #tryTrimmed(start: Float64Array): void {
     const { lower, upper } = this.#program;
     const y = start.map((value, d) => Math.min(upper[d]!, Math.max(lower[d]!, value)));
-    if (!this.#isWithinShared(y)) return;
+    if (!this.#candidates.isWithinShared(y)) return;
     this.#takeTrimmed(y, this.valueOf(y), 4 * y.length);
   }
 
@@ -486,7 +425,7 @@ export class ReplicaSearch {
     for (const d of order) {
       while (y[d]! > lower[d]! && left > 0 && this.#savingOfOneLess(y, d) > 0) {
         y[d] = y[d]! - 1;
-        if (this.#worth !== null || !this.#cutOff(y)) {
+        if (this.#worth !== null || !this.#candidates.isCutOff(y)) {
           left--;
           const less = this.valueOf(y);
           if (less < least) {
@@ -514,14 +453,14 @@ export class ReplicaSearch {
     if (this.#worth !== null) {
       for (const round of [roundUp, Math.round, Math.floor]) {
         const near = relaxed.map((value, d) => Math.min(box.upper[d]!, Math.max(box.lower[d]!, round(value))));
-        if (!this.#isWithinShared(near) || this.costOf(near) >= this.#bestCost) continue;
+        if (!this.#candidates.isWithinShared(near) || this.costOf(near) >= this.#bestCost) continue;
         const value = this.valueOf(near);
         if (this.#isBetter(value)) this.#takeTrimmed(near, value, 2 * y.length);
       }
       return;
     }
     const cost = this.costOf(y);
-    if (this.#isBetter(cost) && this.#isWithinShared(y) && this.#fits(y)) {
+    if (this.#isBetter(cost) && this.#candidates.isWithinShared(y) && this.#candidates.fits(y)) {
       this.#takeTrimmed(y, cost, 4 * y.length);
       return;
     }
@@ -537,9 +476,9 @@ export class ReplicaSearch {
       y[d] = y[d]! - 1;
       const less = this.costOf(y);
       if (!this.#isBetter(less)) return;
-      if (this.#isWithinShared(y) && !this.#cutOff(y)) {
+      if (this.#candidates.isWithinShared(y) && !this.#candidates.isCutOff(y)) {
         tests--;
-        if (this.#fits(y)) {
+        if (this.#candidates.fits(y)) {
           this.#takeTrimmed(y, less, 2 * y.length);
           return;
         }
@@ -609,8 +548,4 @@ function numbersBelow(count: number): number[] {
   const numbers: number[] = [];
   for (let d = 0; d < count; d++) numbers.push(d);
   return numbers;
-}
-
-function nonNegative(prices: Float64Array): Float64Array {
-  return prices.map((price) => Math.max(0, price));
 }

@@ -1,7 +1,7 @@
 import type { ExplainedLimit } from '../../core/explanation.js';
 import type { PlanningProblem, ProblemDeployment, ProblemModel } from '../../core/planning-problem.js';
 import { type BoundedPlans, type Group, withDeployment } from './bounded-plans.js';
-import { floorOf, isDecided } from './floors.js';
+import { floorOf } from './floors.js';
 import { changeBetween, compareOutcomes, type Direction, type Outcome } from './outcome.js';
 import { bindsOf } from './shared-limits.js';
 
