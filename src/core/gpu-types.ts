@@ -60,7 +60,7 @@ export type CataloguedGpu = {
   readonly linkGBps: number | null;
   /** Largest power of the board (or module) [W]; null = not known. */
   readonly tdpWatts: number | null;
-  /** MIG geometries; empty = none. */
+  /** MIG geometries; empty = none, or not known. */
   readonly migProfiles: readonly MigProfile[];
   /** Sharing modes that the part can do; empty = none, or not known. */
   readonly sharing: readonly GpuSharingMode[];
@@ -135,9 +135,9 @@ const entrySchema = z
     path: ['largestMemoryGib'],
     message: 'at least memoryGib',
   })
-  .refine((entry) => entry.sharing.includes('mig') === entry.migProfiles.length > 0, {
-    path: ['migProfiles'],
-    message: "MIG profiles exactly where sharing has 'mig'",
+  .refine((entry) => entry.migProfiles.length === 0 || entry.sharing.includes('mig'), {
+    path: ['sharing'],
+    message: "a list with 'mig', since there are MIG profiles",
   });
 
 function hasTechnicalFigures(entry: {
