@@ -1,5 +1,21 @@
-import type { CataloguedGpu } from '../core/gpu-types.js';
+import { fitOf } from '../core/gpu-memory.js';
+import type { CataloguedGpu, GpuPrecision } from '../core/gpu-types.js';
+import { InputError } from '../core/input-error.js';
 import type { CataloguedModel, WeightPrecision } from '../core/model-types.js';
+import { type Efficiency, efficiencyOf } from './gpu-efficiency.js';
+
+/**
+ * How long one step of an engine takes on one replica: a roofline over the model's shape and the GPU's catalogue entry,
+ * with what parts of the peaks kernels achieve (`gpu-efficiency.ts`). The formulas, how they were fitted and how far
+ * they may be trusted are in `docs/simulated-engine.md`.
+ *
+ *     step = engine + layers · layer + matrices + decode attention + prompt attention + activations + all-reduce
+ *     matrices = (read⁸ + compute⁸)^⅛     read    = weights that the tokens use / achieved bandwidth
+ *                                          compute = 2 · parameters · (tokens + ramp) / achieved peak
+ *
+ * Worked: Llama-3.1-8B on one H100, 16 sequences of 1,024 tokens: 0.73 engine + 32 · 0.037 layers + 15.0 GB / 2.85 TB/s
+ * = 5.3 read + 2.1 GB / 2.8 TB/s = 0.8 cache: 8.0 ms.
+ */
 
 /** One replica of a model: what the step times depend on. */
 export type ReplicaSpec = {
@@ -10,6 +26,8 @@ export type ReplicaSpec = {
   readonly weightPrecision: WeightPrecision;
   /** Of the keys and values in the cache; bf16 by default. */
   readonly kvPrecision?: 'bf16' | 'fp8';
+  /** Achieved parts of the GPU's peaks; those of its architecture by default. */
+  readonly efficiency?: Efficiency;
 };
 
 /** The work of one step of the engine: chunks of prompts and one token of every decoding sequence, together. */
@@ -31,11 +49,152 @@ export type StepTimes = {
   stepMs(step: Step): number;
 };
 
+/** The engine's own work in a step, beside the GPU: scheduling, sampling, detokenising [ms] (vLLM; as the yardstick has it). */
+const engineMs = 0.7;
+/** The same for each decoding sequence [ms]. */
+const engineMsPerSequence = 0.002;
+/**
+ * How sharply reading weights gives way to computing as tokens grow: at equal times the sum is 9 % above either.
+ * Measured kernels bend that sharply; 4 and 20 fit as well.
+ */
+const bend = 8;
+/** Times that the hidden vector of a token is read or written in a layer outside of matrices: norms, residuals, activations. */
+const activationPasses = 16;
+/** Share of a link's nominal rate that all-reduces of megabytes achieve (NCCL reports 0.6 to 0.8). */
+const linkEfficiency = 0.7;
+/** One small all-reduce: the kernel and its synchronisation, and what each further GPU adds [ms] (NCCL: about 10 to 20 µs). */
+const allReduceMs = 0.008;
+const allReduceMsPerPeer = 0.002;
+
+/** Bytes of one weight with its scales (int4: one of 16 bits for 128 weights; fp4: one of 8 bits for 16). */
+const bytesPerWeight = {
+  bf16: 2,
+  fp8: 1,
+  int8: 1,
+  int4: 0.516,
+  fp4: 0.563,
+} satisfies Record<WeightPrecision, number>;
+
+/** Formats in which matrices of those weights are multiplied, the first that the GPU has: int4 (AWQ, GPTQ) is expanded first. */
+const computeFormats = {
+  bf16: ['bf16', 'fp16', 'fp32'],
+  fp8: ['fp8', 'bf16', 'fp16', 'fp32'],
+  int8: ['int8', 'bf16', 'fp16', 'fp32'],
+  int4: ['bf16', 'fp16', 'fp32'],
+  fp4: ['fp4', 'bf16', 'fp16', 'fp32'],
+} satisfies Record<WeightPrecision, readonly GpuPrecision[]>;
+
+function fault(gpu: CataloguedGpu, key: string, found: string, expected: string): InputError {
+  return new InputError(`GPU ${gpu.name}`, [{ place: key, found, expected }]);
+}
+
+/** Multiplications per millisecond at the peak of the first of these formats that the GPU has. */
+function flopsPerMs(gpu: CataloguedGpu, formats: readonly GpuPrecision[]): number {
+  for (const format of formats) {
+    const teraflops = gpu.teraflops[format];
+    if (teraflops !== undefined) return teraflops * 1e9;
+  }
+  throw fault(gpu, 'teraflops', 'no rate that step times can be computed from', `one of ${formats.join(', ')}`);
+}
+
 /**
  * Step times of a replica out of the catalogue.
  *
  * @throws InputError where the weights do not fit, or the catalogue lacks a figure that the model needs
  */
 export function stepTimesOf(spec: ReplicaSpec): StepTimes {
-  throw new Error(`no step times yet for ${spec.gpu.name}`);
+  const { gpu, model, gpusPerReplica: gpus, weightPrecision, kvPrecision = 'bf16' } = spec;
+  const fit = fitOf({ gpu, model, gpusPerReplica: gpus, weightPrecision, kvPrecision });
+  if (!fit.fits) {
+    throw new InputError(`${model.name} on ${gpus} × ${gpu.name}`, [
+      { place: '', found: fit.arithmetic, expected: 'weights that fit, with room for a KV cache' },
+    ]);
+  }
+  if (gpu.memoryGBps === null) throw fault(gpu, 'memoryGBps', 'null', 'the bandwidth of the memory');
+  if (gpus > 1 && gpu.linkGBps === null) {
+    throw fault(gpu, 'linkGBps', 'null', `the rate between GPUs, which ${gpus} GPUs a replica need`);
+  }
+  const efficiency = spec.efficiency ?? efficiencyOf(gpu);
+  const bytesPerMs = gpu.memoryGBps * 1e6;
+  const matrixFlopsPerMs = flopsPerMs(gpu, computeFormats[weightPrecision]) * efficiency.compute;
+  const attentionFlopsPerMs = flopsPerMs(gpu, computeFormats.bf16) * efficiency.promptAttention;
+
+  // Matrices. The embedding is looked up, not multiplied; the output matrix works on tokens that are sampled only, and
+  // quantised models keep it at 16 bits.
+  const { feedForward, hiddenSize, layers } = model;
+  const embedding = model.vocabularySize * hiddenSize;
+  const output = model.task === 'embed' ? 0 : embedding;
+  const lookedUp = model.task === 'generate' && model.tiedEmbeddings ? 0 : embedding;
+  const weights = Math.max(0, model.parameters - lookedUp - output);
+  const expertWeights =
+    feedForward.expertLayers * feedForward.experts * feedForward.matrices * hiddenSize * feedForward.expertSize;
+  const activeWeights = Math.max(0, model.activeParameters - lookedUp - output);
+  const expertShare = feedForward.experts > 0 ? feedForward.activeExperts / feedForward.experts : 1;
+  const routed = Math.min(expertWeights, weights);
+  const readMsPerByte = 1 / (gpus * bytesPerMs * efficiency.weightBandwidth);
+  const msPerWeight = bytesPerWeight[weightPrecision] * readMsPerByte;
+  const readAlwaysMs = (weights - routed) * msPerWeight + output * 2 * readMsPerByte;
+  const readExpertsMs = routed * msPerWeight;
+  const computeMsPerToken = (2 * activeWeights) / (gpus * matrixFlopsPerMs);
+  const outputMsPerSequence = (2 * output) / (gpus * attentionPeak(gpu) * efficiency.compute);
+
+  // Attention. Heads of keys and values are split over the GPUs; where there are fewer of them than GPUs, copied.
+  const shards = Math.max(1, Math.min(gpus, model.keyValueHeads));
+  const kvBytes = (model.kvBytesPerToken16 * (kvPrecision === 'fp8' ? 0.5 : 1)) / shards;
+  const cacheMsPerToken = kvBytes / (bytesPerMs * efficiency.cacheBandwidth);
+  // With MLA all heads work on the compressed vector, of kvBytes / 2 numbers a layer, instead of on heads of their own.
+  const decodeWidth =
+    model.attention === 'mla' && model.keyValueLayers > 0
+      ? model.kvBytesPerToken16 / 2 / model.keyValueLayers
+      : model.headSize;
+  const flopsPerContext = (width: number): number =>
+    (4 * model.attentionHeads * width * model.keyValueLayers) / gpus / attentionFlopsPerMs;
+  const decodeMsPerToken = Math.max(cacheMsPerToken, flopsPerContext(decodeWidth));
+  const promptMsPerPair = flopsPerContext(model.headSize);
+  const window = model.attentionWindow ?? Number.POSITIVE_INFINITY;
+  const windowed = model.keyValueLayers > 0 ? Math.min(1, model.windowedLayers / model.keyValueLayers) : 0;
+  /** Tokens attended to, as a mean over layers. */
+  const attended = (context: number): number =>
+    context <= window ? context : (1 - windowed) * context + windowed * window;
+
+  const fixedMs = engineMs + (layers * efficiency.layerMicroseconds) / 1000;
+  const activationMsPerToken = (2 * hiddenSize * layers * activationPasses) / bytesPerMs;
+  // Two all-reduces a layer, after attention and after the feed-forward part, and one for the output.
+  const reductions = gpus > 1 ? 2 * layers + 1 : 0;
+  const reduceMs = reductions * (allReduceMs + allReduceMsPerPeer * (gpus - 1));
+  const reduceMsPerToken =
+    reductions > 0
+      ? (reductions * ((2 * (gpus - 1)) / gpus) * 2 * hiddenSize) / (gpu.linkGBps! * 1e6 * linkEfficiency)
+      : 0;
+
+  return {
+    kvCacheTokens: fit.kvCacheTokens,
+    stepMs: ({ prefillTokens, prefillAttention, decodeSequences, decodeContextTokens }) => {
+      const tokens = prefillTokens + decodeSequences;
+      // A token leaves out an expert with probability 1 − share; an expert that no token uses is not read.
+      const read = readAlwaysMs + (routed > 0 ? readExpertsMs * (1 - (1 - expertShare) ** tokens) : 0);
+      const compute =
+        computeMsPerToken * (tokens + efficiency.rampTokens) + outputMsPerSequence * Math.max(1, decodeSequences);
+      const longer = Math.max(read, compute);
+      const matrices = longer * (1 + (Math.min(read, compute) / longer) ** bend) ** (1 / bend);
+      const decode =
+        decodeSequences > 0 ? decodeSequences * attended(decodeContextTokens / decodeSequences) * decodeMsPerToken : 0;
+      const prompt =
+        prefillTokens > 0 ? prefillTokens * attended(prefillAttention / prefillTokens) * promptMsPerPair : 0;
+      return (
+        fixedMs +
+        reduceMs +
+        engineMsPerSequence * decodeSequences +
+        (activationMsPerToken + reduceMsPerToken) * tokens +
+        matrices +
+        decode +
+        prompt
+      );
+    },
+  };
+}
+
+/** The output matrix is multiplied at 16 bits, whatever the weights. */
+function attentionPeak(gpu: CataloguedGpu): number {
+  return flopsPerMs(gpu, computeFormats.bf16);
 }
