@@ -26,7 +26,7 @@ export const failureKinds = [
   'malformed',
   /** The connection ended before the answer did. */
   'dropped',
-  /** Status 200 and, within the stream, an error of the server. */
+  /** Status 200 and, within the answer, an error of the server. */
   'error_in_stream',
   /** A whole answer without a token. */
   'no_output',

@@ -1,6 +1,238 @@
-import type { Measurement, MeasurementPlan, RequestOutcome } from './measurement.js';
+import type {
+  Counts,
+  FailureKind,
+  Measurement,
+  MeasurementPlan,
+  RequestOutcome,
+  SteadyState,
+  TokenSource,
+} from './measurement.js';
+import { tokenSources } from './measurement.js';
+import { summarise } from './summary.js';
 
-/** What a run says, warm-up and drain left out. Pure. */
-export function measure(_outcomes: readonly RequestOutcome[], _plan: MeasurementPlan): Measurement {
-  throw new Error('not yet');
+/**
+ * What a run says, warm-up and drain left out.
+ *
+ * With R the mean time a request stays (E2E) and arrivals from a to z:
+ *
+ * - *Warm-up* ends at the later of a + R (a server that starts empty has filled by then) and the truncation point of
+ *   MSER-5 on E2E in the order of sending (White, "An effective truncation heuristic for bias reduction in simulation
+ *   output", 1997): that which makes the standard error of the remaining mean smallest, looked for in the first half.
+ * - *Steady state* lasts from there to z; after it the server drains. A run shorter than 3 R has none (R to fill, R to
+ *   look at, R before the drain): then `steadyState` is null, everything completed counts, and throughput is completions
+ *   over the whole time, an underestimate.
+ * - *Throughput* is completions in the steady state by its length. *Latencies* are of requests sent in it, but for its
+ *   last R, so that the typical one ended under full load; where those would be none, of all sent in it.
+ * - *Saturated*: in the steady state more arrived than left, by over 5 % of the arrivals and over three standard
+ *   deviations of a Poisson number in flight, and of its thirds each had more in flight than the one before.
+ * - *Invalid*: the 99th percentile of the schedule error is over 10 ms and over a tenth of the mean gap between arrivals
+ *   (at 2 requests/s, 50 ms move nothing; at 200 they make another arrival process), or the generator said so itself.
+ *
+ * Pure; never NaN: what was not measured is null.
+ */
+export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPlan): Measurement {
+  const sent = [...outcomes].sort((a, b) => a.sentSeconds - b.sentSeconds);
+  const completed = sent.filter(({ failure }) => failure === null);
+  const steadyState = findSteadyState(sent, completed);
+  const counted = steadyState === null ? completed : countedIn(completed, steadyState);
+  const window = steadyState ?? wholeRun(sent, completed);
+  const ended = completed.filter(
+    ({ endSeconds }) =>
+      steadyState === null || (endSeconds > steadyState.startSeconds && endSeconds <= steadyState.endSeconds),
+  );
+  const seconds = window.endSeconds - window.startSeconds;
+  const perSecond = (amount: number) => (seconds > 0 ? amount / seconds : 0);
+  const scheduleError = summarise(sent.map((outcome) => outcome.sentSeconds - outcome.scheduledSeconds));
+  const invalidBecause = plan.generatorFault ?? fellBehind(scheduleError?.p99 ?? 0, plan) ?? nothingSent(sent);
+  return {
+    model: plan.model,
+    cell: plan.cell,
+    mix: plan.mix,
+    requestRate: plan.requestRate,
+    arrivals: plan.arrivals,
+    seed: plan.seed,
+    temperature: plan.temperature,
+    counts: countsOf({ sent, completed, counted, ended }),
+    throughputRps: perSecond(ended.length),
+    outputTokensPerSecond: perSecond(total(ended, ({ outputTokens }) => outputTokens)),
+    ...latenciesOf(counted),
+    meanInputTokens: meanOf(counted, ({ inputTokens }) => inputTokens) ?? meanWanted(sent, 'wantedInputTokens'),
+    meanOutputTokens: meanOf(counted, ({ outputTokens }) => outputTokens) ?? meanWanted(sent, 'wantedOutputTokens'),
+    scheduleError,
+    steadyState,
+    valid: invalidBecause === null,
+    invalidBecause,
+    saturated: steadyState !== null && isSaturated(sent, steadyState),
+    aborted: plan.aborted ?? null,
+    seconds: sent.length === 0 ? 0 : lastEnd(sent) - sent[0]!.sentSeconds,
+    usage: worstUsage(completed),
+  };
+}
+
+/** Times a run must be longer than a request stays, to have a steady state. */
+export const residencesOfSteadyRun = 3;
+
+/** Schedule error that is never held against a run [s]: a timer and one turn of the event loop. */
+const toleratedLagSeconds = 0.01;
+/** Share of the mean gap between arrivals that the schedule error may have at any rate. */
+const toleratedLagShare = 0.1;
+
+function fellBehind(lagSeconds: number, plan: MeasurementPlan): string | null {
+  const tolerated = Math.max(toleratedLagSeconds, toleratedLagShare / plan.requestRate);
+  if (!(lagSeconds > tolerated)) return null;
+  return `the generator fell behind its schedule: 1 % of the requests were sent over ${milliseconds(lagSeconds)} late (tolerated: ${milliseconds(tolerated)})`;
+}
+
+function milliseconds(seconds: number): string {
+  return `${Number((seconds * 1000).toPrecision(3))} ms`;
+}
+
+function nothingSent(sent: readonly RequestOutcome[]): string | null {
+  return sent.length === 0 ? 'no request was sent' : null;
+}
+
+/** null where the run was too short for a steady state, or nothing completed. */
+function findSteadyState(sent: readonly RequestOutcome[], completed: readonly RequestOutcome[]): SteadyState | null {
+  const residence = meanOf(completed, e2eOf);
+  if (residence === null) return null;
+  const first = sent[0]!.sentSeconds;
+  const last = sent.at(-1)!.sentSeconds;
+  if (!(last - first >= residencesOfSteadyRun * residence) || last === first) return null;
+  const truncated = completed[warmUpLength(completed.map(e2eOf))]!.sentSeconds;
+  const startSeconds = Math.max(first + residence, truncated);
+  return startSeconds < last ? { startSeconds, endSeconds: last } : null;
+}
+
+function wholeRun(sent: readonly RequestOutcome[], completed: readonly RequestOutcome[]): SteadyState {
+  if (completed.length === 0) return { startSeconds: 0, endSeconds: 0 };
+  return { startSeconds: sent[0]!.sentSeconds, endSeconds: lastEnd(completed) };
+}
+
+function countedIn(completed: readonly RequestOutcome[], window: SteadyState): readonly RequestOutcome[] {
+  const sentBetween = (from: number, to: number) =>
+    completed.filter(({ sentSeconds }) => sentSeconds >= from && sentSeconds <= to);
+  const residence = meanOf(completed, e2eOf) ?? 0;
+  const beforeDrain = sentBetween(window.startSeconds, window.endSeconds - residence);
+  return beforeDrain.length > 0 ? beforeDrain : sentBetween(window.startSeconds, window.endSeconds);
+}
+
+/** Batches of this many, as MSER-5 is named after. */
+const mserBatch = 5;
+
+/**
+ * MSER-5: how many leading samples to drop, a multiple of 5, at most half of all.
+ *
+ * Batch means z_1 … z_n; of all d the one with the least sum over i > d of (z_i − mean)² / (n − d)².
+ */
+export function warmUpLength(samples: readonly number[]): number {
+  const batches = Math.floor(samples.length / mserBatch);
+  const means = Array.from({ length: batches }, (_, i) => {
+    let sum = 0;
+    for (let j = i * mserBatch; j < (i + 1) * mserBatch; j++) sum += samples[j]!;
+    return sum / mserBatch;
+  });
+  // From the end, so that each d adds one batch (Welford's update, which does not cancel).
+  let best = Number.POSITIVE_INFINITY;
+  let bestAt = 0;
+  let mean = 0;
+  let squares = 0;
+  for (let d = batches - 1; d >= 0; d--) {
+    const size = batches - d;
+    const off = means[d]! - mean;
+    mean += off / size;
+    squares += off * (means[d]! - mean);
+    if (d > batches / 2) continue;
+    const error = squares / size ** 2;
+    // Of equals the earliest: nothing is dropped without gain.
+    if (error <= best) {
+      best = error;
+      bestAt = d;
+    }
+  }
+  return bestAt * mserBatch;
+}
+
+function isSaturated(sent: readonly RequestOutcome[], { startSeconds, endSeconds }: SteadyState): boolean {
+  const ends = sent.map((outcome) => outcome.endSeconds);
+  const arrived = sent.filter(({ sentSeconds }) => sentSeconds > startSeconds && sentSeconds <= endSeconds).length;
+  const left = ends.filter((end) => end > startSeconds && end <= endSeconds).length;
+  const length = endSeconds - startSeconds;
+  const thirds = [0, 1, 2].map((i) =>
+    meanInFlight(sent, startSeconds + (i * length) / 3, startSeconds + ((i + 1) * length) / 3),
+  ) as [number, number, number];
+  const typical = Math.max(1, thirds[1]);
+  const growth = arrived - left;
+  return growth > Math.max(0.05 * arrived, 3 * Math.sqrt(typical)) && thirds[0] < thirds[1] && thirds[1] < thirds[2];
+}
+
+function meanInFlight(sent: readonly RequestOutcome[], from: number, to: number): number {
+  const inside = total(sent, ({ sentSeconds, endSeconds }) =>
+    Math.max(0, Math.min(endSeconds, to) - Math.max(sentSeconds, from)),
+  );
+  return inside / (to - from);
+}
+
+function latenciesOf(counted: readonly RequestOutcome[]): Pick<Measurement, 'ttft' | 'tpot' | 'itl' | 'e2e'> {
+  const ttft: number[] = [];
+  const tpot: number[] = [];
+  let gaps = 0;
+  for (const { firstTokenSeconds, sentSeconds, endSeconds, outputTokens, tokenGapsSeconds } of counted) {
+    if (firstTokenSeconds === null) continue;
+    ttft.push(firstTokenSeconds - sentSeconds);
+    if (outputTokens > 1) tpot.push((endSeconds - firstTokenSeconds) / (outputTokens - 1));
+    gaps += tokenGapsSeconds.length;
+  }
+  const itl = new Float64Array(gaps);
+  let at = 0;
+  for (const { firstTokenSeconds, tokenGapsSeconds } of counted) {
+    if (firstTokenSeconds === null) continue;
+    for (let i = 0; i < tokenGapsSeconds.length; i++) itl[at++] = tokenGapsSeconds[i]!;
+  }
+  return { ttft: summarise(ttft), tpot: summarise(tpot), itl: summarise(itl), e2e: summarise(counted.map(e2eOf)) };
+}
+
+function countsOf(groups: {
+  readonly sent: readonly RequestOutcome[];
+  readonly completed: readonly RequestOutcome[];
+  readonly counted: readonly RequestOutcome[];
+  readonly ended: readonly RequestOutcome[];
+}): Counts {
+  const failed: Partial<Record<FailureKind, number>> = {};
+  for (const { failure } of groups.sent) {
+    if (failure !== null) failed[failure] = (failed[failure] ?? 0) + 1;
+  }
+  return {
+    sent: groups.sent.length,
+    completed: groups.completed.length,
+    counted: groups.counted.length,
+    countedCompletions: groups.ended.length,
+    failed,
+    shortened: groups.completed.filter(({ outputTokens, wantedOutputTokens }) => outputTokens < wantedOutputTokens)
+      .length,
+  };
+}
+
+function worstUsage(completed: readonly RequestOutcome[]): TokenSource {
+  const worst = completed.reduce((worst, { usage }) => Math.max(worst, tokenSources.indexOf(usage)), -1);
+  return worst < 0 ? 'requested' : tokenSources[worst]!;
+}
+
+function e2eOf({ sentSeconds, endSeconds }: RequestOutcome): number {
+  return endSeconds - sentSeconds;
+}
+
+function lastEnd(outcomes: readonly RequestOutcome[]): number {
+  return outcomes.reduce((last, { endSeconds }) => Math.max(last, endSeconds), 0);
+}
+
+function total<Item>(items: readonly Item[], amount: (item: Item) => number): number {
+  return items.reduce((sum, item) => sum + amount(item), 0);
+}
+
+function meanOf<Item>(items: readonly Item[], amount: (item: Item) => number): number | null {
+  return items.length === 0 ? null : total(items, amount) / items.length;
+}
+
+function meanWanted(sent: readonly RequestOutcome[], key: 'wantedInputTokens' | 'wantedOutputTokens'): number {
+  return meanOf(sent, (outcome) => outcome[key]) ?? 0;
 }
