@@ -1,0 +1,547 @@
+import type { Attainment, Slo } from './attainment.js';
+import { cellPredictor, type KnownValue, type PredictedValue, type Predictor } from './cell-prediction.js';
+import type { Cell, Measurement } from './measurement.js';
+
+/**
+ * The highest rate of each cell that meets the SLO, with few runs.
+ *
+ * A search has no state but the runs that were made: from them it says which run is the next (`nextRun`) and what is
+ * known so far (`cellResults`). So it can be stopped anywhere and go on from a file, and several servers can be measured
+ * at once. Pure.
+ *
+ * For each cell, in the order given (`coarseFirstCells`), it looks for two rates, the *highest that meets* and the *lowest
+ * that does not*, until they are within the resolution of each other:
+ *
+ * 1. *Where to look.* The capacity of other cells predicts the work of this one (`cellPredictor`), and so how likely each
+ *    rate is to be its capacity. Cells with at least as many tokens bound it from below, those with at most as many from
+ *    above. Each run of the cell itself adds what it says: a run that met the SLO by a hair is near the capacity, and a run
+ *    that was overrun completed about as many requests as the server can.
+ * 2. *Which rate.* The median of that distribution within the bracket, so that either outcome halves what is not known;
+ *    without any knowledge that is bisection in the logarithm of the rate. Rates nearer to the bracket's end than the
+ *    resolution are not asked for.
+ * 3. *How long.* The counted requests asked for, after as many as are in the server in the steady state (Little's law:
+ *    rate × time of a request).
+ * 4. *How sure.* Both ends need the stated confidence; where a run leaves it open, it is repeated at twice the length,
+ *    twice at the most. The last run at a rate counts, as in profiles.
+ * 5. *What cannot be measured.* An invalid run (the generator fell behind, the state was never steady) is repeated once, then
+ *    given up: rates from there on are not looked at, and the result says so.
+ */
+export type SearchSettings = {
+  /** In the order in which they are to be measured. */
+  readonly cells: readonly Cell[];
+  readonly slo: Slo;
+  /** Lowest and highest rate that is looked at [requests/s]. */
+  readonly rateStart: number;
+  readonly rateLimit: number;
+  /** Counted requests that a run aims at, at its first length. */
+  readonly requests: number;
+  /** How far apart the two rates may be: 0.05 = 5 %. */
+  readonly resolution: number;
+  /** Chance that a verdict is right: 0.9 = 90 %. */
+  readonly confidence: number;
+  /** Longest request, input + output; null = not known. Larger cells are not measured. */
+  readonly maxTokens: number | null;
+};
+
+/** A run to be made. */
+export type SearchRun = {
+  readonly cell: Cell;
+  readonly requestRate: number;
+  /** To be sent, warm-up included. */
+  readonly requests: number;
+};
+
+/** What is kept of a run that was made. */
+export type RunRecord = SearchRun & {
+  readonly verdict: 'meets' | 'misses' | 'invalid';
+  /** Why it does not count; null where it does. */
+  readonly invalidBecause: string | null;
+  readonly aborted: boolean;
+  /** As in `Attainment`. */
+  readonly evidence: number;
+  readonly nearness: number | null;
+  readonly decidedBy: Attainment['decidedBy'];
+  readonly sent: number;
+  readonly throughputRps: number;
+  /** Mean time of a request; null where none completed. */
+  readonly e2eSeconds: number | null;
+  readonly seconds: number;
+};
+
+/** Makes the record of a run. */
+export function recordOf(run: SearchRun, measurement: Measurement, attainment: Attainment): RunRecord {
+  const { aborted, valid, invalidBecause, counts, throughputRps, e2e, seconds } = measurement;
+  // An aborted run says that its rate is too high; whether it would have been valid otherwise is no matter.
+  const usable = aborted !== null || valid;
+  return {
+    ...run,
+    verdict: !usable ? 'invalid' : aborted === null && attainment.meets ? 'meets' : 'misses',
+    invalidBecause: usable ? null : (invalidBecause ?? 'no reason stated'),
+    aborted: aborted !== null,
+    evidence: aborted === null ? attainment.evidence : Math.min(attainment.evidence, -certainty),
+    nearness: attainment.nearness,
+    decidedBy: attainment.decidedBy,
+    sent: counts.sent,
+    throughputRps,
+    e2eSeconds: e2e?.mean ?? null,
+    seconds,
+  };
+}
+
+/** The evidence of a run that was given up: its rules leave one mistake in ten thousand [standard deviations]. */
+const certainty = 3.7;
+
+export type CellResult = {
+  readonly cell: Cell;
+  /**
+   * - found: between two rates within the resolution
+   * - at_limit: the highest rate that is looked at meets the SLO
+   * - none: the lowest rate that is looked at does not, or a request misses it that has the server to itself
+   * - unfinished: runs were made, and the search ended before it knew
+   * - not_measurable: no run was valid
+   * - too_long: input + output exceed what the model takes
+   * - not_measured: no run was made
+   */
+  readonly state: 'found' | 'at_limit' | 'none' | 'unfinished' | 'not_measurable' | 'too_long' | 'not_measured';
+  /** Highest rate that met the SLO, and what it completed [requests/s]; null = none. */
+  readonly rate: number | null;
+  readonly throughputRps: number | null;
+  /** Lowest rate above it that did not; null = none. */
+  readonly missedRate: number | null;
+  /** Chance that both verdicts are right; null where there is no verdict. */
+  readonly confidence: number | null;
+  readonly runs: number;
+  readonly requests: number;
+  /** What limits it, or why it is not known; null where nothing is to be said. */
+  readonly note: string | null;
+};
+
+/** Runs of one cell, after which it is left as it is. */
+const mostRuns = 14;
+/** A run may be repeated at 2 and at 4 times its length. */
+const mostLengthenings = 2;
+/** Invalid runs at one rate after which it is given up. */
+const mostInvalid = 2;
+
+/**
+ * The next run to be made; null where every cell is known as well as it can be.
+ *
+ * @param options.isBusy cells that another server is measuring at this moment
+ * @param options.fits whether a run may still be made (a budget of time); a cell whose next run may not is left
+ */
+export function nextRun(
+  settings: SearchSettings,
+  records: readonly RunRecord[],
+  options: { readonly isBusy?: (cell: Cell) => boolean; readonly fits?: (run: PlannedRun) => boolean } = {},
+): PlannedRun | null {
+  const { isBusy = () => false, fits = () => true } = options;
+  const known = knowledgeOf(settings, records);
+  for (const cell of settings.cells) {
+    if (isBusy(cell)) continue;
+    const run = nextOfCell(known, cell);
+    if (run !== null && fits(run)) return run;
+  }
+  return null;
+}
+
+/** A run, and how long it will take. */
+export type PlannedRun = SearchRun & { readonly expectedSeconds: number };
+
+/** What is known of every cell, in the order of the settings. */
+export function cellResults(settings: SearchSettings, records: readonly RunRecord[]): readonly CellResult[] {
+  const known = knowledgeOf(settings, records);
+  return settings.cells.map((cell) => resultOf(known, cell));
+}
+
+type Knowledge = {
+  readonly settings: SearchSettings;
+  readonly byCell: ReadonlyMap<string, CellKnowledge>;
+  /** Replica-seconds per request, from other cells. */
+  readonly work: Predictor;
+  readonly e2e: Predictor;
+};
+
+type CellKnowledge = {
+  readonly cell: Cell;
+  readonly records: readonly RunRecord[];
+  /** The run that counts at each rate, by rate. */
+  readonly lastAt: ReadonlyMap<number, RunRecord>;
+  /** Highest that meets, lowest above it that does not, lowest that could not be measured. */
+  readonly low: RunRecord | null;
+  readonly high: RunRecord | null;
+  readonly invalidFrom: number | null;
+};
+
+const keyOf = ({ inputTokens, outputTokens }: Cell): string => `${inputTokens} ${outputTokens}`;
+
+function knowledgeOf(settings: SearchSettings, records: readonly RunRecord[]): Knowledge {
+  const grouped = new Map<string, RunRecord[]>();
+  for (const record of records) {
+    const key = keyOf(record.cell);
+    const group = grouped.get(key);
+    if (group === undefined) grouped.set(key, [record]);
+    else group.push(record);
+  }
+  const byCell = new Map([...grouped].map(([key, group]) => [key, cellKnowledge(group[0]!.cell, group)]));
+  const works: KnownValue[] = [];
+  const stays: KnownValue[] = [];
+  for (const { cell, low, high, records: own } of byCell.values()) {
+    const stay = (low ?? own.findLast(({ e2eSeconds }) => e2eSeconds !== null))?.e2eSeconds ?? null;
+    if (stay !== null) stays.push({ cell, value: stay });
+    // Cells at either end of the range have a bound, no value.
+    if (low !== null && high !== null) works.push({ cell, value: 1 / Math.sqrt(low.requestRate * high.requestRate) });
+  }
+  return { settings, byCell, work: cellPredictor(works), e2e: cellPredictor(stays) };
+}
+
+function cellKnowledge(cell: Cell, records: readonly RunRecord[]): CellKnowledge {
+  const lastAt = new Map<number, RunRecord>();
+  const invalid = new Map<number, number>();
+  for (const record of records) {
+    if (record.verdict === 'invalid') {
+      invalid.set(record.requestRate, (invalid.get(record.requestRate) ?? 0) + 1);
+    } else {
+      lastAt.set(record.requestRate, record);
+    }
+  }
+  const counted = [...lastAt.values()].toSorted((a, b) => a.requestRate - b.requestRate);
+  const low = counted.findLast(({ verdict }) => verdict === 'meets') ?? null;
+  const high =
+    counted.find(({ verdict, requestRate }) => verdict === 'misses' && requestRate > (low?.requestRate ?? 0)) ?? null;
+  const givenUp = [...invalid]
+    .filter(([rate, count]) => count >= mostInvalid && !lastAt.has(rate))
+    .map(([rate]) => rate);
+  return {
+    cell,
+    records,
+    lastAt,
+    low,
+    high,
+    invalidFrom: givenUp.length === 0 ? null : Math.min(...givenUp),
+  };
+}
+
+const nothingKnown = (cell: Cell): CellKnowledge => ({
+  cell,
+  records: [],
+  lastAt: new Map(),
+  low: null,
+  high: null,
+  invalidFrom: null,
+});
+
+function isTooLong({ maxTokens }: SearchSettings, { inputTokens, outputTokens }: Cell): boolean {
+  return maxTokens !== null && inputTokens + outputTokens > maxTokens;
+}
+
+function nextOfCell(known: Knowledge, cell: Cell): PlannedRun | null {
+  const { settings } = known;
+  if (isTooLong(settings, cell)) return null;
+  const own = known.byCell.get(keyOf(cell)) ?? nothingKnown(cell);
+  if (own.records.length >= mostRuns) return null;
+  const repeated = invalidToRepeat(own) ?? conflictToRepeat(own);
+  if (repeated !== null) return planned(known, own, repeated);
+  if (isClosed(settings, own)) {
+    const undecided = undecidedToRepeat(settings, own);
+    return undecided === null ? null : planned(known, own, undecided);
+  }
+  const requestRate = nextRate(known, own);
+  return requestRate === null ? null : planned(known, own, { requestRate, length: 1 });
+}
+
+type Wanted = { readonly requestRate: number; readonly length: number };
+
+/** The last run was invalid, and its rate has not been given up. */
+function invalidToRepeat({ records }: CellKnowledge): Wanted | null {
+  const last = records.at(-1);
+  if (last?.verdict !== 'invalid') return null;
+  const same = records.filter(({ verdict, requestRate }) => verdict === 'invalid' && requestRate === last.requestRate);
+  // Longer, since too short a run to become steady is the fault that a repetition mends.
+  return same.length >= mostInvalid ? null : { requestRate: last.requestRate, length: 2 };
+}
+
+/** A rate that misses lies below one that meets: chance made one of the two. The one with less evidence is repeated. */
+function conflictToRepeat(own: CellKnowledge): Wanted | null {
+  const { low, lastAt } = own;
+  if (low === null) return null;
+  const below = [...lastAt.values()].filter(
+    ({ verdict, requestRate }) => verdict === 'misses' && requestRate < low.requestRate,
+  );
+  const candidates = [low, ...below].toSorted((a, b) => Math.abs(a.evidence) - Math.abs(b.evidence));
+  return below.length === 0 ? null : lengthened(own, candidates[0]!);
+}
+
+/** An end of the bracket without the confidence that is asked for, the weaker one first. */
+function undecidedToRepeat({ confidence }: SearchSettings, own: CellKnowledge): Wanted | null {
+  const ends = [own.low, own.high]
+    .filter((record) => record !== null)
+    .toSorted((a, b) => Math.abs(a.evidence) - Math.abs(b.evidence));
+  for (const record of ends) {
+    if (confidenceOf(record) >= confidence) continue;
+    const wanted = lengthened(own, record);
+    if (wanted !== null) return wanted;
+  }
+  return null;
+}
+
+function lengthened(own: CellKnowledge, { requestRate }: RunRecord): Wanted | null {
+  const made = own.records.filter((one) => one.requestRate === requestRate && one.verdict !== 'invalid').length;
+  return made > mostLengthenings ? null : { requestRate, length: 2 ** made };
+}
+
+/** Chance that a verdict is right. */
+function confidenceOf({ evidence }: RunRecord): number {
+  return normalCdf(Math.abs(evidence));
+}
+
+/** Two rates this close are one: rates are rounded. */
+const roundingSlack = 1.002;
+
+/** Is there nothing left to ask between the two ends? */
+function isClosed(settings: SearchSettings, own: CellKnowledge): boolean {
+  const { low, high, invalidFrom } = own;
+  const { rateStart, rateLimit, resolution } = settings;
+  const top = Math.min(high?.requestRate ?? Number.POSITIVE_INFINITY, invalidFrom ?? Number.POSITIVE_INFINITY);
+  if (low === null) return top <= rateStart * roundingSlack || missesAlone(high);
+  return low.requestRate >= rateLimit || top <= low.requestRate * (1 + resolution) * roundingSlack;
+}
+
+/** Share of the time in which a request had company, below which a run shows how requests fare alone. */
+const nearlyAlone = 0.25;
+
+/** Did requests miss the SLO although each had the server to itself? Then no rate meets it. */
+function missesAlone(high: RunRecord | null): boolean {
+  if (high === null || high.e2eSeconds === null || high.aborted) return false;
+  return high.requestRate * high.e2eSeconds <= nearlyAlone && confidenceOf(high) >= 0.99;
+}
+
+/** A normal distribution of the natural logarithm of the capacity [requests/s]. */
+type Belief = { readonly mean: number; readonly deviation: number };
+
+/** The rate to look at next; null where none is left between the ends. */
+function nextRate(known: Knowledge, own: CellKnowledge): number | null {
+  const { settings } = known;
+  const { rateStart, rateLimit, resolution } = settings;
+  const step = Math.log(1 + resolution);
+  const floor = Math.log(rateStart);
+  const top = Math.min(
+    Math.log(rateLimit),
+    own.invalidFrom === null ? Number.POSITIVE_INFINITY : Math.log(own.invalidFrom),
+  );
+  const low = own.low === null ? null : Math.log(own.low.requestRate);
+  const high = own.high === null ? null : Math.log(own.high.requestRate);
+  const belief = beliefOf(known, own);
+  if (own.records.length === 0) {
+    const hinted = hintedEnd(known, own.cell);
+    if (hinted !== null) return hinted;
+  }
+  // The capacity may lie beyond either end of the range: that much beyond is looked at as part of it.
+  const from = low ?? floor - 2 * step;
+  const to = high ?? Math.min(top, Math.log(rateLimit)) + 2 * step;
+  let rate = truncatedMedian(belief, from, to);
+  const atLeast = low === null ? floor : low + step;
+  const atMost = high === null ? top : high - step;
+  // In a bracket of less than two steps its middle settles it: either part is within the resolution.
+  rate = atLeast >= atMost ? (from + to) / 2 : Math.min(Math.max(rate, atLeast), atMost);
+  if (low === null && rate < floor + step / 2) rate = floor;
+  if (high === null && rate > top - step / 2) rate = top;
+  const rounded = roundedRate(Math.exp(rate));
+  const requestRate = Math.min(Math.max(rounded, rateStart), rateLimit);
+  if (own.invalidFrom !== null && requestRate >= own.invalidFrom) return null;
+  return own.lastAt.has(requestRate) ? null : requestRate;
+}
+
+/** Four digits: enough for any resolution, and the same text in every file. */
+function roundedRate(rate: number): number {
+  return Number(rate.toPrecision(4));
+}
+
+/** An end of the range that other cells make likely: they reached it with more tokens, or failed at it with fewer. */
+function hintedEnd({ settings, byCell }: Knowledge, cell: Cell): number | null {
+  for (const other of byCell.values()) {
+    if (isAtLeast(other.cell, cell) && other.low !== null && other.low.requestRate >= settings.rateLimit) {
+      return settings.rateLimit;
+    }
+    if (isAtLeast(cell, other.cell) && other.low === null && other.high !== null && isClosed(settings, other)) {
+      return other.high.requestRate;
+    }
+  }
+  return null;
+}
+
+const isAtLeast = (a: Cell, b: Cell): boolean => a.inputTokens >= b.inputTokens && a.outputTokens >= b.outputTokens;
+
+/** Where the capacity of a cell lies, from other cells and from its own runs. */
+function beliefOf(known: Knowledge, own: CellKnowledge): Belief {
+  const { settings } = known;
+  const beliefs: Belief[] = own.records.flatMap((record) => ownBelief(own, record) ?? []);
+  const predicted = known.work(own.cell);
+  if (predicted !== null) beliefs.push(priorOf(known, own.cell, predicted));
+  if (beliefs.length === 0) {
+    const middle = (Math.log(settings.rateStart) + Math.log(settings.rateLimit)) / 2;
+    return { mean: middle, deviation: Math.log(settings.rateLimit / settings.rateStart) };
+  }
+  // Independent sources: precisions add up.
+  const precision = beliefs.reduce((sum, { deviation }) => sum + 1 / deviation ** 2, 0);
+  const mean = beliefs.reduce((sum, one) => sum + one.mean / one.deviation ** 2, 0) / precision;
+  return { mean, deviation: 1 / Math.sqrt(precision) };
+}
+
+/** The prediction, kept within what cells with more and with fewer tokens allow. */
+function priorOf({ byCell }: Knowledge, cell: Cell, { value, logDeviation }: PredictedValue): Belief {
+  let least = Number.NEGATIVE_INFINITY;
+  let most = Number.POSITIVE_INFINITY;
+  for (const other of byCell.values()) {
+    if (other.cell === cell) continue;
+    if (other.low !== null && isAtLeast(other.cell, cell)) least = Math.max(least, Math.log(other.low.requestRate));
+    if (other.high !== null && isAtLeast(cell, other.cell)) most = Math.min(most, Math.log(other.high.requestRate));
+  }
+  const mean = -Math.log(value);
+  const within = least <= most ? Math.min(Math.max(mean, least), most) : mean;
+  return { mean: within, deviation: Math.max(logDeviation, minimumDeviation) };
+}
+
+/** No single hint is trusted beyond this: it would pin the search to a wrong place. */
+const minimumDeviation = 0.02;
+
+/** What one run of the cell says of its capacity; null = nothing beyond its verdict. */
+function ownBelief(own: CellKnowledge, record: RunRecord): Belief | null {
+  const { verdict, nearness, requestRate, throughputRps, aborted, decidedBy } = record;
+  if (verdict === 'invalid') return null;
+  const at = Math.log(requestRate);
+  if (verdict === 'misses' && throughputRps > 0 && throughputRps < 0.95 * requestRate) {
+    // Overrun: what it completed is about what the server can. Cut short, that is a guess.
+    return { mean: Math.log(throughputRps), deviation: aborted ? 0.4 : 0.1 };
+  }
+  if (nearness === null || nearness <= 0 || decidedBy === 'throughput') return null;
+  // A latency rises with the rate somewhere between a little and in proportion to it: the distance to the limit in the
+  // rate is that in the latency, or some times that.
+  const distance = -Math.log(nearness);
+  if (verdict === 'misses') {
+    const back = Math.min(distance, 0);
+    return { mean: at + Math.max(back, -0.5), deviation: Math.max(minimumDeviation, Math.min(-back, 1)) };
+  }
+  const ahead = Math.max(0, distance);
+  const slope = measuredSlope(own, record);
+  if (slope !== null) return { mean: at + ahead / slope, deviation: Math.max(minimumDeviation, (0.4 * ahead) / slope) };
+  return { mean: at + 1.2 * ahead, deviation: Math.max(minimumDeviation, 0.8 * ahead) };
+}
+
+/** How the nearness to the limit rises with the rate, from this run and the next lower one that met; null = not known. */
+function measuredSlope({ lastAt }: CellKnowledge, record: RunRecord): number | null {
+  const below = [...lastAt.values()]
+    .filter(({ verdict, requestRate, nearness }) => verdict === 'meets' && requestRate < record.requestRate && nearness)
+    .toSorted((a, b) => b.requestRate - a.requestRate)[0];
+  if (below?.nearness === undefined || below.nearness === null || record.nearness === null) return null;
+  const rise = Math.log(record.nearness / below.nearness) / Math.log(record.requestRate / below.requestRate);
+  return rise > 0.05 ? rise : null;
+}
+
+/** The median of a normal distribution within bounds, which need not hold its mean. */
+function truncatedMedian({ mean, deviation }: Belief, from: number, to: number): number {
+  // A mean far outside the bracket was wrong: the wider it was off, the less it is worth.
+  const off = Math.max(from - mean, mean - to, 0);
+  const spread = Math.max(deviation, off);
+  const low = normalCdf((from - mean) / spread);
+  const high = normalCdf((to - mean) / spread);
+  if (!(high - low > 1e-12)) return (from + to) / 2;
+  const wanted = (low + high) / 2;
+  let [left, right] = [from, to];
+  for (let i = 0; i < 50; i++) {
+    const middle = (left + right) / 2;
+    if (normalCdf((middle - mean) / spread) < wanted) left = middle;
+    else right = middle;
+  }
+  return (left + right) / 2;
+}
+
+/** Standard normal distribution, to 1e-7 (Abramowitz and Stegun, 26.2.17). */
+export function normalCdf(z: number): number {
+  if (z < 0) return 1 - normalCdf(-z);
+  const t = 1 / (1 + 0.2316419 * z);
+  const series = t * (0.31938153 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
+  return 1 - (Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI)) * series;
+}
+
+/** Requests of a run at the lowest rates: enough to see that none can meet, few because they are slow to come. */
+const probeRequests = 10;
+
+function planned(known: Knowledge, own: CellKnowledge, { requestRate, length }: Wanted): PlannedRun {
+  const { settings } = known;
+  const stay = expectedStay(known, own, requestRate);
+  const atOnce = Math.ceil(requestRate * stay);
+  const atFloor = requestRate <= settings.rateStart && length === 1 && own.low === null;
+  const counted = atFloor ? Math.min(probeRequests, settings.requests) : settings.requests * length;
+  const requests = counted + Math.min(atOnce, mostWarmUp);
+  return { cell: own.cell, requestRate, requests, expectedSeconds: requests / requestRate + stay };
+}
+
+/** No engine runs more sequences than this at once; a wrong guess of the latency must not ask for more. */
+const mostWarmUp = 1024;
+
+/** How long a request stays in the server at a rate [s], from this cell's runs, from other cells, from the SLO. */
+function expectedStay(known: Knowledge, own: CellKnowledge, requestRate: number): number {
+  const measured = own.records
+    .filter((record) => record.e2eSeconds !== null && record.verdict !== 'invalid')
+    .toSorted(
+      (a, b) => Math.abs(Math.log(a.requestRate / requestRate)) - Math.abs(Math.log(b.requestRate / requestRate)),
+    );
+  const longest = longestStay(known.settings.slo, own.cell);
+  const guess = measured[0]?.e2eSeconds ?? known.e2e(own.cell)?.value ?? 0;
+  return Math.min(guess, longest);
+}
+
+/** How long a request may stay that meets the SLO [s]; Infinity where that is not limited. */
+function longestStay({ ttftSeconds, tpotSeconds, e2eSeconds }: Slo, { outputTokens }: Cell): number {
+  const both =
+    ttftSeconds === null || tpotSeconds === null
+      ? Number.POSITIVE_INFINITY
+      : ttftSeconds + Math.max(0, outputTokens - 1) * tpotSeconds;
+  return Math.min(both, e2eSeconds ?? Number.POSITIVE_INFINITY);
+}
+
+function resultOf(known: Knowledge, cell: Cell): CellResult {
+  const { settings } = known;
+  const own = known.byCell.get(keyOf(cell)) ?? nothingKnown(cell);
+  const { low, high, records, invalidFrom } = own;
+  const ends = [low, high].filter((record) => record !== null);
+  const base = {
+    cell,
+    rate: low?.requestRate ?? null,
+    throughputRps: low?.throughputRps ?? null,
+    missedRate: high?.requestRate ?? null,
+    confidence: ends.length === 0 ? null : Math.min(...ends.map(confidenceOf)),
+    runs: records.length,
+    requests: records.reduce((sum, { sent }) => sum + sent, 0),
+  };
+  const state = ((): CellResult['state'] => {
+    if (isTooLong(settings, cell)) return 'too_long';
+    if (records.length === 0) return 'not_measured';
+    if (ends.length === 0) return 'not_measurable';
+    if (!isClosed(settings, own)) return 'unfinished';
+    if (low === null) return 'none';
+    return low.requestRate >= settings.rateLimit ? 'at_limit' : 'found';
+  })();
+  return { ...base, state, note: noteOf(own, { state, invalidFrom }) };
+}
+
+function noteOf(
+  { records, high }: CellKnowledge,
+  { state, invalidFrom }: { readonly state: CellResult['state']; readonly invalidFrom: number | null },
+): string | null {
+  const lastFault = records.findLast(({ verdict }) => verdict === 'invalid')?.invalidBecause;
+  if (invalidFrom !== null && lastFault) {
+    return `not measured from ${Number(invalidFrom.toPrecision(4))} requests/s on: ${lastFault}`;
+  }
+  if (state === 'not_measurable') return lastFault ?? null;
+  if (high === null) return null;
+  const limits: Readonly<Record<RunRecord['decidedBy'], string>> = {
+    ttft: 'TTFT',
+    tpot: 'TPOT',
+    e2e: 'E2E',
+    failures: 'failed requests',
+    throughput: 'throughput',
+    nothing: 'no answer in time',
+  };
+  return `limited by ${limits[high.decidedBy]}`;
+}
