@@ -66,8 +66,10 @@ export type BenchmarkRow = {
   readonly method?: 'measured' | 'simulated' | undefined;
 };
 
-/** Statistics of one metric of one run; null = not known. */
-export type MetricSummary = { readonly mean: number | null } & Readonly<Record<PercentileName, number | null>>;
+/** Statistics of one metric of one run; null = not known. `row`: its place among the rows of all files. */
+export type MetricSummary = { readonly mean: number | null; readonly row: number } & Readonly<
+  Record<PercentileName, number | null>
+>;
 
 /** One run: everything that was measured of one cell at one rate. */
 export type BenchmarkRun = {
@@ -76,12 +78,16 @@ export type BenchmarkRun = {
   readonly model: string | null;
   readonly inputTokens: number;
   readonly outputTokens: number;
-  /** Requests/s offered; Infinity = all at once. */
+  /** Requests/s offered; Infinity = all at once; the throughput itself in a closed loop. */
   readonly requestRate: number;
+  /** `rate`: requests came at a rate, whatever became of those before. `closed_loop`: a fixed number was in flight. */
+  readonly arrivals: 'rate' | 'closed_loop' | 'all_at_once';
   /** In seconds, requests/s and tokens/s, in the order in which the file has them. */
   readonly metrics: Readonly<Partial<Record<MetricName, MetricSummary>>>;
-  /** Why the run does not count: invalid, aborted; null = it counts. */
-  readonly unusable: string | null;
+  /** Why nothing of the run counts: the generator fell behind, the server failed; null = it counts. */
+  readonly invalid: string | null;
+  /** Why it was ended before its time: its rate was too high to go on; null = it was not. */
+  readonly aborted: string | null;
   readonly method: 'measured' | 'simulated';
 };
 
@@ -89,14 +95,12 @@ export type BenchmarkRun = {
 export type ReadNotice = {
   readonly code:
     | 'truncated'
-    | 'duplicates'
     | 'not_a_number'
     | 'unknown_metric'
-    | 'invalid_runs'
     | 'mixes'
-    | 'no_rate'
+    | 'closed_loop'
     | 'merged_lengths'
-    | 'failed_requests';
+    | 'left_out';
   readonly message: string;
 };
 
@@ -220,8 +224,8 @@ export function parseRows(text: string, source: string): ReadRows {
   return { rows, notices };
 }
 
-/** A line with its bare `NaN` and `Infinity` as JSON; null where it has none. */
-function withoutNaN(line: string): string | null {
+/** A JSON text with its bare `NaN` and `Infinity`, which Python writes, as JSON; null where it has none. */
+export function withoutNaN(line: string): string | null {
   if (!/NaN|Infinity/.test(line)) return null;
   return line.replace(/"(?:\\.|[^"\\])*"|-?\bInfinity\b|\bNaN\b/g, (token) => {
     if (token.startsWith('"')) return token;
@@ -343,7 +347,7 @@ export function runsOfRows(
   const open = new Map<string, OpenRun>();
   const unknown = new Set<string>();
   const mixes = new Set<string>();
-  for (const row of read.rows) {
+  for (const [index, row] of read.rows.entries()) {
     if (row.mix !== undefined) {
       mixes.add(row.mix);
       continue;
@@ -362,22 +366,25 @@ export function runsOfRows(
         inputTokens: row.input_tokens,
         outputTokens: row.output_tokens,
         requestRate: row.request_rate,
+        arrivals: row.request_rate === Number.POSITIVE_INFINITY ? 'all_at_once' : 'rate',
         metrics: {},
-        unusable: null,
+        invalid: null,
+        aborted: null,
         method: row.method ?? 'measured',
       };
       open.set(key, run);
       runs.push(run);
     }
     run.metrics[metric] = {
+      row: index,
       mean: row.mean,
       P50: row.P50 ?? null,
       P90: row.P90 ?? null,
       P95: row.P95 ?? null,
       P99: row.P99 ?? null,
     };
-    if (row.aborted !== undefined) run.unusable = `aborted: ${row.aborted}`;
-    if (row.valid === false) run.unusable = row.invalid_because ?? 'marked invalid';
+    if (row.aborted !== undefined) run.aborted = row.aborted;
+    if (row.valid === false) run.invalid = row.invalid_because ?? 'marked invalid';
   }
   const notices = [...read.notices];
   if (unknown.size > 0) {
