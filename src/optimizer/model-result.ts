@@ -2,7 +2,14 @@ import type { BucketShares, PlanNotice, PlannedDeployment, PlannedModel, Unserve
 import type { PlanningProblem, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { Formulation } from './formulate.js';
 import { modelShares } from './model-shares.js';
-import { floorShortfalls, nothingInCommon, servedShareShortfall, unservedNotProven, warningsOf } from './notices.js';
+import {
+  estimatedProfiles,
+  floorShortfalls,
+  nothingInCommon,
+  servedShareShortfall,
+  unservedNotProven,
+  warningsOf,
+} from './notices.js';
 import { deploymentReason, replicas as replicasInWords } from './reason.js';
 import type { Decision } from './solve-group.js';
 
@@ -183,6 +190,10 @@ export function modelResult(
     ],
     warnings: [
       ...warningsOf(formulation, rows),
+      ...estimatedProfiles(model, ({ id }) => {
+        const d = indexOf.get(id);
+        return d !== undefined && (replicas[d]! > 0 || work[d]! > 0);
+      }),
       ...(formulation.nothingInCommon ? [nothingInCommon(model)] : []),
       ...(decision.unservedProven || unservedRps === 0 ? [] : [unservedNotProven(model, unservedRps)]),
     ],

@@ -1,5 +1,5 @@
 import type { BucketShares, PlanNotice } from '../core/plan.js';
-import type { ProblemModel } from '../core/planning-problem.js';
+import type { ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { Formulation } from './formulate.js';
 import { amount, counted, percent, replicas as replicasInWords, tokenCount } from './reason.js';
 
@@ -82,4 +82,36 @@ export function warningsOf(formulation: Formulation, rows: readonly BucketShares
     });
   }
   return warnings;
+}
+
+/** Deployments that a notice names one by one; the rest are counted. */
+const namedDeployments = 5;
+
+/**
+ * What is planned on figures that nobody measured: one notice a model, of the deployments that the plan uses.
+ *
+ * @param uses has the plan replicas or demand on it?
+ */
+export function estimatedProfiles(
+  model: ProblemModel,
+  uses: (deployment: ProblemDeployment) => boolean,
+): readonly PlanNotice[] {
+  const unmeasured = model.deployments.filter(
+    (deployment) =>
+      (deployment.profile?.method === 'estimated' || deployment.profile?.method === 'simulated') && uses(deployment),
+  );
+  if (unmeasured.length === 0) return [];
+  const named = unmeasured.slice(0, namedDeployments).map(({ id, profile }) => `${id} (${profile!.method})`);
+  const others = unmeasured.length - named.length;
+  const [only] = unmeasured;
+  return [
+    {
+      code: 'estimated_profile',
+      message:
+        `${model.name}: the plan rests on profiles that were not measured: ${named.join(', ')}` +
+        `${others > 0 ? ` and ${counted(others, 'other')}` : ''}; a benchmark of each tells what it serves`,
+      model: model.name,
+      ...(unmeasured.length === 1 ? { deployment: only!.id } : {}),
+    },
+  ];
 }
