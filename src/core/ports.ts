@@ -80,6 +80,43 @@ export interface ProfileSource {
   read(keys: readonly (ProfileKey & { readonly id: string })[]): Promise<readonly ProfileReading[]>;
 }
 
+/** A running total of a latency: the sum over how many observations. */
+export type LatencyTotal = { readonly seconds: number; readonly count: number };
+
+/** Latencies that engines tell of themselves and that profiles hold. */
+export const engineLatencies = ['ttft', 'tpot', 'e2e'] as const;
+export type EngineLatency = (typeof engineLatencies)[number];
+
+/** What one engine process has counted since it started, at one moment. */
+export type EngineSample = {
+  /** Deployment that it is a replica of: namespace/name. */
+  readonly deployment: string;
+  /** Names the process among those of its deployment: a pod, a URL. */
+  readonly instance: string;
+  /** Unix milliseconds at which it said so. */
+  readonly atMs: number;
+  readonly promptTokens: number;
+  readonly generationTokens: number;
+  /** Null where the engine does not tell it. */
+  readonly latencies: Readonly<Record<EngineLatency, LatencyTotal | null>>;
+};
+
+/** One reading of the engines. */
+export type EngineReading = {
+  readonly samples: readonly EngineSample[];
+  /** Why some engines could not be read, a sentence each. */
+  readonly problems: readonly string[];
+};
+
+/** Where the engines' own counters come from: a Prometheus server, or their `/metrics`. */
+export interface EngineMetrics {
+  /** Rejects with `Unavailable` when nothing could be read at all. */
+  read(
+    deployments: readonly { readonly id: string; readonly namespace: string; readonly name: string }[],
+  ): Promise<EngineReading>;
+  close(): Promise<void>;
+}
+
 /** Why something about a deployment is not as its owner meant it; shown in plans as a warning. */
 export type DeploymentNotice = { readonly code: string; readonly message: string };
 
