@@ -199,12 +199,12 @@ const variantWords = new Set([
     'exl2',
     'quantized',
   ],
-  ...['awq', 'gptq', 'dynamic', 'block', 'kv', 'marlin', 'autoround', 'smoothquant', 'unsloth', 'ud', 'imatrix'],
+  ...['awq', 'gptq', 'dynamic', 'block', 'kv', 'marlin', 'autoround', 'smoothquant', 'unsloth', 'ud', 'imatrix', 'qat'],
 ]);
 
 /** Names of number formats inside a model's name, each between two separators. */
 const formatInName =
-  /(?<=^|[-_.:/ ])(?:iq\d(?:_(?:xxs|xs|s|m|nl))?|q\d(?:_(?:[01]|k))?(?:_(?:xs|xl|s|m|l))?|w\d+a\d+(?:kv\d+)?|(?:nv|mx)?fp(?:4|8|16|32)|bf16|f16|f32|u?int[48]|[48]-?bits?|g(?:32|64|128)|e4m3)(?=$|[-_.:/ ])/g;
+  /(?<=^|[-_.:/ ])(?:iq[1-4](?:_(?:xxs|xs|s|m|nl))?|q[2-8](?:_(?:[01]|k))?(?:_(?:xs|xl|s|m|l))?|w\d+a\d+(?:kv\d+)?|(?:nv|mx)?fp(?:4|8|16|32)|bf16|f16|f32|u?int[48]|[48]-?bits?|g(?:32|64|128)|e4m3)(?=$|[-_.:/ ])/g;
 
 /**
  * What two spellings of one model have in common: its words and numbers in order, without the publisher, the format
@@ -236,21 +236,48 @@ export type NamedWeightFormat = {
 };
 
 /**
- * Mean bits a weight of llama.cpp's formats, as its `quantize` tool measures them on Llama-3.1-8B (llama.cpp,
- * tools/quantize/README.md). A name without a variant (`q4`) takes the smallest of its kind.
+ * Mean bits of one weight in llama.cpp's formats, as its quantize tool gives them for Llama-3.1-8B (llama.cpp,
+ * tools/quantize/README.md). A variant that is not listed takes the smallest of its kind, the first here.
  */
-const ggufBits: readonly (readonly [prefix: string, bits: number])[] = [
-  ['iq1', 2.0],
-  ['iq2', 2.4],
-  ['iq3', 3.3],
-  ['iq4', 4.46],
-  ['q2', 3.16],
-  ['q3', 3.64],
-  ['q4', 4.67],
-  ['q5', 5.57],
-  ['q6', 6.56],
-  ['q8', 8.5],
+const ggufBits: readonly (readonly [label: string, bits: number])[] = [
+  ...([
+    ['iq1_s', 2.0],
+    ['iq1_m', 2.15],
+    ['iq2_xxs', 2.38],
+    ['iq2_xs', 2.59],
+    ['iq2_s', 2.74],
+    ['iq2_m', 2.93],
+  ] as const),
+  ...([
+    ['iq3_xxs', 3.25],
+    ['iq3_xs', 3.5],
+    ['iq3_s', 3.66],
+    ['iq3_m', 3.76],
+    ['iq4_xs', 4.46],
+    ['iq4_nl', 4.68],
+  ] as const),
+  ...([
+    ['q2_k_s', 2.97],
+    ['q2_k', 3.16],
+    ['q3_k_s', 3.64],
+    ['q3_k_m', 4.0],
+    ['q3_k_l', 4.3],
+  ] as const),
+  ...([
+    ['q4_k_s', 4.67],
+    ['q4_k_m', 4.89],
+    ['q5_k_s', 5.57],
+    ['q5_k_m', 5.7],
+    ['q6_k', 6.56],
+    ['q8_0', 8.5],
+  ] as const),
 ];
+
+function ggufBitsOf(label: string): number | undefined {
+  const kind = label.replace(/_.*$/, '');
+  const found = ggufBits.find(([name]) => name === label) ?? ggufBits.find(([name]) => name.startsWith(`${kind}_`));
+  return found?.[1];
+}
 
 /** What a model's name says of the format of its weights (`…-AWQ`, `…-FP8`, `…Q4_K_M`); null where it says nothing. */
 export function weightFormatInName(name: string): NamedWeightFormat | null {
@@ -258,8 +285,8 @@ export function weightFormatInName(name: string): NamedWeightFormat | null {
   const last = lower.slice(lower.lastIndexOf('/') + 1);
   const labels = last.match(formatInName) ?? [];
   for (const label of labels) {
-    const gguf = ggufBits.find(([prefix]) => label.startsWith(prefix));
-    if (gguf !== undefined) return { precision: gguf[1] > 7 ? 'int8' : 'int4', bitsPerWeight: gguf[1], label };
+    const bits = ggufBitsOf(label);
+    if (bits !== undefined) return { precision: bits > 7 ? 'int8' : 'int4', bitsPerWeight: bits, label };
   }
   const has = (pattern: RegExp) => labels.find((label) => pattern.test(label));
   const word = /(?<=^|[-_.:/ ])(?:awq|gptq)(?=$|[-_.:/ ])/.exec(last)?.[0];
