@@ -30,8 +30,8 @@ export type SteadyLoad = {
   readonly decodeStepMs: number;
   /** A step that also computes a chunk of a prompt [ms]. */
   readonly mixedStepMs: number;
-  /** Chunks that a prompt is cut into. */
-  readonly chunks: number;
+  /** Prompts of one mixed step; below 1 where a prompt is cut into chunks. */
+  readonly promptsPerMixedStep: number;
   /** From a prompt's turn to its first token [ms]. */
   readonly promptMs: number;
   /** Share that is taken of what all steps could compute of prompts, 0..1. */
@@ -73,7 +73,7 @@ export function steadyLoad({ stepTimes, limits, cell }: RunOptions, batch: numbe
         tpotMs: decodingMs / decodes,
         decodeStepMs,
         mixedStepMs,
-        chunks,
+        promptsPerMixedStep: 1 / chunks,
         promptMs: chunks * mixedStepMs,
         promptUse: ((inputTokens / room) * mixedStepMs) / msPerRequest,
       };
@@ -90,7 +90,7 @@ export function steadyLoad({ stepTimes, limits, cell }: RunOptions, batch: numbe
     tpotMs: decodes > 0 ? mixedStepMs : 0,
     decodeStepMs,
     mixedStepMs,
-    chunks,
+    promptsPerMixedStep: promptsPerStep,
     promptMs: chunks * mixedStepMs,
     promptUse: prefillTokens / room,
   };

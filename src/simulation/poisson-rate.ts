@@ -6,8 +6,8 @@ import type { StepTimes } from './step-time.js';
  * The highest rate of Poisson arrivals at which a replica meets an SLO at a percentile, without events.
  *
  * The steady state gives the means. Percentiles are means plus a margin, each from what makes that latency vary:
- * - TTFT: prompts that came just before (a queue with equal service, M/D/1, whose tail is exponential), and the rest of
- *   the step in progress.
+ * - TTFT: prompts that came just before (a queue with equal service, M/D/1), a place among the sequences that run at
+ *   once, and the rest of the step in progress.
  * - TPOT: how many sequences decode beside, and how many prompts come in between. Both are counts of arrivals, which
  *   vary with the square root of their mean; the more a step slows down with its sequences, the more of them gather.
  * - E2E: both.
@@ -30,9 +30,8 @@ export type PoissonLatencies = {
   readonly requestsPerSecond: number;
   readonly mean: { readonly ttftMs: number; readonly tpotMs: number; readonly e2eMs: number };
   readonly atPercentile: { readonly ttftMs: number; readonly tpotMs: number; readonly e2eMs: number };
-  /** Sequences in the engine: their mean, and the most at the percentile. */
+  /** Mean sequences that run. */
   readonly sequences: number;
-  readonly sequencesAtPercentile: number;
 };
 
 /** How far the percentile of a normal variable is from its mean, in standard deviations. */
@@ -43,7 +42,8 @@ const deviations: Readonly<Record<SloPercentile, number>> = { 0: 0, 50: 0, 90: 1
  *
  * @returns null where prompts cannot come in fast enough, or queue up without end
  */
-function latenciesAt(options: RunOptions, batch: number, percentile: SloPercentile): PoissonLatencies | null {
+function latenciesAt(options: PoissonRateOptions, batch: number, places: number): PoissonLatencies | null {
+  const { percentile } = options;
   const load = steadyLoad(options, batch);
   if (load === null) return null;
   const { cell, limits } = options;
@@ -52,37 +52,29 @@ function latenciesAt(options: RunOptions, batch: number, percentile: SloPercenti
   const z = deviations[percentile];
 
   // What one more prompt adds to the steps, each of which is paid for anyway unless prompts fill it.
-  const promptStepsFilled = cell.inputTokens / Math.max(1, limits.maxBatchedTokens - batch);
-  const addedMs = load.chunks * Math.max(0, load.mixedStepMs - load.decodeStepMs);
-  const serviceMs = addedMs + load.decodeStepMs * Math.min(1, promptStepsFilled);
+  const stepsFilled = cell.inputTokens / Math.max(1, limits.maxBatchedTokens - batch);
+  const addedMs = Math.max(0, load.mixedStepMs - load.decodeStepMs) / load.promptsPerMixedStep;
+  const serviceMs = addedMs + load.decodeStepMs * Math.min(1, stepsFilled);
   const use = rate * serviceMs;
   if (use >= 1) return null;
   const queue = promptQueue({ use, serviceMs, percentile });
   const stepMs = load.tpotMs > 0 ? load.tpotMs : load.mixedStepMs;
   // Others that come during the same step are computed together with this prompt, and end with it.
-  const companionsMs = Math.min(1, rate * stepMs) * addedMs * Math.max(0, 1 - promptStepsFilled);
-  const ownMs = load.promptMs + companionsMs;
-  const meanTtft = ownMs + queue.meanMs + stepMs / 2;
-  const excessTtft = queue.excessMs + (percentile === 0 ? 0 : (percentile / 100 - 0.5) * stepMs);
+  const companions = load.promptsPerMixedStep > 1 ? 0 : rate * stepMs * Math.max(0, 1 - stepsFilled);
+  const promptMs = load.promptMs + companions * addedMs + queue.meanMs + stepMs / 2;
+  const sequences = rate * (promptMs + decodes * load.tpotMs);
+  if (sequences >= places) return null;
+  const place = placeQueue({ sequences, places, requestsPerMs: rate, percentile });
+  const meanTtft = promptMs + place.meanMs;
+  const excessTtft = queue.excessMs + place.excessMs + (percentile === 0 ? 0 : (percentile / 100 - 0.5) * stepMs);
 
   // Sequences gather where a step slows down with them: variance n / (1 − g), g the elasticity of the step time.
   const more = steadyLoad(options, batch * 1.02 + 0.01);
   const slope = more === null ? 0 : Math.max(0, (more.tpotMs - load.tpotMs) / (0.02 * batch + 0.01));
   const elasticity = Math.min(0.95, load.tpotMs > 0 ? (slope * batch) / load.tpotMs : 0);
-  const arrivalsBeside = Math.max(0, rate * decodes * load.tpotMs);
-  const perPrompt = decodes > 0 ? addedMs / decodes : 0;
-  const own = Math.max(0, slope - perPrompt);
-  const spread = Math.sqrt(
-    arrivalsBeside *
-      ((own * own * (2 / 3)) / (1 - elasticity) +
-        perPrompt * perPrompt +
-        (own * perPrompt) / Math.sqrt(1 - elasticity)),
-  );
-  const excessTpot = z * spread;
+  const excessTpot = decodes > 0 && percentile > 0 ? tpotExcess({ load, decodes, addedMs, slope, elasticity, z }) : 0;
 
   const mean = { ttftMs: meanTtft, tpotMs: load.tpotMs, e2eMs: meanTtft + decodes * load.tpotMs };
-  const sequences = rate * mean.e2eMs;
-  const sequenceSpread = Math.sqrt(sequences / (1 - elasticity));
   return {
     requestsPerSecond: 1000 * rate,
     mean,
@@ -92,28 +84,59 @@ function latenciesAt(options: RunOptions, batch: number, percentile: SloPercenti
       e2eMs: mean.e2eMs + Math.hypot(excessTtft, decodes * excessTpot),
     },
     sequences,
-    sequencesAtPercentile: sequences + Math.max(1, z) * sequenceSpread,
   };
 }
 
 /**
- * Waiting for prompts that came before: mean, and what the percentile adds to it [ms].
+ * What a percentile adds to the time per token [ms].
  *
- * M/D/1: the mean is use × service / (2 (1 − use)); the tail falls as use × e^(−θt) with λ (e^(θ service) − 1) = θ.
+ * While a sequence decodes, others arrive: each one's prompt stops it for a while, in which still more arrive, and then
+ * decodes beside it. The count of arrivals is a Poisson variable; the number beside, as a mean over the sequence's life,
+ * varies with 2/3 of their variance and is correlated with them.
  */
-function promptQueue({
-  use,
-  serviceMs,
-  percentile,
-}: {
+function tpotExcess(of: {
+  readonly load: SteadyLoad;
+  readonly decodes: number;
+  readonly addedMs: number;
+  readonly slope: number;
+  readonly elasticity: number;
+  readonly z: number;
+}): number {
+  const { load, decodes, addedMs, slope, elasticity, z } = of;
+  const arrivals = load.requestsPerMs * decodes * load.tpotMs;
+  const stopped = Math.min(0.95, load.requestsPerMs * addedMs);
+  const perPrompt = addedMs / decodes / (1 - stopped);
+  const perSequence = Math.max(0, slope - addedMs / decodes) / Math.sqrt(1 - elasticity);
+  const spread = Math.sqrt(
+    arrivals * ((2 / 3) * perSequence * perSequence + perPrompt * perPrompt + perPrompt * perSequence),
+  );
+  // Few arrivals are skewed: the percentile of a count lies (z² − 1)/6 above that of a normal variable.
+  // Arrivals that stop a sequence for others to arrive in are more skewed still (a Borel variable).
+  const skew = (Math.max(0, z * z - 1) / 6) * perPrompt * ((1 + 2 * stopped) / (1 - stopped));
+  return z * spread + skew;
+}
+
+/** Waiting: its mean, and what a percentile adds to it [ms]. */
+type Wait = { readonly meanMs: number; readonly excessMs: number };
+
+/**
+ * Waiting for prompts that came before: M/D/1.
+ *
+ * The mean is use × service / (2 (1 − use)). P(wait ≤ t) is (1 − use) e^(use t) for t up to one service time (as the unit
+ * of time), and beyond it 1 − c e^(−x t) with use (e^x − 1) = x and c = (1 − use) / (use e^x − 1) (Erlang; Fry).
+ */
+function promptQueue(of: {
   readonly use: number;
   readonly serviceMs: number;
   readonly percentile: SloPercentile;
-}): { readonly meanMs: number; readonly excessMs: number } {
+}): Wait {
+  const { use, serviceMs, percentile } = of;
   const meanMs = (use * serviceMs) / (2 * (1 - use));
-  const beyond = 1 - percentile / 100;
-  if (percentile === 0 || use <= beyond) return { meanMs, excessMs: percentile === 0 ? 0 : -meanMs };
-  // In units of the service time: use × (e^x − 1) = x, whose positive root lies below 2 (1/use − 1) + 2 ln(1/use).
+  if (percentile === 0) return { meanMs, excessMs: 0 };
+  const share = percentile / 100;
+  if (use <= 1 - share) return { meanMs, excessMs: -meanMs };
+  const early = Math.log(share / (1 - use)) / use;
+  if (early <= 1) return { meanMs, excessMs: early * serviceMs - meanMs };
   let low = 0;
   let high = 2 * (1 / use - 1) + 2 * Math.log(1 / use) + 1e-9;
   for (let i = 0; i < 60; i++) {
@@ -121,7 +144,32 @@ function promptQueue({
     if (use * Math.expm1(x) > x) high = x;
     else low = x;
   }
-  return { meanMs, excessMs: (serviceMs * Math.log(use / beyond)) / ((low + high) / 2) - meanMs };
+  const x = (low + high) / 2;
+  const c = (1 - use) / (use * Math.exp(x) - 1);
+  return { meanMs, excessMs: Math.max(1, Math.log(c / (1 - share)) / x) * serviceMs - meanMs };
+}
+
+/**
+ * Waiting for a place among the sequences that the engine runs at once, by its limit or by its cache: M/D/c with
+ * Sakasegawa's queue length, and an exponential tail.
+ *
+ * @param sequences mean sequences in the engine, below `places`
+ */
+function placeQueue(of: {
+  readonly sequences: number;
+  readonly places: number;
+  readonly requestsPerMs: number;
+  readonly percentile: SloPercentile;
+}): Wait {
+  const { sequences, places, requestsPerMs, percentile } = of;
+  const use = sequences / places;
+  const power = Math.sqrt(2 * (places + 1));
+  const meanMs = (0.5 * use ** power) / (1 - use) / requestsPerMs;
+  const mustWait = use ** (power - 1);
+  const beyond = 1 - percentile / 100;
+  if (percentile === 0) return { meanMs, excessMs: 0 };
+  if (mustWait <= beyond) return { meanMs, excessMs: -meanMs };
+  return { meanMs, excessMs: (meanMs / mustWait) * Math.log(mustWait / beyond) - meanMs };
 }
 
 export type PoissonRateOptions = {
@@ -136,18 +184,15 @@ export type PoissonRateOptions = {
 export function poissonRate(options: PoissonRateOptions): PoissonLatencies | null {
   const most = mostSequences(options);
   if (most === 0) return null;
-  const { percentile } = options;
   const alone = aloneIn(options);
-  const meets = (latencies: PoissonLatencies | null): boolean =>
-    latencies !== null && isWithin(latencies, options, most);
-  if (!meets(alone)) return { ...alone, requestsPerSecond: 0 };
+  if (!isWithin(alone, options.slo)) return { ...alone, requestsPerSecond: 0 };
   let low = 0;
   let high = most;
   let best: PoissonLatencies = alone;
   for (let i = 0; i < 40 && high - low > 1e-4 * high; i++) {
     const middle = (low + high) / 2;
-    const latencies = latenciesAt(options, middle, percentile);
-    if (latencies !== null && meets(latencies)) {
+    const latencies = latenciesAt(options, middle, most);
+    if (latencies !== null && isWithin(latencies, options.slo)) {
       low = middle;
       if (latencies.requestsPerSecond >= best.requestsPerSecond) best = latencies;
     } else high = middle;
@@ -160,14 +205,14 @@ function aloneIn(options: RunOptions): PoissonLatencies {
   const load: SteadyLoad = steadyLoad(options, 1, 0)!;
   const decodeMs = (options.cell.outputTokens - 1) * load.tpotMs;
   const latencies = { ttftMs: load.promptMs, tpotMs: load.tpotMs, e2eMs: load.promptMs + decodeMs };
-  return { requestsPerSecond: 0, mean: latencies, atPercentile: latencies, sequences: 0, sequencesAtPercentile: 0 };
+  return { requestsPerSecond: 0, mean: latencies, atPercentile: latencies, sequences: 0 };
 }
 
-function isWithin(latencies: PoissonLatencies, { slo }: PoissonRateOptions, most: number): boolean {
-  const { ttftMs, tpotMs, e2eMs } = latencies.atPercentile;
+function isWithin({ atPercentile }: PoissonLatencies, slo: LatencySlo): boolean {
   const limit = (seconds: number | undefined): number => (seconds === undefined ? Infinity : 1000 * seconds);
-  if (ttftMs > limit(slo.ttftSeconds) || tpotMs > limit(slo.tpotSeconds) || e2eMs > limit(slo.e2eSeconds)) return false;
-  // Waiting for a place among the sequences is no part of the latencies above: where it counts, places must suffice.
-  const waits = slo.ttftSeconds !== undefined || slo.e2eSeconds !== undefined;
-  return (waits ? latencies.sequencesAtPercentile : latencies.sequences) <= most;
+  return (
+    atPercentile.ttftMs <= limit(slo.ttftSeconds) &&
+    atPercentile.tpotMs <= limit(slo.tpotSeconds) &&
+    atPercentile.e2eMs <= limit(slo.e2eSeconds)
+  );
 }
