@@ -6,6 +6,7 @@ import { benchmarkJoint, describeJoint } from './joint.js';
 import { benchmarkPeers, describePeers } from './peers.js';
 import { benchmarkPlan, describePlanBenchmark } from './plan.js';
 import { benchmarkPlanningThread, describePlanningThread } from './planning-thread.js';
+import { benchmarkStepTime, describeStepTime } from './step-time.js';
 
 /**
  * Runs benchmarks by name, all of them by default: `npm run bench -- [name…] [--quick]`.
@@ -43,6 +44,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   cycle: {
     about: "a fleet's cycle on a real Redis: time, memory, start",
     run: async (options) => describeCycle(await benchmarkCycle(options)),
+  },
+  'step-time': {
+    about: "the simulated engine's step times against profiles added up from measured kernels",
+    run: async () => describeStepTime(await benchmarkStepTime()),
   },
   http: {
     about: "the metric's route against a bare Fastify route",

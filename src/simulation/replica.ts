@@ -95,8 +95,11 @@ export class SimulatedReplica {
   readonly #untold: ReplicaEvent[] = [];
 
   constructor({ stepTimes, limits }: { readonly stepTimes: StepTimes; readonly limits: ReplicaLimits }) {
-    for (const [name, value] of Object.entries(limits)) {
-      if (!(value >= 1)) throw new RangeError(`${name} is ${value}, expected a number >= 1`);
+    for (const name of ['maxSequences', 'maxBatchedTokens', 'maxTokens'] as const) {
+      const value = limits[name];
+      if (!(value >= 1 && (Number.isInteger(value) || value === Number.POSITIVE_INFINITY))) {
+        throw new RangeError(`${name} is ${value}, expected a whole number >= 1`);
+      }
     }
     this.#stepTimes = stepTimes;
     this.#limits = limits;
@@ -198,7 +201,7 @@ export class SimulatedReplica {
     this.#untold.push({ kind, id, atMs, outputTokens });
 
   #moveTo(atMs: number): void {
-    if (Number.isNaN(atMs)) throw new RangeError('the time is NaN, expected milliseconds');
+    if (!Number.isFinite(atMs)) throw new RangeError(`the time is ${atMs}, expected milliseconds`);
     this.#run(atMs, this.#keep);
   }
 

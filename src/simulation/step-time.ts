@@ -1,6 +1,6 @@
-import { fitOf } from '../core/gpu-memory.js';
+import { fitOf, weightBytesOf } from '../core/gpu-memory.js';
 import type { CataloguedGpu, GpuPrecision } from '../core/gpu-types.js';
-import { InputError } from '../core/input-error.js';
+import { InputError, quoteInput } from '../core/input-error.js';
 import type { CataloguedModel, WeightPrecision } from '../core/model-types.js';
 import { type Efficiency, efficiencyOf } from './gpu-efficiency.js';
 
@@ -24,6 +24,8 @@ export type ReplicaSpec = {
   /** Tensor parallelism: GPUs of one machine that share every layer. */
   readonly gpusPerReplica: number;
   readonly weightPrecision: WeightPrecision;
+  /** Mean bits of all weights alike (GGUF); otherwise those of `weightPrecision`, with embeddings kept at 16 bits. */
+  readonly bitsPerWeight?: number | null;
   /** Of the keys and values in the cache; bf16 by default. */
   readonly kvPrecision?: 'bf16' | 'fp8';
   /** Achieved parts of the GPU's peaks; those of its architecture by default. */
@@ -43,7 +45,7 @@ export type Step = {
 
 /** How long steps of a replica take, and how much cache it has. */
 export type StepTimes = {
-  /** Tokens whose keys and values fit beside the weights, over all GPUs of the replica. */
+  /** Tokens whose keys and values fit beside the weights, over all GPUs of the replica; Infinity for models without a cache. */
   readonly kvCacheTokens: number;
   /** Duration of one step [ms]; > 0 for every step with work. */
   stepMs(step: Step): number;
@@ -60,20 +62,19 @@ const engineMsPerSequence = 0.002;
 const bend = 8;
 /** Times that the hidden vector of a token is read or written in a layer outside of matrices: norms, residuals, activations. */
 const activationPasses = 16;
-/** Share of a link's nominal rate that all-reduces of megabytes achieve (NCCL reports 0.6 to 0.8). */
+/** Share of a link's nominal rate that all-reduces of megabytes achieve (nccl-tests report 0.6 to 0.8 over NVLink). */
 const linkEfficiency = 0.7;
-/** One small all-reduce: the kernel and its synchronisation, and what each further GPU adds [ms] (NCCL: about 10 to 20 µs). */
+/** One small all-reduce: the kernel and its synchronisation, and what each further GPU adds [ms] (about 10 to 20 µs over NVLink). */
 const allReduceMs = 0.008;
 const allReduceMsPerPeer = 0.002;
-
-/** Bytes of one weight with its scales (int4: one of 16 bits for 128 weights; fp4: one of 8 bits for 16). */
-const bytesPerWeight = {
-  bf16: 2,
-  fp8: 1,
-  int8: 1,
-  int4: 0.516,
-  fp4: 0.563,
-} satisfies Record<WeightPrecision, number>;
+/**
+ * Up to the nominal rate of PCIe 5.0 × 16 a link counts as PCIe, where the host's bridges decide and not the link. NCCL
+ * plans with 24 GB/s there, whatever the generation, and unless it is tuned achieves 22 GB/s and 24 µs for a small one
+ * between PCIe 5.0 cards (nccl-tests on RTX PRO 6000: github.com/voipmonitor/rtx6kpro, hardware/pcie-bandwidth.md).
+ */
+const pcieGBps = 64;
+const pcieAllReduceGBps = 22;
+const pcieAllReduceMs = 0.024;
 
 /** Formats in which matrices of those weights are multiplied, the first that the GPU has: int4 (AWQ, GPTQ) is expanded first. */
 const computeFormats = {
@@ -103,8 +104,13 @@ function flopsPerMs(gpu: CataloguedGpu, formats: readonly GpuPrecision[]): numbe
  * @throws InputError where the weights do not fit, or the catalogue lacks a figure that the model needs
  */
 export function stepTimesOf(spec: ReplicaSpec): StepTimes {
-  const { gpu, model, gpusPerReplica: gpus, weightPrecision, kvPrecision = 'bf16' } = spec;
-  const fit = fitOf({ gpu, model, gpusPerReplica: gpus, weightPrecision, kvPrecision });
+  const { gpu, model, gpusPerReplica: gpus, weightPrecision, bitsPerWeight = null, kvPrecision = 'bf16' } = spec;
+  if (!(Number.isInteger(gpus) && gpus >= 1)) {
+    throw new InputError(`${model.name} on ${gpu.name}`, [
+      { place: 'gpusPerReplica', found: quoteInput(gpus), expected: 'a whole number >= 1' },
+    ]);
+  }
+  const fit = fitOf({ gpu, model, gpusPerReplica: gpus, weightPrecision, bitsPerWeight, kvPrecision });
   if (!fit.fits) {
     throw new InputError(`${model.name} on ${gpus} × ${gpu.name}`, [
       { place: '', found: fit.arithmetic, expected: 'weights that fit, with room for a KV cache' },
@@ -132,8 +138,11 @@ export function stepTimesOf(spec: ReplicaSpec): StepTimes {
   const expertShare = feedForward.experts > 0 ? feedForward.activeExperts / feedForward.experts : 1;
   const routed = Math.min(expertWeights, weights);
   const readMsPerByte = 1 / (gpus * bytesPerMs * efficiency.weightBandwidth);
-  const msPerWeight = bytesPerWeight[weightPrecision] * readMsPerByte;
-  const readAlwaysMs = (weights - routed) * msPerWeight + output * 2 * readMsPerByte;
+  const outputBytes = output * (bitsPerWeight === null ? 2 : bitsPerWeight / 8);
+  const lookedUpBytes = lookedUp * (bitsPerWeight === null ? 2 : bitsPerWeight / 8);
+  const bytes = Math.max(0, weightBytesOf(model, weightPrecision, bitsPerWeight) - outputBytes - lookedUpBytes);
+  const msPerWeight = weights > 0 ? (bytes / weights) * readMsPerByte : 0;
+  const readAlwaysMs = (weights - routed) * msPerWeight + outputBytes * readMsPerByte;
   const readExpertsMs = routed * msPerWeight;
   const computeMsPerToken = (2 * activeWeights) / (gpus * matrixFlopsPerMs);
   const outputMsPerSequence = (2 * output) / (gpus * attentionPeak(gpu) * efficiency.compute);
@@ -161,14 +170,16 @@ export function stepTimesOf(spec: ReplicaSpec): StepTimes {
   const activationMsPerToken = (2 * hiddenSize * layers * activationPasses) / bytesPerMs;
   // Two all-reduces a layer, after attention and after the feed-forward part, and one for the output.
   const reductions = gpus > 1 ? 2 * layers + 1 : 0;
-  const reduceMs = reductions * (allReduceMs + allReduceMsPerPeer * (gpus - 1));
+  const link = gpu.linkGBps ?? 0;
+  const overPcie = link <= pcieGBps;
+  const oneReduceMs = overPcie ? pcieAllReduceMs : allReduceMs + allReduceMsPerPeer * (gpus - 1);
+  const reduceGBps = overPcie ? Math.min(linkEfficiency * link, pcieAllReduceGBps) : linkEfficiency * link;
+  const reduceMs = reductions * oneReduceMs;
   const reduceMsPerToken =
-    reductions > 0
-      ? (reductions * ((2 * (gpus - 1)) / gpus) * 2 * hiddenSize) / (gpu.linkGBps! * 1e6 * linkEfficiency)
-      : 0;
+    reductions > 0 ? (reductions * ((2 * (gpus - 1)) / gpus) * 2 * hiddenSize) / (reduceGBps * 1e6) : 0;
 
   return {
-    kvCacheTokens: fit.kvCacheTokens,
+    kvCacheTokens: fit.kvBytesPerTokenPerGpu === 0 ? Number.POSITIVE_INFINITY : fit.kvCacheTokens,
     stepMs: ({ prefillTokens, prefillAttention, decodeSequences, decodeContextTokens }) => {
       const tokens = prefillTokens + decodeSequences;
       // A token leaves out an expert with probability 1 − share; an expert that no token uses is not read.
