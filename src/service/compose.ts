@@ -3,16 +3,18 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { loadGpuCatalogue } from '../adapters/catalogue-file.js';
+import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
+import { createScrapedEngines, joinEngineMetrics } from '../adapters/engine-metrics.js';
 import { KubernetesDeployments } from '../adapters/kubernetes/deployment-source.js';
 import { createMemoryStore } from '../adapters/memory-store.js';
 import { PlanningThread } from '../adapters/planning-thread.js';
 import { createFileProfiles, createStoreProfiles } from '../adapters/profile-source.js';
+import { createPrometheusEngines } from '../adapters/prometheus-queries.js';
 import { parseRedisUrl, type RedisSettings } from '../adapters/redis-settings.js';
 import { readRequestLog } from '../adapters/request-log.js';
 import type { GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
-import type { Clock, DeploymentSource, ProfileSource, SharedStore } from '../core/ports.js';
+import type { Clock, DeploymentSource, EngineMetrics, ProfileSource, SharedStore } from '../core/ports.js';
 import { type Config, replayedModel } from './config.js';
 import { type ConfigFlag, type ConfigLayers, type LoadedConfig, loadConfig } from './config-layers.js';
 import { createConfiguredDeployments } from './configured-deployments.js';
@@ -115,6 +117,7 @@ export async function composeService(options: {
   const planner = new PlanningThread();
   const whatIfPlanner = new PlanningThread();
   const explainer = new PlanningThread();
+  const engineMetrics = await createEngineMetrics(config, { directory, clock: time.clock });
   const controller = new Controller({
     config,
     clock: time.clock,
@@ -123,10 +126,12 @@ export async function composeService(options: {
     store,
     profiles: createProfiles(config, directory, store),
     deployments: createDeployments(config, { catalogue, clock: time.clock, logger }),
+    engineMetrics,
     planner,
     whatIfPlanner,
     explainer,
     catalogue,
+    modelCatalogue: await loadModelCatalogue(),
     logger,
     newId: randomUUID,
   });
@@ -142,6 +147,7 @@ export async function composeService(options: {
       async stop() {
         await controller.stop();
         await replay?.stop();
+        await engineMetrics?.close();
         await Promise.all([planner.close(), whatIfPlanner.close(), explainer.close()]);
         await store.close();
       },
@@ -216,6 +222,30 @@ function createDeployments(
   const { source, list, namespaces } = config.deployments;
   if (source === 'config') return createConfiguredDeployments(list, tools.catalogue);
   return new KubernetesDeployments({ ...tools, namespaces, log: tools.logger });
+}
+
+/** Null where the configuration names no engines to read. */
+async function createEngineMetrics(
+  { prometheus, engines }: Config,
+  { directory, clock }: { readonly directory: string; readonly clock: Clock },
+): Promise<EngineMetrics | null> {
+  const sources: EngineMetrics[] = [];
+  if (engines.scrape.length > 0) {
+    const targets = engines.scrape;
+    sources.push(createScrapedEngines({ targets, timeoutMs: engines.timeoutSeconds * 1000, clock }));
+  }
+  if (prometheus !== null) {
+    const { bearerTokenFile, caFile, timeoutSeconds, ...settings } = prometheus;
+    sources.push(
+      createPrometheusEngines({
+        ...settings,
+        bearerTokenFile: bearerTokenFile === null ? null : resolve(directory, bearerTokenFile),
+        ca: caFile === null ? null : await readText(resolve(directory, caFile), 'the PEM file of prometheus.caFile'),
+        timeoutMs: timeoutSeconds * 1000,
+      }),
+    );
+  }
+  return sources.length === 0 ? null : joinEngineMetrics(sources);
 }
 
 type RunningReplay = { start(): void; stop(): Promise<void> };

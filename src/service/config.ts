@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { parseRedisUrl } from '../adapters/redis-settings.js';
 import { defaultStatePrefix } from '../adapters/store-keys.js';
 import { InputError } from '../core/input-error.js';
+import { weightPrecisions } from '../core/model-types.js';
 import { type DeepReadonly, nearestName } from '../core/parse.js';
 import { planOptionsSchema, problemModelSchema } from '../core/planning-problem.js';
 import { largestUsd } from '../core/profile.js';
@@ -97,6 +98,23 @@ const demandSchema = z.strictObject({
   replay: replaySchema,
 });
 
+const correctionSchema = z.strictObject({
+  enabled: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Multiply the throughputs of a profile by what its engines’ latencies say; needs `prometheus` or `engines.scrape`.',
+    ),
+  minFactor: z.number().min(0.1).max(1).default(0.5).describe('Engines are taken to be no slower than this.'),
+  maxFactor: z.number().min(1).max(4).default(1.25).describe('Engines are taken to be no faster than this.'),
+  maxStepPerMinute: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(0.05)
+    .describe('How far the factor may move within a minute; 0.05 = a twentieth.'),
+});
+
 const profilesSchema = z.strictObject({
   source: z
     .enum(['redis', 'files'])
@@ -110,6 +128,62 @@ const profilesSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe('With `source: files`: the folder, relative to the configuration file.'),
+  correction: correctionSchema.prefault({}),
+});
+
+/** A URL of a server that answers over HTTP; user and password in it are sent. */
+const httpUrl = z.string().refine(isHttpUrl, { error: 'a URL that begins with http:// or https://' });
+
+function isHttpUrl(text: string): boolean {
+  try {
+    const { protocol, username, password } = new URL(text);
+    decodeURIComponent(username + password);
+    return protocol === 'http:' || protocol === 'https:';
+  } catch {
+    return false;
+  }
+}
+
+const labelName = z.string().regex(/^[a-zA-Z_][a-zA-Z0-9_]*$/, { error: 'the name of a Prometheus label' });
+const answerTimeout = z.number().gt(0).max(60).default(5);
+
+const prometheusSchema = z
+  .strictObject({
+    url: httpUrl.describe('Prometheus, or what speaks its HTTP API; user and password may stand in it.'),
+    bearerTokenFile: z
+      .string()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe('File with a token to send; read anew each time.'),
+    caFile: pemFile.describe('With `https://`: PEM file of the authority to trust, instead of the system’s.'),
+    namespaceLabel: labelName.default('namespace').describe('Label of the engines’ series that names the namespace.'),
+    podLabel: labelName.default('pod').describe('Label that names the pod, by which a Deployment is known.'),
+    deploymentLabel: labelName
+      .nullable()
+      .default(null)
+      .describe('Label that names the deployment itself, where there is one; null = the pod’s name tells it.'),
+    timeoutSeconds: answerTimeout.describe('An answer that takes longer is none.'),
+  })
+  .nullable()
+  .default(null)
+  .describe('Server that scrapes the engines (vLLM, SGLang): their latencies are compared with the profiles.');
+
+const enginesSchema = z.strictObject({
+  scrape: z
+    .array(
+      z.strictObject({
+        deployment: z
+          .string()
+          .regex(/^[^/]+\/[^/]+$/, { error: 'namespace/name of a deployment' })
+          .describe('Deployment `namespace/name` of which these are replicas.'),
+        urls: z.array(httpUrl).min(1).max(10_000).describe('`/metrics` of each of its engines.'),
+      }),
+    )
+    .max(10_000)
+    .default([])
+    .describe('Engines whose own `/metrics` are read, where no Prometheus does; they win over `prometheus`.'),
+  timeoutSeconds: answerTimeout.describe('An engine that answers later is not counted.'),
 });
 
 /** One deployment that the configuration itself describes. */
@@ -182,6 +256,13 @@ const modelSchema = z.strictObject({
   minServedShare: minServedShare.describe(
     'Share of its demand that is served before any priority counts; a plan that cannot is `infeasible`.',
   ),
+  weightPrecision: z
+    .enum(weightPrecisions)
+    .nullable()
+    .default(null)
+    .describe(
+      'Format of its weights, for the check that they fit the GPUs; null = as its name says, else as published.',
+    ),
 });
 
 const gpus = z.number().min(0).max(1e9);
@@ -259,6 +340,8 @@ const configObject = z.strictObject({
   redis: redisSchema,
   demand: demandSchema.prefault({}),
   profiles: profilesSchema.prefault({}),
+  prometheus: prometheusSchema,
+  engines: enginesSchema.prefault({}),
   deployments: deploymentsSchema.prefault({}),
   models: z
     .record(name, modelSchema)
@@ -370,11 +453,44 @@ function checkTogether(config: z.output<typeof configObject>, context: z.Refinem
   if (deployments.source === 'kubernetes' && deployments.list.length > 0) {
     expect(['deployments', 'source'], 'config, because deployments.list is given');
   }
+  checkEngines(config, expect);
   const seen = new Set<string>();
   deployments.list.forEach((deployment, index) => {
     const id = `${deployment.namespace}/${deployment.name}`;
     if (seen.has(id)) expect(['deployments', 'list', index, 'name'], `a name that no other entry has (${id} is twice)`);
     seen.add(id);
+  });
+}
+
+/** Rules on where engines are read. */
+function checkEngines(
+  { prometheus, engines, profiles, demand, deployments }: z.output<typeof configObject>,
+  expect: (path: (string | number)[], message: string) => void,
+): void {
+  const isRead = prometheus !== null || engines.scrape.length > 0;
+  if (profiles.correction.enabled && !isRead) {
+    expect(
+      ['profiles', 'correction', 'enabled'],
+      'false, or prometheus: { url: … } or engines.scrape, which tell how fast engines are',
+    );
+  }
+  if (isRead && demand.source === 'replay') {
+    const path = prometheus === null ? ['engines', 'scrape'] : ['prometheus'];
+    expect(path, 'no engines with demand.source: replay: real ones do not serve its simulated requests');
+  }
+  if (prometheus?.caFile != null && !prometheus.url.startsWith('https:')) {
+    expect(['prometheus', 'caFile'], 'null, because prometheus.url is not https://');
+  }
+  const listed = deployments.list.map(({ namespace, name }) => `${namespace}/${name}`);
+  const seen = new Set<string>();
+  engines.scrape.forEach(({ deployment }, index) => {
+    const path = ['engines', 'scrape', index, 'deployment'];
+    if (seen.has(deployment)) expect(path, 'a deployment that no other entry has');
+    seen.add(deployment);
+    if (deployments.source !== 'config' || listed.includes(deployment)) return;
+    const nearest = nearestName(deployment, listed);
+    const hint = nearest === undefined ? '' : ` (did you mean ${nearest}?)`;
+    expect(path, `a deployment of deployments.list${hint}`);
   });
 }
 

@@ -1,10 +1,12 @@
 import type { GpuCatalogue } from '../core/gpu-types.js';
+import type { ModelCatalogue } from '../core/model-types.js';
 import type { Plan, PlanNotice } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import {
   type Clock,
   type DeploymentSnapshot,
   type DeploymentSource,
+  type EngineMetrics,
   type ProfileSource,
   type SharedStore,
   Unavailable,
@@ -34,8 +36,11 @@ export type PlanningCycleOptions = {
   readonly store: SharedStore;
   readonly profiles: ProfileSource;
   readonly deployments: DeploymentSource;
+  /** Where the engines' own counters come from; absent or null = nobody asks them. */
+  readonly engineMetrics?: EngineMetrics | null;
   readonly planner: Planner;
   readonly catalogue: GpuCatalogue;
+  readonly modelCatalogue: ModelCatalogue;
   readonly logger: Logger;
   /** A new name that nothing else has, such as a random UUID. */
   readonly newId: () => string;

@@ -7,20 +7,29 @@ import type { ModelState } from './fleet.js';
 import { type FleetLimits, fleetLimits, gpusAllowed, isLimited } from './fleet-limits.js';
 import { KnownProfiles } from './known-profiles.js';
 import { buildModelProblem } from './problem.js';
+import type { ProfileDrift } from './profile-drift.js';
 
 /** Phase 5: one problem for each model that can be planned, from its demand, deployments, profiles and prices. */
 export class ProblemPhase {
   readonly #context: PhaseContext;
   readonly #lowestReplicasOf: (id: string, nowMs: number) => number;
+  readonly #drift: ProfileDrift;
   readonly #profiles = new KnownProfiles();
   readonly #prices = new Map<string, number | null>();
   readonly #loggedNotices = new Map<string, string>();
   #seenGpus: FleetLimits['seenGpus'] = new Map();
 
-  /** @param lowestReplicasOf the fewest replicas of a deployment that may be published at a moment */
-  constructor(context: PhaseContext, lowestReplicasOf: (id: string, nowMs: number) => number) {
+  /** @param options.lowestReplicasOf the fewest replicas of a deployment that may be published at a moment */
+  constructor(
+    context: PhaseContext,
+    options: {
+      readonly lowestReplicasOf: (id: string, nowMs: number) => number;
+      readonly drift: ProfileDrift;
+    },
+  ) {
     this.#context = context;
-    this.#lowestReplicasOf = lowestReplicasOf;
+    this.#lowestReplicasOf = options.lowestReplicasOf;
+    this.#drift = options.drift;
   }
 
   /** USD per replica-hour; null = not known. */
@@ -35,7 +44,7 @@ export class ProblemPhase {
    * deployment (`no_profile`).
    */
   async build(cycle: Cycle): Promise<void> {
-    const { fleet, stored, config, catalogue, shortages } = this.#context;
+    const { fleet, stored, config, catalogue, modelCatalogue, shortages } = this.#context;
     this.#forgetWhatIsGone();
     const deployments = fleet.observed.values();
     cycle.limits = fleetLimits({
@@ -48,6 +57,7 @@ export class ProblemPhase {
     this.#seenGpus = cycle.limits.seenGpus;
     cycle.notices = cycle.limits.notices;
     if (fleet.models.size > 0 || cycle.snapshot.synced) await this.#readAllProfiles(cycle);
+    this.#drift.observe(cycle, fleet.observed, ({ id, model }) => this.#profiles.get(id, model));
     const fixedReplicas = stored.overrides.active(cycle.nowMs);
     const shared = isLimited(cycle.limits)
       ? {
@@ -62,7 +72,7 @@ export class ProblemPhase {
         const built = buildModelProblem({
           name: state.name,
           deployments: state.deployments,
-          profileOf: (deployment) => this.#profiles.get(deployment.id, deployment.model),
+          profileOf: ({ id, model }) => this.#drift.correct(id, this.#profiles.get(id, model)),
           demand: state.planDemand,
           fixedReplicas,
           readyReplicasOf: (id) => fleet.readyReplicas(id),
@@ -71,6 +81,7 @@ export class ProblemPhase {
           shared,
           settings: modelConfig(config, state.name),
           catalogue,
+          modelCatalogue,
         });
         state.notices = built.notices;
         for (const [id, price] of built.prices) this.#prices.set(id, price);

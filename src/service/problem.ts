@@ -1,10 +1,12 @@
 import { type GpuCatalogue, gpuByName } from '../core/gpu-types.js';
+import type { ModelCatalogue } from '../core/model-types.js';
 import type { PlanNotice } from '../core/plan.js';
 import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
 import type { GpuProfile } from '../core/profile.js';
 import type { ModelConfig, SloConfig } from './config.js';
 import type { KnownProfile } from './known-profiles.js';
+import { weightsThatCannotFit } from './weights-memory.js';
 
 /**
  * From what was observed to what is planned: one model's deployments, profiles, prices, demand and overrides become
@@ -33,6 +35,7 @@ export type ModelProblemInput = {
   } | null;
   readonly settings: ModelConfig;
   readonly catalogue: GpuCatalogue;
+  readonly modelCatalogue: ModelCatalogue;
 };
 
 export type ModelProblem = {
@@ -67,6 +70,12 @@ export function buildModelProblem(input: ModelProblemInput): ModelProblem {
     if (deployment.gpuType === null) {
       notice('no_gpu_type', `nothing names its GPU type: ${JSON.stringify(deployment.name)} is taken as one`);
     }
+    const tooLarge = weightsThatCannotFit(deployment, {
+      gpus: input.catalogue,
+      models: input.modelCatalogue,
+      weightPrecision: input.settings.weightPrecision,
+    });
+    if (tooLarge !== null) notice('weights_exceed_gpu_memory', tooLarge);
     return toProblem({ deployment, profile: price === null ? null : profile, price, input, notice });
   });
   const model: ProblemModel = {
@@ -99,6 +108,7 @@ function usableProfile(known: KnownProfile, notice: Note): GpuProfile | null {
   switch (known.kind) {
     case 'known':
       if (known.concern !== null) notice('profile_kept', known.concern);
+      if (known.correctionFactor !== undefined) noteCorrection(known.correctionFactor, notice);
       return known.profile;
     case 'none':
       notice(known.code, `${known.message}: it keeps its current replicas and serves nothing in the plan`);
@@ -107,6 +117,14 @@ function usableProfile(known: KnownProfile, notice: Note): GpuProfile | null {
       notice('profile_unread', 'its profile could not be read yet: it keeps its current replicas');
       return null;
   }
+}
+
+function noteCorrection(factor: number, notice: Note): void {
+  const how = factor < 1 ? 'slower' : 'faster';
+  notice(
+    'profile_corrected',
+    `the throughputs of its profile are multiplied by ${factor}, because its engines are ${how} than it says`,
+  );
 }
 
 /** Annotation or config, then the profile's `cost` (already per replica), then list price × GPUs. */

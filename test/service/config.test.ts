@@ -42,7 +42,14 @@ describe('configuration', () => {
       maxReplicas: 1000,
       idleMinReplicas: null,
     });
-    const unnamed = { slo: null, scaleToZero: false, priority: 0, unservedUsdPerRequest: 1000, minServedShare: 0 };
+    const unnamed = {
+      slo: null,
+      scaleToZero: false,
+      priority: 0,
+      unservedUsdPerRequest: 1000,
+      minServedShare: 0,
+      weightPrecision: null,
+    };
     expect(modelConfig(config, 'llama')).toEqual(unnamed);
     expect(modelConfig(config, 'constructor')).toEqual(unnamed);
     expect([config.pools, config.quotas, config.budgetUsdPerHour]).toEqual([[], [], null]);

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { loadModelCatalogue } from '../../src/adapters/catalogue-file.js';
 import { createMemoryStore } from '../../src/adapters/memory-store.js';
 import { parseGpuCatalogue } from '../../src/core/gpu-types.js';
 import { InputError } from '../../src/core/input-error.js';
@@ -101,6 +102,9 @@ export const catalogue = parseGpuCatalogue(
   'test catalogue',
 );
 
+/** The shipped one: what a model needs is no matter of a test's world. */
+const modelCatalogue = await loadModelCatalogue();
+
 /** Deployments as a test sets them. */
 class SetDeployments implements DeploymentSource {
   current: DeploymentSnapshot = { synced: true, staleSince: null, problem: null, deployments: [] };
@@ -197,6 +201,7 @@ export class World {
         explain: async (problem, { model }) => explain(problem, model === null ? {} : { model }),
       },
       catalogue,
+      modelCatalogue,
       logger: {
         debug: write('debug'),
         info: write('info'),
