@@ -1,4 +1,4 @@
-import type { ReplicaLoad, SimulatedReplica } from '../../simulation/replica.js';
+import type { ReplicaListener, ReplicaLoad, SimulatedReplica } from '../../simulation/replica.js';
 import type { CancelTimer, EngineClock } from './clock.js';
 
 /** What the engine is to produce for one request. */
@@ -85,16 +85,7 @@ export class SimulatedBackend implements Backend {
   #deliver(now: number): void {
     this.#delivering = true;
     try {
-      for (const event of this.#replica.advance(now)) {
-        const listener = this.#listeners.get(event.id);
-        if (listener === undefined) continue;
-        if (event.kind === 'token') listener.token(event.outputTokens, event.atMs);
-        else if (event.kind === 'finished' || event.kind === 'rejected') {
-          this.#listeners.delete(event.id);
-          if (event.kind === 'finished') listener.finished(event.atMs);
-          else listener.rejected();
-        }
-      }
+      this.#replica.advanceEach(now, this.#tell);
     } finally {
       this.#delivering = false;
     }
@@ -102,8 +93,21 @@ export class SimulatedBackend implements Backend {
     this.#calledOff = [];
   }
 
+  readonly #tell: ReplicaListener = (kind, id, atMs, outputTokens) => {
+    const listener = this.#listeners.get(id);
+    if (listener === undefined || kind === 'preempted') return;
+    if (kind === 'token') {
+      listener.token(outputTokens, atMs);
+      return;
+    }
+    this.#listeners.delete(id);
+    if (kind === 'finished') listener.finished(atMs);
+    else listener.rejected();
+  };
+
   #schedule(): void {
-    const dueMs = this.#replica.nextStepEndMs();
+    // A replica without work may still have to tell of a request that it rejected.
+    const dueMs = this.#replica.nextStepEndMs() ?? (this.#listeners.size > 0 ? this.#clock.nowMs() : null);
     if (dueMs === this.#timer?.dueMs) return;
     this.#timer?.cancel();
     this.#timer = dueMs === null ? null : { dueMs, cancel: this.#clock.at(dueMs, this.#wake) };

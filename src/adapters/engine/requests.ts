@@ -145,7 +145,7 @@ const defaultCompletionTokens = 16;
  * @throws Refusal 400 for a body that is wrong or too long for the model, 404 for another model
  */
 export function readCompletion(body: string, limits: ModelLimits): GenerationRequest {
-  const request = checked(completionSchema, body);
+  const request = parsed(completionSchema, body);
   refuseOtherModel(request.model, limits);
   const prompt = promptOf(request.prompt);
   return settle('completion', { request, prompt, maxTokens: request.max_tokens ?? defaultCompletionTokens }, limits);
@@ -153,7 +153,7 @@ export function readCompletion(body: string, limits: ModelLimits): GenerationReq
 
 /** Reads the body of POST /v1/chat/completions. @throws Refusal as readCompletion */
 export function readChat(body: string, limits: ModelLimits): GenerationRequest {
-  const request = checked(chatSchema, body);
+  const request = parsed(chatSchema, body);
   refuseOtherModel(request.model, limits);
   const contents = request.messages.map(({ content }) => textOfContent(content));
   const tokens = countChatTokens(contents, { beforeAnswer: true });
@@ -210,7 +210,7 @@ function promptOf(prompt: string | readonly unknown[]): Prompt {
   if (typeof first === 'string' || Array.isArray(first)) {
     refuse(`prompt: found ${prompt.length} prompts, expected one: this engine gives one answer a request`);
   }
-  const ids = check(tokenIds, prompt, 'prompt');
+  const ids = checked(tokenIds, prompt, 'body: prompt');
   return { tokens: ids.length, hash: ids.reduce((hash, id) => Math.imul(hash ^ id, 0x01000193) >>> 0, 0x811c9dc5) };
 }
 
@@ -229,7 +229,7 @@ const tokenizeSchema = z
 
 /** The answer of vLLM's POST /tokenize. @throws Refusal as readCompletion */
 export function answerTokenize(body: string, limits: ModelLimits): object {
-  const request = checked(tokenizeSchema, body);
+  const request = parsed(tokenizeSchema, body);
   refuseOtherModel(request.model, limits);
   const max_model_len = limits.maxModelTokens;
   if (request.messages !== undefined) {
@@ -249,7 +249,7 @@ const detokenizeSchema = z.looseObject({ model: z.string().max(1000).nullish(), 
 
 /** The token ids of POST /detokenize. @throws Refusal as readCompletion */
 export function readDetokenize(body: string, limits: ModelLimits): readonly number[] {
-  const request = checked(detokenizeSchema, body);
+  const request = parsed(detokenizeSchema, body);
   refuseOtherModel(request.model, limits);
   return request.tokens;
 }
@@ -268,9 +268,18 @@ function refuse(message: string): never {
   throw new Refusal(400, message);
 }
 
-function checked<Schema extends z.ZodType>(schema: Schema, body: string): z.output<Schema> {
+function parsed<Schema extends z.ZodType>(schema: Schema, body: string): z.output<Schema> {
+  return refusing(() => check(schema, parseJson(body, 'body'), 'body'));
+}
+
+function checked<Schema extends z.ZodType>(schema: Schema, value: unknown, source: string): z.output<Schema> {
+  return refusing(() => check(schema, value, source));
+}
+
+/** Bad input of a request is 400, with what a person would be told on a command line. */
+function refusing<Result>(read: () => Result): Result {
   try {
-    return check(schema, parseJson(body, 'body'), 'body');
+    return read();
   } catch (error) {
     if (error instanceof InputError) throw new Refusal(400, error.message);
     throw error;
