@@ -324,6 +324,7 @@ export class Controller implements ControllerView, ControllerCommands {
                     expiresAt: override.expiresAtMs === null ? null : new Date(override.expiresAtMs).toISOString(),
                   },
             paused: deployment.paused,
+            profileDrift: this.#cycle.profileDrift(id),
             notices: state.notices
               .filter((notice) => notice.deployment === id)
               .map(({ code, message }) => ({ code, message })),

@@ -3,8 +3,16 @@ import type { GpuProfile } from '../core/profile.js';
 
 /** What is known of the profile of one deployment. */
 export type KnownProfile =
-  /** `concern` says why it is not the newest one, where that is so. */
-  | { readonly kind: 'known'; readonly profile: GpuProfile; readonly concern: string | null }
+  /**
+   * `concern` says why it is not the newest one, where that is so; `correctionFactor` by what its throughputs were
+   * multiplied, where they were.
+   */
+  | {
+      readonly kind: 'known';
+      readonly profile: GpuProfile;
+      readonly concern: string | null;
+      readonly correctionFactor?: number;
+    }
   /** It was read, and there is none that can be used. */
   | { readonly kind: 'none'; readonly code: 'no_profile' | 'bad_profile'; readonly message: string }
   /** It was never read: its source could not be reached so far. */

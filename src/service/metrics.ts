@@ -103,6 +103,21 @@ function createGauges(registry: Registry) {
       'GPUs that replicas asked for and that did not come in time; while a type is short, demand is planned on other types.',
       ['gpu_type'] as const,
     ),
+    driftRatio: gauge(
+      'gpumix_profile_drift_ratio',
+      'How many times as slow as their profile the engines are, by their own latencies at their load; absent where nothing can be said.',
+      [...ofDeployment, 'metric'] as const,
+    ),
+    loadRatio: gauge(
+      'gpumix_profile_load_ratio',
+      "Observed load of a replica; 1 is the profile's throughput.",
+      ofDeployment,
+    ),
+    correctionFactor: gauge(
+      'gpumix_profile_correction_factor',
+      "Factor on the profile's throughputs in the plan; absent where correction is switched off.",
+      ofDeployment,
+    ),
     inputAge: gauge('gpumix_input_age_seconds', 'Time since an input was last read whole.', ['input'] as const),
     wvaDesired: gauge('wva_desired_replicas', 'Replicas to run now, named as llm-d names them.', [
       'variant_name',
@@ -132,6 +147,11 @@ function readModel(gauges: Gauges, model: ModelView): void {
     set(gauges.desired, labels, deployment.replicas);
     set(gauges.target, labels, deployment.targetReplicas);
     set(gauges.current, labels, deployment.currentReplicas);
+    set(gauges.loadRatio, labels, deployment.profileDrift?.loadRatio ?? null);
+    set(gauges.correctionFactor, labels, deployment.profileDrift?.correctionFactor ?? null);
+    for (const { latency, driftRatio } of deployment.profileDrift?.latencies ?? []) {
+      set(gauges.driftRatio, { ...labels, metric: latency }, driftRatio);
+    }
     const wvaLabels = { variant_name: name, namespace, accelerator_type: gpuType };
     set(gauges.wvaDesired, wvaLabels, deployment.replicas);
   }

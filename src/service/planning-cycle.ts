@@ -11,11 +11,12 @@ import { InputStates } from './input-states.js';
 import type { Overrides } from './overrides.js';
 import { PlanPhase } from './plan-phase.js';
 import { ProblemPhase, problemOf } from './problem-phase.js';
+import { ProfileDrift } from './profile-drift.js';
 import { PublishPhase } from './publish-phase.js';
 import { type Shortage, StockOutWatch, stockOutNotices } from './stock-out.js';
 import { StoreEpoch } from './store-epoch.js';
 import { StoredState } from './stored-state.js';
-import { type CyclePhase, type CycleReport, cyclePhases } from './view.js';
+import { type CyclePhase, type CycleReport, cyclePhases, type ProfileDriftView } from './view.js';
 
 /**
  * One pass from what is observed to what is published, in seven phases, and the state that outlives a pass.
@@ -29,6 +30,7 @@ export class PlanningCycle {
   readonly #problems: ProblemPhase;
   readonly #plans: PlanPhase;
   readonly #publication: PublishPhase;
+  readonly #drift: ProfileDrift;
   #stockOuts = new StockOutWatch();
   /** See `Cycle.limits` and `Cycle.joint`: those of the last cycle that planned. */
   #planned: Pick<Cycle, 'limits' | 'joint'> = { limits: unlimited, joint: null };
@@ -42,8 +44,15 @@ export class PlanningCycle {
       currentIsPublished: config.deployments.source === 'config',
       saved: () => stored.published,
     });
+    const { engineMetrics = null } = options;
     const inputs = new InputStates(
-      [...(config.redis === null ? [] : ['redis']), config.deployments.source, 'profiles', 'traces'],
+      [
+        ...(config.redis === null ? [] : ['redis']),
+        config.deployments.source,
+        'profiles',
+        'traces',
+        ...(engineMetrics === null ? [] : ['engines']),
+      ],
       logger,
     );
     const epoch = new StoreEpoch({ store, clock, newId });
@@ -51,7 +60,11 @@ export class PlanningCycle {
     this.#context = { ...options, fleet, stored, epoch, inputs, shortages };
     const priceOf = (id: string) => this.#problems.price(id);
     this.#publication = new PublishPhase(this.#context, priceOf);
-    this.#problems = new ProblemPhase(this.#context, (id, nowMs) => this.#publication.lowestReplicasOf(id, nowMs));
+    this.#drift = new ProfileDrift({ config, inputs, logger, engineMetrics, stored });
+    this.#problems = new ProblemPhase(this.#context, {
+      lowestReplicasOf: (id, nowMs) => this.#publication.lowestReplicasOf(id, nowMs),
+      drift: this.#drift,
+    });
     this.#plans = new PlanPhase(this.#context, {
       replicasOf: (state, cycle) => this.#publication.standing(state, cycle),
       priceOf,
@@ -115,6 +128,11 @@ export class PlanningCycle {
   /** USD per replica-hour; null = not known. */
   price(id: string): number | null {
     return this.#problems.price(id);
+  }
+
+  /** What the engines of a deployment say of its profile; null where they are not read. */
+  profileDrift(id: string): ProfileDriftView | null {
+    return this.#drift.viewOf(id, this.#context.clock.now());
   }
 
   /** GPU types that cannot be had now, as far as was seen. */
@@ -217,6 +235,7 @@ export class PlanningCycle {
       phaseSeconds[phase] = (steadyMs() - startedMs) / 1000;
     }
     this.#ready ||= cycle.read.size === 3;
+    this.#drift.startReading([...this.#context.fleet.observed.values()], clock.now());
     await this.flush(cycle);
     await compareWithSingleTypes(cycle, this.#context).catch((error) => {
       logger.warn({ err: error }, `the single-type comparison failed: ${sentence(error)}`);

@@ -6,12 +6,16 @@ import { sentence } from './cycle.js';
 import { DecisionHistory } from './history.js';
 import type { Logger } from './log.js';
 import { Overrides } from './overrides.js';
+import { type ProfileCorrections, profileCorrectionsSchema } from './profile-drift.js';
 import { type PublishedState, publishedStateSchema } from './published-state.js';
 import { type StockOutState, stockOutStateSchema } from './stock-out.js';
 import { firstItems, StoredDocument } from './stored-document.js';
 
 /** Keys live 10 minutes, so what silence means is known well enough when it is saved once in as many seconds. */
 const saveTracesSeconds = 60;
+
+/** Corrections move slowly: a restart loses no more of them than it takes as many seconds to find again. */
+const saveCorrectionsSeconds = 60;
 
 /** Start-ups take minutes: how long replicas have waited is known well enough when it is saved once in as many seconds. */
 const saveSuppliesSeconds = 60;
@@ -52,11 +56,13 @@ export class StoredState {
   readonly #traces: StoredDocument<SavedTraces>;
   readonly #silences: StoredDocument<readonly FleetSilence[]>;
   readonly #stockOuts: StoredDocument<StockOutState>;
+  readonly #profileCorrections: StoredDocument<ProfileCorrections>;
   #runId: string | null = null;
   #restored = false;
   #flushing: Promise<unknown> = Promise.resolve();
   #tracesSavedMs = Number.NEGATIVE_INFINITY;
   #suppliesSavedMs = Number.NEGATIVE_INFINITY;
+  #correctionsSavedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: {
     readonly store: SharedStore;
@@ -107,6 +113,14 @@ export class StoredState {
       merge: (stored) => stored,
       // Who waits is seen again; which types are short is not.
       firstOf: ({ marks, supplies }, share) => ({ marks, supplies: firstItems(supplies, share) }),
+    });
+    this.#profileCorrections = new StoredDocument<ProfileCorrections>({
+      store,
+      name: 'profile_corrections',
+      schema: profileCorrectionsSchema,
+      initial: [],
+      merge: (stored) => stored,
+      firstOf: firstItems,
     });
   }
 
@@ -167,6 +181,23 @@ export class StoredState {
     this.#stockOuts.set(state);
   }
 
+  /** By what profiles are multiplied, as `ProfileDrift` tells it. */
+  get profileCorrections(): ProfileCorrections {
+    return this.#profileCorrections.value;
+  }
+
+  /** Saved at once where another profile is corrected, or none any more; how far is saved now and then. */
+  setProfileCorrections(corrections: ProfileCorrections, nowMs: number): void {
+    const before = this.#profileCorrections.value;
+    const idsOf = (some: ProfileCorrections) =>
+      some.map(({ deployment, profile }) => `${deployment} ${profile}`).join();
+    const isDue = nowMs - this.#correctionsSavedMs >= saveCorrectionsSeconds * 1000;
+    const isAnother = idsOf(before) !== idsOf(corrections);
+    if (!isAnother && !(isDue && JSON.stringify(before) !== JSON.stringify(corrections))) return;
+    this.#correctionsSavedMs = nowMs;
+    this.#profileCorrections.set(corrections);
+  }
+
   /**
    * Reads the store, until that has succeeded once.
    *
@@ -182,6 +213,7 @@ export class StoredState {
       await this.#traces.restore(),
       await this.#silences.restore(),
       await this.#stockOuts.restore(),
+      await this.#profileCorrections.restore(),
       await this.history.restore(),
     ];
     for (const problem of problems) if (problem !== null) this.#logger.warn({ problem }, problem);
@@ -204,6 +236,7 @@ export class StoredState {
     this.#traces.set([]);
     this.#silences.storeWasReplaced();
     this.#stockOuts.storeWasReplaced();
+    this.#profileCorrections.storeWasReplaced();
     this.history.storeWasReplaced();
   }
 
@@ -239,6 +272,7 @@ export class StoredState {
         this.#published,
         this.#silences,
         this.#stockOuts,
+        this.#profileCorrections,
         this.#traces,
       ];
       for (const document of documents) {

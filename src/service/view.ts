@@ -1,6 +1,7 @@
 import type { Explanation } from '../core/explanation.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
+import type { EngineLatency } from '../core/ports.js';
 
 /**
  * What the HTTP routes, the metrics and the terminal table see of the controller, and what they may ask of it.
@@ -59,7 +60,7 @@ export type PublishedReplicas =
 
 /** State of one input, for readiness and `gpumix_input_age_seconds`. */
 export type InputState = {
-  /** redis | kubernetes | profiles | traces | config */
+  /** redis | kubernetes | profiles | traces | config | engines */
   readonly input: string;
   readonly ok: boolean;
   /** Seconds since it was last read whole; null = never. */
@@ -108,7 +109,34 @@ export type DeploymentView = {
   readonly usdPerReplicaHour: number | null;
   readonly override: { readonly replicas: number; readonly expiresAt: string | null } | null;
   readonly paused: boolean;
+  /** What its engines say of its profile; null = they are not read, or it has none. */
+  readonly profileDrift: ProfileDriftView | null;
   readonly notices: readonly { readonly code: string; readonly message: string }[];
+};
+
+/** The engines of a deployment beside its profile: see docs/decisions/profile-drift.md. */
+export type ProfileDriftView = {
+  /** Factor on the profile's throughputs in the plan: 1 = its own numbers; null = correction is switched off. */
+  readonly correctionFactor: number | null;
+  /** Observed load of a replica, 1 = the profile's throughput; null = not known. */
+  readonly loadRatio: number | null;
+  /** Requests that the observation rests on; null = too few. */
+  readonly requests: number | null;
+  /** ISO 8601 */
+  readonly observedAt: string | null;
+  readonly latencies: readonly {
+    readonly latency: EngineLatency;
+    /** Means [s]; null = not compared now. */
+    readonly observedSeconds: number | null;
+    readonly profileSeconds: number | null;
+    /** How many times as slow as the profile the engines can be, by this observation alone. */
+    readonly lowestRatio: number | null;
+    readonly highestRatio: number | null;
+    /** How many times as slow as the profile they are taken to be, by all recent ones; null = nothing can be said. */
+    readonly driftRatio: number | null;
+  }[];
+  /** Why nothing is compared now; null = something is. */
+  readonly nothingBecause: string | null;
 };
 
 /** One decision that changed something, kept in a bounded history. */

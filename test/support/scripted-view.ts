@@ -54,6 +54,7 @@ export function deploymentView(overrides: Partial<DeploymentView> = {}): Deploym
     usdPerReplicaHour: 3.67,
     override: null,
     paused: false,
+    profileDrift: null,
     notices: [],
     ...overrides,
   };

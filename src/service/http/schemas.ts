@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { explanationSchema } from '../../core/explanation.js';
 import { planSchema, planStatuses } from '../../core/plan.js';
 import { planningProblemSchema } from '../../core/planning-problem.js';
-import type { DecisionRecord, DemandView, DeploymentView, InputState } from '../view.js';
+import { engineLatencies } from '../../core/ports.js';
+import type { DecisionRecord, DemandView, DeploymentView, InputState, ProfileDriftView } from '../view.js';
 
 /**
  * The JSON that our routes take and give, as schemas: the OpenAPI document is made from them, and the tests hold every
@@ -23,7 +24,7 @@ export const messageSchema = z.strictObject({ message: z.string() });
 export const healthSchema = z.strictObject({ status: z.literal('ok') });
 
 const inputStateSchema = z.strictObject({
-  input: z.string().describe('redis | kubernetes | profiles | traces | config'),
+  input: z.string().describe('redis | kubernetes | profiles | traces | config | engines'),
   ok: z.boolean(),
   ageSeconds: z.number().nullable().describe('since it was last read whole; null = never'),
   problem: z.string().nullable(),
@@ -49,6 +50,32 @@ const demandSchema = z.strictObject({
   meanOutputTokens: z.number().nullable(),
 }) satisfies z.ZodType<DemandView>;
 
+const nullableSeconds = z.number().nullable().describe('mean [s]');
+
+const profileDriftSchema = z.strictObject({
+  correctionFactor: z
+    .number()
+    .nullable()
+    .describe("factor on the profile's throughputs in the plan; 1 = its own; null = correction is off"),
+  loadRatio: z.number().nullable().describe("observed load of a replica; 1 = the profile's throughput"),
+  requests: z.number().nullable().describe('that the observation rests on'),
+  observedAt: isoTime.nullable(),
+  latencies: z.array(
+    z.strictObject({
+      latency: z.enum(engineLatencies),
+      observedSeconds: nullableSeconds,
+      profileSeconds: nullableSeconds,
+      lowestRatio: z
+        .number()
+        .nullable()
+        .describe('the engines are at least so many times as slow, by this observation'),
+      highestRatio: z.number().nullable(),
+      driftRatio: z.number().nullable().describe('times as slow as the profile; null = nothing can be said'),
+    }),
+  ),
+  nothingBecause: z.string().nullable(),
+}) satisfies z.ZodType<ProfileDriftView>;
+
 const deploymentSchema = z.strictObject({
   id: z.string().describe('namespace/name'),
   namespace: z.string(),
@@ -62,6 +89,7 @@ const deploymentSchema = z.strictObject({
   usdPerReplicaHour: z.number().nullable(),
   override: z.strictObject({ replicas: z.int(), expiresAt: isoTime.nullable() }).nullable(),
   paused: z.boolean(),
+  profileDrift: profileDriftSchema.nullable().describe('its engines beside its profile; null = they are not read'),
   notices: z.array(z.strictObject({ code: z.string(), message: z.string() })),
 }) satisfies z.ZodType<DeploymentView>;
 
