@@ -105,8 +105,13 @@ const correctionSchema = z.strictObject({
     .describe(
       'Multiply the throughputs of a profile by what its engines’ latencies say; needs `prometheus` or `engines.scrape`.',
     ),
-  minFactor: z.number().min(0.1).max(1).default(0.5).describe('Engines are taken to be no slower than this.'),
-  maxFactor: z.number().min(1).max(4).default(1.25).describe('Engines are taken to be no faster than this.'),
+  minFactor: z
+    .number()
+    .min(0.1)
+    .max(1)
+    .default(0.5)
+    .describe('The factor is never below this: 0.5 plans with half the throughput.'),
+  maxFactor: z.number().min(1).max(4).default(1.25).describe('The factor is never above this.'),
   maxStepPerMinute: z
     .number()
     .gt(0)
