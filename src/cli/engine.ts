@@ -95,7 +95,7 @@ export function engineCommand(): Command {
       'longest request, input + output (default: what model and cache can)',
       wholeNumber(1),
     )
-    .option('--served-model-name <name>', "the model's name in requests (default: that of the catalogue)")
+    .option('--served-model-name <name>', "the model's name in requests (default: as --model says)")
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <number>', 'port to listen on, 0 takes a free one', wholeNumber(0, 65_535), 8000)
     .option('--api-key <key>', 'below /v1, answer only requests with this bearer token')
@@ -209,7 +209,7 @@ async function simulatedParts(flags: EngineFlags): Promise<EngineParts> {
       maxSequences: flags.maxNumSeqs ?? 256,
       maxBatchedTokens: flags.maxNumBatchedTokens ?? 8192,
       maxModelTokens: flags.maxModelLen ?? null,
-      servedModelName: servedName(flags),
+      servedModelName: servedName(flags) ?? flags.model,
     },
     realClock(flags.speed ?? 1),
   );
@@ -230,7 +230,8 @@ function unknownName(
     {
       place: '',
       found: quoteInput(name),
-      expected: `a name of the ${catalogue} catalogue: ${known.join(', ')}`,
+      // The catalogue is long: it is listed only where nothing in it is near.
+      expected: `a name of the ${catalogue} catalogue${suggestion === undefined ? `: ${known.join(', ')}` : ''}`,
       ...(suggestion === undefined ? {} : { suggestion }),
     },
   ]);

@@ -29,6 +29,14 @@ const commands: Readonly<Record<string, LazyCommand>> = {
     summary: 'write a request log into Redis as the AIBrix gateway does',
     load: async () => (await import('./replay.js')).replayCommand(),
   },
+  'gen-profile': {
+    summary: 'benchmark results, an SLO and a cost in, a profile out',
+    load: async () => (await import('./gen-profile.js')).genProfileCommand(),
+  },
+  engine: {
+    summary: 'a simulated OpenAI-compatible engine: no GPU, the timing of one',
+    load: async () => (await import('./engine.js')).engineCommand(),
+  },
 };
 
 const examples = `

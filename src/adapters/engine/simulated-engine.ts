@@ -29,8 +29,8 @@ export type SimulationSettings = {
   readonly maxBatchedTokens: number;
   /** Longest request (vLLM: max-model-len); null = as long as the model and its cache can. */
   readonly maxModelTokens: number | null;
-  /** As requests call the model; null = its name in the catalogue. */
-  readonly servedModelName: string | null;
+  /** As requests call the model. */
+  readonly servedModelName: string;
 };
 
 /**
@@ -68,7 +68,7 @@ export function simulatedEngine(settings: SimulationSettings, clock: EngineClock
   const limits = { maxSequences, maxBatchedTokens, maxTokens: maxModelTokens };
   return {
     backend: new SimulatedBackend({ replica: new SimulatedReplica({ stepTimes, limits }), clock }),
-    model: { modelName: settings.servedModelName ?? model.name, maxModelTokens },
+    model: { modelName: settings.servedModelName, maxModelTokens },
     kvCacheTokens: stepTimes.kvCacheTokens,
     simulates: `gpu=${gpu.name}; gpus=${gpusPerReplica}; model=${model.name}; precision=${weightPrecision}`,
   };

@@ -303,7 +303,7 @@ describe('metrics', () => {
     const ask = async (n: number) => {
       const body = { prompt: Array.from({ length: 10 + n }, () => n), max_tokens: 20 };
       const answer = await answerOf(await post(one.url + completions, body));
-      usages.pushanswer.usage;
+      usages.push(answer.usage);
       reasons.push(answer.choices[0].finish_reason);
     };
     await Promise.all(Array.from({ length: 30 }, (_, n) => ask(n)));
