@@ -250,6 +250,9 @@ function brokenLine(options: { readonly text: string; readonly line: number; rea
   return new InputError(source, [{ place: `line ${line}`, found: quoteInput(text), expected: 'a row as strict JSON' }]);
 }
 
+/** Of any metric: a throughput beyond it is none, and a latency is three decades. */
+const largestStatistic = largestRps;
+
 const own = (value: object, key: string): unknown =>
   Object.hasOwn(value, key) ? (value as Record<string, unknown>)[key] : undefined;
 
@@ -279,8 +282,9 @@ function checkRow(value: unknown, line: number, source: string): BenchmarkRow {
   const statistic = (key: string): number | null => {
     const number = own(value, key);
     if (number === undefined || number === null) return null;
-    if (typeof number === 'number' && number >= 0) return Number.isFinite(number) ? number : null;
-    fault(key, number, 'a number >= 0');
+    if (number === Number.POSITIVE_INFINITY) return null;
+    if (typeof number === 'number' && number >= 0 && number <= largestStatistic) return number;
+    fault(key, number, `a number, 0 to ${largestStatistic}`);
     return null;
   };
   const mean = statistic('mean');
@@ -335,11 +339,9 @@ function checkRow(value: unknown, line: number, source: string): BenchmarkRow {
  */
 export function runsOfRows(
   read: ReadRows,
-  source: string,
-): {
-  readonly runs: readonly BenchmarkRun[];
-  readonly notices: readonly ReadNotice[];
-} {
+  options: { readonly source: string; readonly firstRow?: number },
+): { readonly runs: readonly BenchmarkRun[]; readonly notices: readonly ReadNotice[] } {
+  const { source, firstRow = 0 } = options;
   type OpenRun = { -readonly [Key in keyof BenchmarkRun]: BenchmarkRun[Key] } & {
     metrics: Partial<Record<MetricName, MetricSummary>>;
   };
@@ -376,7 +378,7 @@ export function runsOfRows(
       runs.push(run);
     }
     run.metrics[metric] = {
-      row: index,
+      row: firstRow + index,
       mean: row.mean,
       P50: row.P50 ?? null,
       P90: row.P90 ?? null,

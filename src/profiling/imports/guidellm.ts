@@ -30,19 +30,23 @@ export function isGuideLlm(document: JsonObject): boolean {
 const milliseconds = 1e-3;
 
 /** @throws InputError that names the benchmark which says nothing of lengths or throughput */
-export function readGuideLlm(document: JsonObject, source: string): readonly BenchmarkRun[] {
+export function readGuideLlm(
+  document: JsonObject,
+  options: { readonly source: string; readonly row: number },
+): readonly BenchmarkRun[] {
+  const { source, row } = options;
   const benchmarks = document.benchmarks as readonly unknown[];
   if (benchmarks.length === 0) {
     throw new InputError(source, [{ place: 'benchmarks', found: '[]', expected: 'at least one benchmark' }]);
   }
-  return benchmarks.map((benchmark, i) => readBenchmark(benchmark, { document, source, index: i }));
+  return benchmarks.map((benchmark, i) => readBenchmark(benchmark, { document, source, index: i, row: row + i }));
 }
 
 function readBenchmark(
   benchmark: unknown,
-  options: { readonly document: JsonObject; readonly source: string; readonly index: number },
+  options: { readonly document: JsonObject; readonly source: string; readonly index: number; readonly row: number },
 ): BenchmarkRun {
-  const { document, source, index } = options;
+  const { document, source, index, row } = options;
   const place = `benchmarks[${index}].metrics`;
   const metricsOf = at(benchmark, 'metrics');
   const mean = (metric: string): number | null => numberAt(metricsOf, metric, 'successful', 'mean');
@@ -60,7 +64,7 @@ function readBenchmark(
       firstOf(numberAt(statistics, 'percentiles', name), numberAt(statistics, name));
     return scaled(
       {
-        row: index,
+        row,
         mean: numberAt(statistics, 'mean'),
         P50: firstOf(percentile('p50'), numberAt(statistics, 'median')),
         P90: percentile('p90'),
@@ -71,8 +75,8 @@ function readBenchmark(
     );
   };
   const metrics: Partial<Record<MetricName, MetricSummary>> = {
-    TPUT: meanOnly(rps, index),
-    TT: meanOnly(mean('output_tokens_per_second'), index),
+    TPUT: meanOnly(rps, row),
+    TT: meanOnly(mean('output_tokens_per_second'), row),
   };
   const times: readonly [MetricName, MetricSummary][] = [
     ['E2E', summary('request_latency', 1)],

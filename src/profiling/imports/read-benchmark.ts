@@ -31,9 +31,10 @@ const expectedFormats = `benchmark results: ${Object.values(formatNames).join(',
  * Reads one file.
  *
  * @param source names it in errors
+ * @param firstRow number of its first row, where several files are read one after the other
  * @throws InputError that names line, key, what was found and what was expected
  */
-export function readBenchmark(text: string, source: string): ReadBenchmark {
+export function readBenchmark(text: string, source: string, firstRow = 0): ReadBenchmark {
   const content = text.startsWith('\ufeff') ? text.slice(1) : text;
   const begin = content.search(/\S/);
   if (begin < 0) {
@@ -44,11 +45,11 @@ export function readBenchmark(text: string, source: string): ReadBenchmark {
   }
   const first = firstLine(content, begin);
   if (first !== null && isRow(first)) {
-    const { runs, notices } = runsOfRows(parseRows(content, source), source);
+    const { runs, notices } = runsOfRows(parseRows(content, source), { source, firstRow });
     return { format: 'rows', runs, notices };
   }
   const documents = first === null ? [parseWhole(content, source)] : parseLines(content, source);
-  return readDocuments(documents, source);
+  return readDocuments(documents, { source, firstRow });
 }
 
 /** The object on the first line; null where the line is no whole object (a document over several lines). */
@@ -81,7 +82,11 @@ function parseLines(text: string, source: string): readonly unknown[] {
   });
 }
 
-function readDocuments(documents: readonly unknown[], source: string): ReadBenchmark {
+function readDocuments(
+  documents: readonly unknown[],
+  options: { readonly source: string; readonly firstRow: number },
+): ReadBenchmark {
+  const { source, firstRow } = options;
   // A list of results in one document is as good as one file each.
   const single =
     documents.length === 1 && Array.isArray(documents[0]) ? (documents[0] as readonly unknown[]) : documents;
@@ -102,11 +107,12 @@ function readDocuments(documents: readonly unknown[], source: string): ReadBench
         { place: '', found: `an object with ${keysOf(document)}`, expected: formatNames[format] },
       ]);
     }
-    if (format === 'guidellm') return readGuideLlm(document, where);
+    const row = firstRow + i;
+    if (format === 'guidellm') return readGuideLlm(document, { source: where, row });
     return [
       format === 'vllm'
-        ? readVllmBench(document, { source: where, row: i })
-        : readNvidiaPerf(document, { source: where, row: i }),
+        ? readVllmBench(document, { source: where, row })
+        : readNvidiaPerf(document, { source: where, row }),
     ];
   });
   return { format, runs, notices: noticesOf(runs) };
