@@ -21,7 +21,8 @@ import { summarise } from './summary.js';
  * - *Steady state* lasts from there to z; after it the server drains. A run shorter than 3 R has none (R to fill, R to
  *   look at, R before the drain): then `steadyState` is null, everything completed counts, and throughput is completions
  *   over the whole time, an underestimate.
- * - *Throughput* is completions in the steady state by its length. *Latencies* are of requests sent in it, but for its
+ * - *Throughput* is completions in the steady state by its length; where fewer arrived than left, by the bounds of
+ *   saturation below, a backlog of the warm-up was worked off, which cannot last: then it is arrivals. *Latencies* are of requests sent in it, but for its
  *   last R, so that the typical one ended under full load; where those would be none, of all sent in it.
  * - *Saturated*: in the steady state more arrived than left, by over 5 % of the arrivals and over three standard
  *   deviations of a Poisson number in flight, and of its thirds each had more in flight than the one before.
@@ -40,8 +41,11 @@ export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPl
     ({ endSeconds }) =>
       steadyState === null || (endSeconds > steadyState.startSeconds && endSeconds <= steadyState.endSeconds),
   );
+  const flow = steadyState === null ? null : flowIn(sent, steadyState);
   const seconds = window.endSeconds - window.startSeconds;
-  const perSecond = (amount: number) => (seconds > 0 ? amount / seconds : 0);
+  // Of what a backlog gave, only the part that new arrivals would give.
+  const lasting = flow?.trend === 'shrinking' ? flow.arrived / flow.left : 1;
+  const perSecond = (amount: number) => (seconds > 0 ? (amount * lasting) / seconds : 0);
   const scheduleError = summarise(sent.map((outcome) => outcome.sentSeconds - outcome.scheduledSeconds));
   const invalidBecause = plan.generatorFault ?? fellBehind(scheduleError?.p99 ?? 0, plan) ?? nothingSent(sent);
   return {
@@ -62,7 +66,7 @@ export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPl
     steadyState,
     valid: invalidBecause === null,
     invalidBecause,
-    saturated: steadyState !== null && isSaturated(sent, steadyState),
+    saturated: flow?.trend === 'growing',
     aborted: plan.aborted ?? null,
     seconds: sent.length === 0 ? 0 : lastEnd(sent) - sent[0]!.sentSeconds,
     usage: worstUsage(completed),
@@ -152,17 +156,25 @@ export function warmUpLength(samples: readonly number[]): number {
   return bestAt * mserBatch;
 }
 
-function isSaturated(sent: readonly RequestOutcome[], { startSeconds, endSeconds }: SteadyState): boolean {
-  const ends = sent.map((outcome) => outcome.endSeconds);
-  const arrived = sent.filter(({ sentSeconds }) => sentSeconds > startSeconds && sentSeconds <= endSeconds).length;
-  const left = ends.filter((end) => end > startSeconds && end <= endSeconds).length;
+type Flow = {
+  readonly arrived: number;
+  readonly left: number;
+  /** Of requests in flight, where it is more than chance. */
+  readonly trend: 'growing' | 'shrinking' | null;
+};
+
+function flowIn(sent: readonly RequestOutcome[], { startSeconds, endSeconds }: SteadyState): Flow {
+  const isWithin = (seconds: number) => seconds > startSeconds && seconds <= endSeconds;
+  const arrived = sent.filter(({ sentSeconds }) => isWithin(sentSeconds)).length;
+  const left = sent.filter((outcome) => isWithin(outcome.endSeconds)).length;
   const length = endSeconds - startSeconds;
-  const thirds = [0, 1, 2].map((i) =>
+  const [first, second, third] = [0, 1, 2].map((i) =>
     meanInFlight(sent, startSeconds + (i * length) / 3, startSeconds + ((i + 1) * length) / 3),
   ) as [number, number, number];
-  const typical = Math.max(1, thirds[1]);
-  const growth = arrived - left;
-  return growth > Math.max(0.05 * arrived, 3 * Math.sqrt(typical)) && thirds[0] < thirds[1] && thirds[1] < thirds[2];
+  const chance = Math.max(0.05 * arrived, 3 * Math.sqrt(Math.max(1, second)));
+  if (arrived - left > chance && first < second && second < third) return { arrived, left, trend: 'growing' };
+  if (left - arrived > chance) return { arrived, left, trend: 'shrinking' };
+  return { arrived, left, trend: null };
 }
 
 function meanInFlight(sent: readonly RequestOutcome[], from: number, to: number): number {
