@@ -1,6 +1,7 @@
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchmarkCycle, describeCycle } from './cycle.js';
+import { benchmarkEstimates } from './estimate.js';
 import { benchmarkHttp, describeHttp } from './http.js';
 import { benchmarkJoint, describeJoint } from './joint.js';
 import { benchmarkPeers, describePeers } from './peers.js';
@@ -48,6 +49,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   'step-time': {
     about: "the simulated engine's step times against profiles added up from measured kernels",
     run: async () => describeStepTime(await benchmarkStepTime()),
+  },
+  estimate: {
+    about: 'estimated rates, TTFT and TPOT against published measurements; the fit of their factors',
+    run: async (options) => (await benchmarkEstimates(options)).text,
   },
   http: {
     about: "the metric's route against a bare Fastify route",

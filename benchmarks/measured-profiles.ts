@@ -97,6 +97,11 @@ function precisionOf(words: string): WeightPrecision | null {
   return lower === 'fp4' || lower === 'int4' || lower === 'int8' ? lower : null;
 }
 
+/** Parts that sources count as one GPU, and that show as several: an MI250 module has two dies of 64 GB. */
+const modules: Readonly<Record<string, { readonly name: string; readonly gpus: number }>> = {
+  'MI250-128GB': { name: 'MI250', gpus: 2 },
+};
+
 /** Why a whole file cannot be used; null = it can. */
 function unusable({ gpu, gpus_per_replica: gpus, precision }: Document): string | null {
   if (/unstated/i.test(gpu)) return 'the source does not say which GPU (A100 of 40 or of 80 GB)';
@@ -128,7 +133,8 @@ export function readMeasured(catalogues: {
     const document = check(documentSchema, parseJson(readFileSync(path, 'utf8'), path), path);
     read += document.points.length;
     const reason = unusable(document);
-    const gpu = gpuByName(catalogues.gpus, document.gpu);
+    const module = modules[document.gpu];
+    const gpu = gpuByName(catalogues.gpus, module?.name ?? document.gpu);
     const model = modelByName(catalogues.models, document.model);
     if (reason !== null) leave(reason, document.points.length);
     else if (gpu === undefined) leave(`no ${document.gpu} in the catalogue`, document.points.length);
@@ -136,7 +142,7 @@ export function readMeasured(catalogues: {
     else if (model === undefined) leave(`no ${document.model} in the catalogue`, document.points.length);
     else {
       for (const point of document.points) {
-        const taken = takePoint({ file, document, point, gpu, model });
+        const taken = takePoint({ file, document, point, gpu, gpusEach: module?.gpus ?? 1, model });
         if (typeof taken === 'string') leave(taken, 1);
         else if (taken.assumed) {
           assumedPrecision.push(taken.point);
@@ -153,13 +159,17 @@ function takePoint(from: {
   readonly document: Document;
   readonly point: Point;
   readonly gpu: CataloguedGpu;
+  /** GPUs of the catalogue in one of the source. */
+  readonly gpusEach: number;
   readonly model: CataloguedModel;
 }): { readonly point: MeasuredPoint; readonly assumed: boolean } | string {
-  const { file, document, point, gpu, model } = from;
+  const { file, document, point, gpu, gpusEach, model } = from;
   const requests = point.concurrency ?? point.batch;
   if (point.input === undefined || point.output === undefined) return 'lengths not stated';
   if (requests === undefined) return 'neither a concurrency nor a batch stated';
   if (!(point.req_per_s > 0)) return 'no rate';
+  // Engines refuse such requests at once: what was timed is the refusal.
+  if (point.input + point.output > model.maxTokens) return "longer than the model's context";
   const words = point.precision ?? document.precision;
   const stated = words === 'unstated' ? weightPrecisionInName(document.model) : precisionOf(words);
   if (stated === null && words !== 'unstated') return `precision ${JSON.stringify(words)} not known`;
@@ -172,7 +182,7 @@ function takePoint(from: {
       engine: engines.find(([pattern]) => pattern.test(engine))?.[1] ?? 'other',
       gpu,
       model,
-      gpusPerReplica: point.tp ?? Number(document.gpus_per_replica),
+      gpusPerReplica: gpusEach * (point.tp ?? Number(document.gpus_per_replica)),
       weightPrecision: stated ?? 'bf16',
       inputTokens: point.input,
       outputTokens: point.output,

@@ -15,6 +15,8 @@ export type RunCell = { readonly inputTokens: number; readonly outputTokens: num
 
 export type RunOptions = {
   readonly stepTimes: StepTimes;
+  /** Time of a request before its first step [ms]; 0 by default. */
+  readonly requestMs?: number;
   readonly limits: ReplicaLimits;
   readonly cell: RunCell;
 };
@@ -41,16 +43,26 @@ export type SteadyLoad = {
 /**
  * The steady state in which `batch` sequences decode together.
  *
- * @param otherShare share of them that still decodes while a prompt is computed: 1 under open arrivals, which see the
- *   mean over time; (n − 1)/n with n requests in flight, of which the one whose prompt it is does not decode
+ * @param inFlight number of requests of a closed loop; absent = open arrivals. Requests of a closed loop that began
+ *   together end together, so that the next prompts come together too, as many as one step has room for; and while they
+ *   are computed, only the others decode. Open arrivals come one by one, and see the mean over time.
  * @returns null where prompts cannot come in fast enough for so many
  */
-export function steadyLoad({ stepTimes, limits, cell }: RunOptions, batch: number, otherShare = 1): SteadyLoad | null {
+export function steadyLoad(
+  { stepTimes, limits, cell }: RunOptions,
+  batch: number,
+  inFlight?: number,
+): SteadyLoad | null {
   const { inputTokens, outputTokens } = cell;
   const decodes = outputTokens - 1;
+  const roomBeside = Math.max(1, limits.maxBatchedTokens - batch);
+  const together = inFlight === undefined ? 1 : Math.max(1, Math.min(inFlight, Math.floor(roomBeside / inputTokens)));
+  const otherShare = inFlight === undefined ? 1 : (inFlight - together) / inFlight;
   const beside = batch * otherShare;
   const room = Math.max(1, limits.maxBatchedTokens - beside);
-  const chunks = Math.ceil(inputTokens / room);
+  /** Mixed steps for one prompt. */
+  const chunks = together > 1 ? 1 / together : Math.ceil(inputTokens / room);
+  const latency = Math.max(1, chunks);
   const context = inputTokens + outputTokens / 2;
   const step = (prefillTokens: number, sequences: number): number =>
     stepTimes.stepMs({
@@ -74,7 +86,7 @@ export function steadyLoad({ stepTimes, limits, cell }: RunOptions, batch: numbe
         decodeStepMs,
         mixedStepMs,
         promptsPerMixedStep: 1 / chunks,
-        promptMs: chunks * mixedStepMs,
+        promptMs: latency * mixedStepMs,
         promptUse: ((inputTokens / room) * mixedStepMs) / msPerRequest,
       };
     }
@@ -91,7 +103,7 @@ export function steadyLoad({ stepTimes, limits, cell }: RunOptions, batch: numbe
     decodeStepMs,
     mixedStepMs,
     promptsPerMixedStep: promptsPerStep,
-    promptMs: chunks * mixedStepMs,
+    promptMs: latency * mixedStepMs,
     promptUse: prefillTokens / room,
   };
 }
@@ -108,12 +120,6 @@ export function mostSequences({ stepTimes, limits, cell }: RunOptions): number {
   return Math.max(1, Math.min(limits.maxSequences, Math.floor(fitting)));
 }
 
-/** Mean wait of a prompt for those before it, with Poisson arrivals and equal service (M/D/1) [ms]. */
-function meanPromptWait({ promptMs, promptUse }: SteadyLoad): number {
-  const use = Math.min(promptUse, 0.99);
-  return (promptMs * use) / (2 * (1 - use));
-}
-
 /** What a run gives; means over its requests. */
 export type RunResult = {
   readonly requestsPerSecond: number;
@@ -126,34 +132,41 @@ export type RunResult = {
 /**
  * A closed loop: `concurrency` requests are always in flight; what exceeds the engine's limit or its cache waits.
  *
+ * @param options.waves how many times as many requests the run has as are in flight: the first of them all come at once.
+ *   Absent = so many that the beginning does not count
  * @returns null where the cache, or the longest request allowed, cannot hold one request
  */
-export function closedLoop(options: RunOptions & { readonly concurrency: number }): RunResult | null {
+export function closedLoop(
+  options: RunOptions & { readonly concurrency: number; readonly waves?: number },
+): RunResult | null {
   const most = mostSequences(options);
   if (most === 0) return null;
-  const { cell, concurrency } = options;
+  const { cell, concurrency, waves = Number.POSITIVE_INFINITY, requestMs = 0 } = options;
   const running = Math.min(concurrency, most);
-  const otherShare = (running - 1) / running;
-  const inFlight = (load: SteadyLoad): number =>
-    load.decoding + load.requestsPerMs * (load.promptMs + meanPromptWait(load));
+  const inFlight = (load: SteadyLoad): number => load.decoding + load.requestsPerMs * (load.promptMs + requestMs);
   // The more decode, the more are in flight: bisection on how many decode.
   let low = Math.min(1e-3, running);
   let high = running;
   for (let i = 0; i < 40 && high - low > 1e-4 * high; i++) {
     const middle = (low + high) / 2;
-    const load = steadyLoad(options, middle, otherShare);
+    const load = steadyLoad(options, middle, running);
     if (load === null || inFlight(load) > running) high = middle;
     else low = middle;
   }
-  const load = steadyLoad(options, high, otherShare) ?? steadyLoad(options, low, otherShare)!;
+  const load = steadyLoad(options, high, running) ?? steadyLoad(options, low, running)!;
   const decodeMs = (cell.outputTokens - 1) * load.tpotMs;
-  const serviceMs = Math.max(running / load.requestsPerMs, load.promptMs + decodeMs);
-  const rate = running / serviceMs;
+  const serviceMs = Math.max(running / load.requestsPerMs, requestMs + load.promptMs + decodeMs);
+  const steadyMs = serviceMs * (concurrency / running) - decodeMs;
+  // At the start all prompts wait for each other: on average for half of them.
+  const first = wave(options, running).promptMs;
+  const firstMs =
+    requestMs + (first + Math.min(first, load.promptMs)) / 2 + (serviceMs * (concurrency - running)) / running / 2;
+  const ttftMs = steadyMs + Math.max(0, firstMs - steadyMs) / waves;
   return {
-    requestsPerSecond: 1000 * rate,
-    ttftMs: concurrency / rate - decodeMs,
+    requestsPerSecond: (1000 * concurrency) / (ttftMs + decodeMs),
+    ttftMs,
     tpotMs: cell.outputTokens > 1 ? load.tpotMs : null,
-    e2eMs: concurrency / rate,
+    e2eMs: ttftMs + decodeMs,
   };
 }
 
@@ -165,7 +178,7 @@ export function closedLoop(options: RunOptions & { readonly concurrency: number 
  *   the whole batch, and the rate is batch / e2e; null where the cache cannot hold one request
  */
 export function staticBatch(options: RunOptions & { readonly batch: number }): RunResult | null {
-  const { stepTimes, limits, cell, batch } = options;
+  const { stepTimes, limits, cell, batch, requestMs = 0 } = options;
   const whole = cell.inputTokens + cell.outputTokens;
   // All grow together: each needs its whole length.
   const room = Math.min(limits.maxSequences, Math.floor(stepTimes.kvCacheTokens / whole));
@@ -175,10 +188,11 @@ export function staticBatch(options: RunOptions & { readonly batch: number }): R
   const waves = Math.floor(batch / atOnce);
   const rest = batch - waves * atOnce;
   const last = rest > 0 ? wave(options, rest) : null;
-  const e2eMs = waves * (first.promptMs + first.decodeMs) + (last === null ? 0 : last.promptMs + last.decodeMs);
+  const e2eMs =
+    requestMs + waves * (first.promptMs + first.decodeMs) + (last === null ? 0 : last.promptMs + last.decodeMs);
   return {
     requestsPerSecond: (1000 * batch) / e2eMs,
-    ttftMs: first.promptMs,
+    ttftMs: requestMs + first.promptMs,
     tpotMs: cell.outputTokens > 1 ? first.decodeMs / (cell.outputTokens - 1) : null,
     e2eMs,
   };

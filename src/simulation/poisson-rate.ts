@@ -1,6 +1,4 @@
-import { mostSequences, type RunCell, type RunOptions, type SteadyLoad, steadyLoad } from './closed-loop.js';
-import type { ReplicaLimits } from './replica.js';
-import type { StepTimes } from './step-time.js';
+import { mostSequences, type RunOptions, type SteadyLoad, steadyLoad } from './closed-loop.js';
 
 /**
  * The highest rate of Poisson arrivals at which a replica meets an SLO at a percentile, without events.
@@ -65,7 +63,7 @@ function latenciesAt(options: PoissonRateOptions, batch: number, places: number)
   const sequences = rate * (promptMs + decodes * load.tpotMs);
   if (sequences >= places) return null;
   const place = placeQueue({ sequences, places, requestsPerMs: rate, percentile });
-  const meanTtft = promptMs + place.meanMs;
+  const meanTtft = (options.requestMs ?? 0) + promptMs + place.meanMs;
   const excessTtft = queue.excessMs + place.excessMs + (percentile === 0 ? 0 : (percentile / 100 - 0.5) * stepMs);
 
   // Sequences gather where a step slows down with them: variance n / (1 − g), g the elasticity of the step time.
@@ -172,10 +170,7 @@ function placeQueue(of: {
   return { meanMs, excessMs: (meanMs / mustWait) * Math.log(mustWait / beyond) - meanMs };
 }
 
-export type PoissonRateOptions = {
-  readonly stepTimes: StepTimes;
-  readonly limits: ReplicaLimits;
-  readonly cell: RunCell;
+export type PoissonRateOptions = RunOptions & {
   readonly slo: LatencySlo;
   readonly percentile: SloPercentile;
 };
@@ -202,9 +197,10 @@ export function poissonRate(options: PoissonRateOptions): PoissonLatencies | nul
 
 /** One request in an empty engine. */
 function aloneIn(options: RunOptions): PoissonLatencies {
-  const load: SteadyLoad = steadyLoad(options, 1, 0)!;
+  const load: SteadyLoad = steadyLoad(options, 1, 1)!;
   const decodeMs = (options.cell.outputTokens - 1) * load.tpotMs;
-  const latencies = { ttftMs: load.promptMs, tpotMs: load.tpotMs, e2eMs: load.promptMs + decodeMs };
+  const ttftMs = (options.requestMs ?? 0) + load.promptMs;
+  const latencies = { ttftMs, tpotMs: load.tpotMs, e2eMs: ttftMs + decodeMs };
   return { requestsPerSecond: 0, mean: latencies, atPercentile: latencies, sequences: 0 };
 }
 
