@@ -182,25 +182,12 @@ export function parseModelCatalogue(document: unknown, source: string): ModelCat
 }
 
 /** Words that tell how a model was trained further, or packed, and not what shape it has. */
-const variantWords = new Set([
-  ...[
-    'instruct',
-    'chat',
-    'it',
-    'base',
-    'hf',
-    'pt',
-    'text',
-    'latest',
-    'gguf',
-    'ggml',
-    'mlx',
-    'bnb',
-    'exl2',
-    'quantized',
-  ],
-  ...['awq', 'gptq', 'dynamic', 'block', 'kv', 'marlin', 'autoround', 'smoothquant', 'unsloth', 'ud', 'imatrix', 'qat'],
-]);
+const variantWords = new Set(
+  [
+    'instruct chat it base hf pt text latest meta gguf ggml mlx bnb exl2 quantized awq gptq',
+    'dynamic block kv marlin autoround smoothquant unsloth ud imatrix qat',
+  ].flatMap((words) => words.split(' ')),
+);
 
 /** Names of number formats inside a model's name, each between two separators. */
 const formatInName =
@@ -239,39 +226,11 @@ export type NamedWeightFormat = {
  * Mean bits of one weight in llama.cpp's formats, as its quantize tool gives them for Llama-3.1-8B (llama.cpp,
  * tools/quantize/README.md). A variant that is not listed takes the smallest of its kind, the first here.
  */
-const ggufBits: readonly (readonly [label: string, bits: number])[] = [
-  ...([
-    ['iq1_s', 2.0],
-    ['iq1_m', 2.15],
-    ['iq2_xxs', 2.38],
-    ['iq2_xs', 2.59],
-    ['iq2_s', 2.74],
-    ['iq2_m', 2.93],
-  ] as const),
-  ...([
-    ['iq3_xxs', 3.25],
-    ['iq3_xs', 3.5],
-    ['iq3_s', 3.66],
-    ['iq3_m', 3.76],
-    ['iq4_xs', 4.46],
-    ['iq4_nl', 4.68],
-  ] as const),
-  ...([
-    ['q2_k_s', 2.97],
-    ['q2_k', 3.16],
-    ['q3_k_s', 3.64],
-    ['q3_k_m', 4.0],
-    ['q3_k_l', 4.3],
-  ] as const),
-  ...([
-    ['q4_k_s', 4.67],
-    ['q4_k_m', 4.89],
-    ['q5_k_s', 5.57],
-    ['q5_k_m', 5.7],
-    ['q6_k', 6.56],
-    ['q8_0', 8.5],
-  ] as const),
-];
+const ggufBits = Object.entries({
+  ...{ iq1_s: 2.0, iq1_m: 2.15, iq2_xxs: 2.38, iq2_xs: 2.59, iq2_s: 2.74, iq2_m: 2.93, iq3_xxs: 3.25, iq3_xs: 3.5 },
+  ...{ iq3_s: 3.66, iq3_m: 3.76, iq4_xs: 4.46, iq4_nl: 4.68, q2_k_s: 2.97, q2_k: 3.16, q3_k_s: 3.64, q3_k_m: 4.0 },
+  ...{ q3_k_l: 4.3, q4_k_s: 4.67, q4_k_m: 4.89, q5_k_s: 5.57, q5_k_m: 5.7, q6_k: 6.56, q8_0: 8.5 },
+});
 
 function ggufBitsOf(label: string): number | undefined {
   const kind = label.replace(/_.*$/, '');

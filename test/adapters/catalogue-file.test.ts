@@ -4,7 +4,12 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadGpuCatalogue, shippedCatalogueFile } from '../../src/adapters/catalogue-file.js';
+import {
+  loadGpuCatalogue,
+  loadModelCatalogue,
+  shippedCatalogueFile,
+  shippedModelsFile,
+} from '../../src/adapters/catalogue-file.js';
 import { gpuByName } from '../../src/core/gpu-types.js';
 
 const reference = '../shared/data/prices/gpu_prices_reference.csv';
@@ -15,9 +20,16 @@ describe('the GPU catalogue file', () => {
     expect((await loadGpuCatalogue()).entries.length).toBeGreaterThan(50);
   });
 
+  it('has a catalogue of models beside it', async () => {
+    expect(existsSync(shippedModelsFile)).toBe(true);
+    expect((await loadModelCatalogue()).entries.length).toBeGreaterThan(90);
+    await expect(loadModelCatalogue('/nowhere/models.json')).rejects.toThrow('expected a model catalogue such as');
+    await expect(loadModelCatalogue(shippedCatalogueFile)).rejects.toThrow('kind: found "GpuCatalogue"');
+  });
+
   it('is found from the build', () => {
-    const program = `import { loadGpuCatalogue } from './dist/adapters/catalogue-file.js';
-      console.log((await loadGpuCatalogue()).entries.length);`;
+    const program = `import { loadGpuCatalogue, loadModelCatalogue } from './dist/adapters/catalogue-file.js';
+      console.log(Math.min((await loadGpuCatalogue()).entries.length, (await loadModelCatalogue()).entries.length));`;
     const printed = execFileSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
     expect(Number(printed)).toBeGreaterThan(50);
   });

@@ -79,7 +79,7 @@ describe('the shipped GPU catalogue', () => {
   it('has a price only with a source and a date, within what GPUs cost', () => {
     for (const entry of catalogue.entries) {
       if (entry.usdPerGpuHour === null) continue;
-      expect(entry.priceSource, entry.name).toMatch(/AWS|Azure/);
+      expect(entry.priceSource, entry.name).toMatch(/^(AWS|Azure|RunPod|Lambda) .*on-demand|^Azure pay-as-you-go/);
       expect(entry.priceAsOf, entry.name).toMatch(/^20\d\d-\d\d-\d\d$/);
       expect(entry.usdPerGpuHour, entry.name).toBeGreaterThan(0.1);
       expect(entry.usdPerGpuHour, entry.name).toBeLessThan(30);
