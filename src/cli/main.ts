@@ -47,6 +47,7 @@ Examples:
   gpumix plan --json - < problem.json   a plan as JSON
   gpumix explain problem.json           why that plan, and what would change it
   gpumix replay --help                  try the service on Redis without a gateway
+  gpumix engine --gpu L4 --model llama-3.1-8b    an engine to try things on, without a GPU
 `;
 
 /** Where a command line names its command: the first word that is no flag; `help X` names X. */

@@ -124,7 +124,8 @@ export class Delivery implements GenerationListener {
       case 'drop':
         this.#leave('abort');
         // What was written before still arrives, and then the connection is at its end without the stream being so.
-        if (request.stream) response.socket?.destroySoon();
+        // (An answer that waits for another one on its connection has no socket yet.)
+        if (request.stream && response.socket !== null) response.socket.destroySoon();
         else response.destroy();
         return true;
       case 'stall':

@@ -32,6 +32,7 @@ const faultTypes: Readonly<Record<number, string>> = {
   408: 'RequestTimeoutError',
   413: 'PayloadTooLargeError',
   429: 'RateLimitError',
+  431: 'HeadersTooLargeError',
   500: 'InternalServerError',
   503: 'ServiceUnavailableError',
 };

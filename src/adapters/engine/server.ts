@@ -1,6 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { InputError, quoteInput } from '../../core/input-error.js';
 import { settleAnswer } from './answer.js';
 import type { Backend } from './backend.js';
@@ -91,6 +92,7 @@ export class EngineServer {
     this.#server = createServer({ keepAlive: true, noDelay: true }, (request, response) =>
       this.#receive(request, response),
     );
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => this.#refuseNoHttp(error, socket));
     this.#server.headersTimeout = timeouts.headersMs;
     this.#server.requestTimeout = timeouts.requestMs;
     this.#server.keepAliveTimeout = timeouts.keepAliveMs;
@@ -196,6 +198,27 @@ export class EngineServer {
         (body) => this.#run(route, response, body),
         (error) => this.#answerError(response, error),
       );
+  }
+
+  /** What is no HTTP, or came too slowly, has no response object: its answer is written as it is, and the last. */
+  #refuseNoHttp(error: NodeJS.ErrnoException, socket: Duplex): void {
+    if (error.code === 'ECONNRESET' || !socket.writable) {
+      socket.destroy();
+      return;
+    }
+    const tooSlow = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+    const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+    const [status, text] = tooSlow
+      ? [408, 'Request Timeout']
+      : tooLarge
+        ? [431, 'Request Header Fields Too Large']
+        : [400, 'Bad Request'];
+    const { body } = new Refusal(status, `found ${tooSlow ? 'an unfinished request' : 'no HTTP'} (${error.code})`);
+    const headers = { ...this.#headers, 'content-type': 'application/json', connection: 'close' };
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    socket.end(
+      `HTTP/1.1 ${status} ${text}\r\n${lines.join('')}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    );
   }
 
   #run(route: Route, response: ServerResponse, body: string): void {

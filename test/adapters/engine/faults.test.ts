@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
@@ -153,6 +154,22 @@ describe('a fault', () => {
     expect(Math.max(...lengths)).toBeLessThan(40);
     expect(new Set(lengths).size).toBeGreaterThan(1);
     expect(await endings(one)).toEqual({ length: 0, abort: 5, error: 0 });
+    expect(one.backend.load().running).toBe(0);
+  });
+
+  it('drop: also where the answer waits for another one on its connection', async () => {
+    const one = await engine(always('drop'), { clock: new TestClock({ runs: false }) });
+    const socket = connect(Number(new URL(one.url).port), '127.0.0.1');
+    const send = (max_tokens: number) => {
+      const body = JSON.stringify({ ...streamed, max_tokens });
+      return `POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+    };
+    socket.write(send(4000) + send(1));
+    await until(() => one.backend.load().running + one.backend.load().waiting === 2);
+    one.clock.advanceTo(1e9);
+    let text = '';
+    for await (const chunk of socket) text += chunk;
+    expect(text).not.toContain('[DONE]');
     expect(one.backend.load().running).toBe(0);
   });
 

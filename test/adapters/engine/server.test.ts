@@ -295,6 +295,24 @@ describe('a client that goes', () => {
   });
 });
 
+describe('requests on one connection', () => {
+  it('are answered in their order', async () => {
+    const { url } = await engine();
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    const one = (max_tokens: number, close: boolean) => {
+      const body = JSON.stringify({ prompt: 'a', max_tokens, ignore_eos: true, stream: max_tokens > 2 });
+      const head = `POST ${completions} HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n`;
+      return `${head}${close ? 'connection: close\r\n' : ''}\r\n${body}`;
+    };
+    socket.write(one(50, false) + one(1, true));
+    let text = '';
+    for await (const chunk of socket) text += chunk;
+    expect(text.split('HTTP/1.1 200 OK')).toHaveLength(3);
+    expect(text.split('data: ')).toHaveLength(52);
+    expect(text.indexOf('[DONE]')).toBeLessThan(text.indexOf('"completion_tokens":1'));
+  });
+});
+
 describe('metrics', () => {
   it('agree with what was answered', async () => {
     const one = await engine({ eosRate: 0.05 });
@@ -523,6 +541,20 @@ describe('what is refused', () => {
     // A client that is still sending may see the closed connection before the answer.
     if (response !== null) expect([response.status, response.headers.get('connection')]).toEqual([413, 'close']);
     expect((await fetch(`${url}/health`)).status).toBe(200);
+  });
+
+  it.each([
+    ['what is no HTTP', 'hello\r\n\r\n', 'HTTP/1.1 400 Bad Request'],
+    ['a head without end', `GET /health HTTP/1.1\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`, 'HTTP/1.1 431 '],
+  ])('%s, and says even there that it is simulated', async (_, sent, status) => {
+    const { url } = await engine();
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    socket.write(sent);
+    let text = '';
+    for await (const chunk of socket) text += chunk;
+    expect(text.startsWith(status)).toBe(true);
+    expect(text).toContain('x-gpumix-simulated: true; gpu=test');
+    expect(JSON.parse(text.slice(text.indexOf('{')))).toMatchObject({ error: { code: Number(status.split(' ')[1]) } });
   });
 
   it('more requests than the engine may hold: 503', async () => {
