@@ -53,7 +53,11 @@ export type ComposedProfile = {
 /** Reads the yardstick; null where it is not there. */
 export async function readComposedProfiles(folder = composedFolder): Promise<readonly ComposedProfile[] | null> {
   if (!existsSync(folder)) return null;
-  const [gpus, models] = await Promise.all([loadGpuCatalogue(), loadModelCatalogue()]);
+  const [gpus, models] = await Promise.all([
+    // Named, since the compiled benchmark does not lie beside them.
+    loadGpuCatalogue('profiles/gpus.json'),
+    loadModelCatalogue('profiles/models.json'),
+  ]);
   return readdirSync(folder)
     .filter((file) => file.endsWith('.json'))
     .toSorted()

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { RequestOutcome, ScheduledRequest } from '../../src/profiling/measurement.js';
+import { measure } from '../../src/profiling/steady-state.js';
 import { simulateLoad } from '../../src/simulation/load-run.js';
 import { type ReplicaLimits, SimulatedReplica } from '../../src/simulation/replica.js';
 import { seededRandom } from '../support/seeded-random.js';
@@ -118,6 +119,27 @@ describe('a run in virtual time', () => {
       },
     });
     expect(asked).toEqual([0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]);
+  });
+
+  test('is measured by the code that measures servers', () => {
+    // One sequence at a time, 40 ms each, arrivals every 50 ms: nothing waits.
+    const requests = Array.from({ length: 400 }, (_, id) => request({ id, atSeconds: id * 0.05 }));
+    const { outcomes, aborted } = simulateLoad({ replica: replica({ maxSequences: 1 }), requests });
+    const measured = measure(outcomes, {
+      model: 'any',
+      cell: { inputTokens: 100, outputTokens: 4 },
+      mix: null,
+      requestRate: 20,
+      arrivals: 'constant',
+      seed: 1,
+      temperature: 0,
+      aborted,
+    });
+    expect(measured).toMatchObject({ valid: true, saturated: false, aborted: null, usage: 'server' });
+    expect(measured.throughputRps).toBeCloseTo(20, 0);
+    expect(measured.ttft!.mean).toBeCloseTo(0.01, 6);
+    expect(measured.tpot!.p99).toBeCloseTo(0.01, 6);
+    expect(measured.e2e!.p50).toBeCloseTo(0.04, 6);
   });
 
   test('of nothing is nothing', () => {
