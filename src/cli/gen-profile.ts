@@ -176,7 +176,13 @@ function nameOf(file: string): string {
 const mostFiles = 10_000;
 
 async function findFiles(deployment: string, given: readonly string[] | undefined): Promise<readonly string[]> {
-  if (given === undefined) return [join('result', `${deployment}.jsonl`)];
+  if (given === undefined) {
+    const file = join('result', `${deployment}.jsonl`);
+    if (await exists(file)) return [file];
+    throw new InputError('--benchmark', [
+      { place: '', found: `nothing, and no ${file}`, expected: 'the results of a benchmark: --benchmark FILE' },
+    ]);
+  }
   const found: string[] = [];
   for (const path of given) {
     if (path === '-' || !(await isFolder(path))) {
@@ -198,6 +204,15 @@ async function findFiles(deployment: string, given: readonly string[] | undefine
     ]);
   }
   return files;
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -53,16 +53,19 @@ type TextStyle = {
   readonly anchor?: 'start' | 'middle' | 'end';
   readonly italic?: boolean;
   readonly turn?: number;
+  /** A rim in the colour of the ground, where lines run behind the text. */
+  readonly halo?: boolean;
 };
 
 function text(x: number, y: number, content: string, style: TextStyle = {}): string {
-  const { size = 13, fill, weight, anchor, italic, turn } = style;
+  const { size = 13, fill, weight, anchor, italic, turn, halo } = style;
   const attributes = [
     `x="${round(x)}" y="${round(y)}" font-size="${size}"`,
     ...(fill === undefined ? [] : [`fill="${fill}"`]),
     ...(weight === undefined ? [] : [`font-weight="${weight}"`]),
     ...(anchor === undefined ? [] : [`text-anchor="${anchor}"`]),
     ...(italic === true ? ['font-style="italic"'] : []),
+    ...(halo === true ? ['paint-order="stroke" stroke="#fbfcfd" stroke-width="3.5" stroke-linejoin="round"'] : []),
     ...(turn === undefined ? [] : [`transform="rotate(${turn} ${round(x)} ${round(y)})"`]),
   ];
   return `<text ${attributes.join(' ')}>${xml(content)}</text>`;
@@ -81,6 +84,11 @@ function xml(content: string): string {
     .replace(/</g, '&lt;')
     .replace(/>/g, '&gt;')
     .replace(/"/g, '&quot;');
+}
+
+/** About how wide a text is: enough to set one beside the other, whatever the font is. */
+function widthOf(content: string, size: number): number {
+  return [...content].reduce((sum, character) => sum + (/[ .,:;'!|fijlrt()]/.test(character) ? 0.34 : 0.61), 0) * size;
 }
 
 /** Cuts a name that would run out of the page. */
@@ -141,9 +149,16 @@ function tokens(count: number): string {
   return count >= 10_000 && count % 1024 === 0 ? `${count / 1024}k` : String(count);
 }
 
+/** Three digits that matter, and always three, so that columns of numbers line up. */
 function throughput(rps: number): string {
+  if (rps === 0) return '0';
   if (rps >= 100) return String(Math.round(rps));
-  return String(Number(rps.toPrecision(rps >= 1 ? 3 : 2)));
+  return rps >= 0.01 ? rps.toPrecision(3) : rps.toPrecision(2);
+}
+
+/** A rate on an axis. */
+function rateTick(rps: number): string {
+  return String(Number(rps.toPrecision(2)));
 }
 
 /** Cells on logarithmic axes: each reaches half way to its neighbours. */
@@ -180,7 +195,7 @@ function drawSurface(parts: string[], profile: GpuProfile, top: number): number 
   ).clamp(true);
 
   parts.push(text(page.margin, top + 12, 'Requests/s of one replica', { size: 16, weight: 650 }));
-  drawLegend(parts, cells, top + 12, left + widest);
+  drawLegend(parts, profile, { baseline: top + 12, right: Math.max(left + widest, 620) });
   parts.push(text(left + widest / 2, head - 24, 'input tokens', { fill: page.faint, anchor: 'middle' }));
   parts.push(
     text(page.margin + 6, head + tall / 2, 'output tokens', { fill: page.faint, anchor: 'middle', turn: -90 }),
@@ -250,15 +265,21 @@ function drawCell(
   );
 }
 
-function drawLegend(parts: string[], cells: GpuProfile['cells'], baseline: number, right: number): void {
-  let x = Math.max(right, 760);
+function drawLegend(
+  parts: string[],
+  { grid, cells }: GpuProfile,
+  { baseline, right }: { readonly baseline: number; readonly right: number },
+): void {
+  let x = right;
   const entry = (label: string, box: string): void => {
-    x -= label.length * 6.6 + 26;
+    x -= widthOf(label, 12.5) + 24;
     parts.push(`<rect x="${round(x)}" y="${baseline - 10}" width="14" height="12" rx="2" ${box}/>`);
     parts.push(text(x + 20, baseline, label, { size: 12.5, fill: page.faint }));
     x -= 14;
   };
-  entry('cannot meet the SLO', 'fill="url(#hatch)" stroke="#d3d8de"');
+  if (grid.tputs.some((row) => row.includes(0))) {
+    entry('cannot meet the SLO', 'fill="url(#hatch)" stroke="#d3d8de"');
+  }
   if (cells?.some((row) => row.includes('interpolated')) === true) {
     entry('interpolated', `fill="#ffffff" stroke="${page.slo}" stroke-width="1.4" stroke-dasharray="4 3"`);
   }
@@ -280,18 +301,27 @@ function plottedSlos(profile: GpuProfile, decisions: readonly CellDecision[]): r
   return set.length > 0 ? set : measured.slice(0, 1);
 }
 
-type Point = { readonly rate: number; readonly value: number; readonly qualifies: boolean; readonly chosen: boolean };
+type Point = {
+  readonly rate: number;
+  readonly value: number;
+  readonly mark: MarkName;
+  readonly chosen: boolean;
+};
+
+/** What became of a run: it meets the SLO and keeps up with its arrivals, meets it and falls behind, or misses it. */
+type MarkName = 'meets' | 'behind' | 'misses';
 
 /** What a logarithmic picture can show of a cell: finite rates, times above 0. */
 function pointsOf(cell: CellDecision, name: TimeName, column: Parameters<typeof sloValue>[2]): readonly Point[] {
-  return cell.candidates.flatMap(({ run, refused }) => {
+  return cell.candidates.flatMap(({ run, refused, keepsUp }) => {
     const value = sloValue(run, name, column);
     if (value === null || value <= 0 || !Number.isFinite(run.requestRate)) return [];
-    return [{ rate: run.requestRate, value, qualifies: refused === null, chosen: run === cell.chosen }];
+    const mark = refused !== null ? 'misses' : keepsUp ? 'meets' : 'behind';
+    return [{ rate: run.requestRate, value, mark, chosen: run === cell.chosen }];
   });
 }
 
-const panel = { perRow: 4, height: 150, gapX: 22, gapY: 48, left: 52 } as const;
+const panel = { height: 150, gapX: 22, gapY: 48, left: 52 } as const;
 
 function drawCurves(
   parts: string[],
@@ -310,7 +340,7 @@ function drawCurves(
   const curves = decisions.map((cell) => ({ cell, points: pointsOf(cell, name, column) }));
   const all = curves.flatMap(({ points }) => points);
   if (all.length === 0) return top - 34;
-  const values = [...all.map(({ value }) => value), ...(limit === undefined ? [] : [limit])];
+  const values = [...all.map(({ value }) => value), ...(limit === undefined || limit <= 0 ? [] : [limit])];
   const rates = extent(all.map(({ rate }) => rate));
   const domain = extent(values);
 
@@ -322,7 +352,7 @@ function drawCurves(
   const shown = outputs.filter((count) =>
     curves.some(({ cell, points }) => cell.outputTokens === count && points.length > 0),
   );
-  const perRow = Math.min(panel.perRow, shown.length);
+  const perRow = panelsPerRow(shown.length);
   const columns = scaleBand(
     Array.from({ length: perRow }, (_, i) => i),
     [page.margin + panel.left, page.width - page.margin],
@@ -332,7 +362,7 @@ function drawCurves(
     const place = { x: columns(i % perRow)!, y: first + Math.floor(i / perRow) * (panel.height + panel.gapY) };
     drawPanel(parts, {
       ...place,
-      width: Math.min(columns.bandwidth(), 460),
+      width: Math.min(columns.bandwidth(), widestPanel),
       hasAxis: i % perRow === 0,
       rates,
       domain,
@@ -353,8 +383,18 @@ function drawCurves(
   }
   const rows = Math.ceil(shown.length / perRow);
   const bottom = first + rows * panel.height + (rows - 1) * panel.gapY + 40;
-  parts.push(text(page.width / 2, bottom - 2, 'requests/s offered', { fill: page.faint, anchor: 'middle' }));
+  const right = columns(perRow - 1)! + Math.min(columns.bandwidth(), widestPanel);
+  const middle = (columns(0)! + right) / 2;
+  parts.push(text(middle, bottom - 2, 'requests/s offered', { fill: page.faint, anchor: 'middle' }));
   return bottom;
+}
+
+/** One alone need not fill the page. */
+const widestPanel = 460;
+
+/** Rows of about equal length, of at most five panels. */
+function panelsPerRow(count: number): number {
+  return count <= 5 ? count : Math.ceil(count / Math.ceil(count / 4));
 }
 
 function extent(values: readonly number[]): readonly [number, number] {
@@ -376,30 +416,54 @@ function drawLineLegend(parts: string[], inputs: readonly number[], baseline: nu
   let x: number = page.margin;
   const word = (label: string): void => {
     parts.push(text(x, baseline, label, { size: 12.5, fill: page.faint }));
-    x += label.length * 6.4 + 12;
+    x += widthOf(label, 12.5) + 13;
   };
   word('input tokens:');
   for (const [i, count] of inputs.entries()) {
     // Many columns: the ends and some between tell the row of colours.
-    if (inputs.length > 12 && i % Math.ceil(inputs.length / 12) !== 0 && i !== inputs.length - 1) continue;
+    if (inputs.length > 8 && i % Math.ceil(inputs.length / 6) !== 0 && i !== inputs.length - 1) continue;
     parts.push(
       `<line x1="${round(x)}" x2="${round(x + 18)}" y1="${baseline - 4}" y2="${baseline - 4}" stroke="${hueOf(i, inputs.length)}" stroke-width="2.6"/>`,
     );
     x += 23;
     word(tokens(count));
   }
-  x += 10;
-  parts.push(
-    `<circle cx="${round(x)}" cy="${baseline - 4}" r="5" fill="none" stroke="${page.ink}" stroke-width="1.8"/>`,
-  );
+  x += 14;
+  parts.push(drawMark({ x, y: baseline - 4, mark: 'meets', chosen: true, colour: page.ink, hint: '' }));
   x += 11;
   word('chosen');
-  parts.push(`<circle cx="${round(x)}" cy="${baseline - 4}" r="2.6" fill="${page.ink}"/>`);
-  x += 8;
-  word('qualifies');
-  parts.push(`<circle cx="${round(x)}" cy="${baseline - 4}" r="2.6" fill="#ffffff" stroke="${page.ink}"/>`);
-  x += 8;
-  word('does not');
+  const meanings: readonly [MarkName, string][] = [
+    ['meets', 'meets the SLO'],
+    ['behind', 'meets it, but falls behind its arrivals'],
+    ['misses', 'misses it'],
+  ];
+  for (const [mark, meaning] of meanings) {
+    x += 4;
+    parts.push(drawMark({ x, y: baseline - 4, mark, chosen: false, colour: page.ink, hint: '' }));
+    x += 9;
+    word(meaning);
+  }
+}
+
+function drawMark(options: {
+  readonly x: number;
+  readonly y: number;
+  readonly mark: MarkName;
+  readonly chosen: boolean;
+  readonly colour: string;
+  readonly hint: string;
+}): string {
+  const { mark, chosen, colour, hint } = options;
+  const x = round(options.x);
+  const y = round(options.y);
+  const title = hint === '' ? '' : `<title>${xml(hint)}</title>`;
+  const ring = chosen ? `<circle cx="${x}" cy="${y}" r="5.4" fill="none" stroke="${colour}" stroke-width="1.8"/>` : '';
+  if (mark === 'misses') {
+    const arms = `M${round(x - 2.6)},${round(y - 2.6)}l5.2,5.2m0,-5.2l-5.2,5.2`;
+    return `<path d="${arms}" fill="none" stroke="${colour}" stroke-width="1.4">${title}</path>${ring}`;
+  }
+  const fill = mark === 'meets' ? colour : '#ffffff';
+  return `<circle cx="${x}" cy="${y}" r="2.7" fill="${fill}" stroke="${colour}" stroke-width="1.2">${title}</circle>${ring}`;
 }
 
 type Panel = {
@@ -430,7 +494,7 @@ function drawPanel(parts: string[], options: Panel): void {
   for (const tick of decades(rates, Math.floor(width / 42))) {
     const at = round(across(tick));
     parts.push(`<line x1="${at}" x2="${at}" y1="${y}" y2="${y + panel.height}" stroke="${page.grid}"/>`);
-    parts.push(text(at, y + panel.height + 15, throughput(tick), { size: 11.5, fill: page.faint, anchor: 'middle' }));
+    parts.push(text(at, y + panel.height + 15, rateTick(tick), { size: 11.5, fill: page.faint, anchor: 'middle' }));
   }
   if (limit !== null && limit > 0) {
     const at = round(up(limit));
@@ -446,14 +510,16 @@ function drawPanel(parts: string[], options: Panel): void {
     parts.push(
       `<path d="${path([...points])}" fill="none" stroke="${colour}" stroke-width="1.8" stroke-linejoin="round"/>`,
     );
-    for (const { rate, value, qualifies, chosen } of points) {
-      const centre = `cx="${round(across(rate))}" cy="${round(up(value))}"`;
-      const hint = `<title>${xml(`${label}, ${rate}/s: ${seconds(value)}`)}</title>`;
-      parts.push(
-        `<circle ${centre} r="2.6" fill="${qualifies ? colour : '#ffffff'}" stroke="${colour}">${hint}</circle>`,
-      );
-      if (chosen) parts.push(`<circle ${centre} r="5.2" fill="none" stroke="${colour}" stroke-width="1.8"/>`);
+    for (const { rate, value, mark, chosen } of points) {
+      const hint = `${label}, ${rate}/s: ${seconds(value)}`;
+      parts.push(drawMark({ x: across(rate), y: up(value), mark, chosen, colour, hint }));
     }
+  }
+  if (limit !== null && limit > 0 && hasAxis) {
+    const at = up(limit) > y + 16 ? up(limit) - 5 : up(limit) + 13;
+    parts.push(
+      text(x + width - 4, at, `SLO ${seconds(limit)}`, { size: 11, fill: page.slo, anchor: 'end', halo: true }),
+    );
   }
 }
 
