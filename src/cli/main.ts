@@ -25,6 +25,10 @@ const commands: Readonly<Record<string, LazyCommand>> = {
     summary: 'why a plan is as it is, and what would change it',
     load: async () => (await import('./explain.js')).explainCommand(),
   },
+  estimate: {
+    summary: 'a profile without a benchmark, from the figures of the GPU and the model',
+    load: async () => (await import('./estimate.js')).estimateCommand(),
+  },
   replay: {
     summary: 'write a request log into Redis as the AIBrix gateway does',
     load: async () => (await import('./replay.js')).replayCommand(),
