@@ -25,7 +25,7 @@ export type GpuSharingMode = (typeof gpuSharingModes)[number];
 
 /** One size into which MIG can cut a GPU. */
 export type MigProfile = {
-  /** As nvidia-smi prints it without `MIG `: `1g.10gb`. */
+  /** As nvidia-smi prints it without `MIG `: `1g.10gb`. Its variants with other media engines (`1g.10gb+me`) are the same. */
   readonly name: string;
   /** What `nvidia-smi mig -lgip` prints; drivers differ by a few hundredths. */
   readonly memoryGib: number;
@@ -93,7 +93,7 @@ const positive = z.number().gt(0);
 type Rates = Record<GpuPrecision, z.ZodOptional<z.ZodNumber>>;
 
 const migProfileSchema = z.strictObject({
-  name: z.string().regex(/^\d+g\.\d+gb(?:\+me|\+gfx)?$/),
+  name: z.string().regex(/^\d+g\.\d+gb$/),
   memoryGib: positive,
   computeSlices: z.number().int().gt(0).max(8),
   instances: z.number().int().gt(0).max(8),
@@ -234,7 +234,7 @@ export function gpuByName(catalogue: GpuCatalogue, name: string): CataloguedGpu 
 }
 
 /** How node labels mark a part of a GPU: a MIG profile, or a GPU that several pods share in turns. */
-const partialGpu = /^(.+?)-(SHARED|MIG-\d+g\.\d+gb(?:\+me|\.me)?(?:-SHARED)?)$/i;
+const partialGpu = /^(.+?)-(SHARED|MIG-\d+g\.\d+gb(?:[+.](?:me(?:\.all)?|gfx)|-me)?(?:-SHARED)?)$/i;
 
 /**
  * The canonical name of a GPU type: `NVIDIA-A100-SXM4-80GB` → `A100-80GB`. Unknown names stay themselves.
@@ -284,13 +284,8 @@ export function gpuOrPart(catalogue: GpuCatalogue, name: string): CataloguedGpu 
   };
   const shared = part.endsWith('SHARED');
   if (!part.startsWith('MIG-')) return { ...base, memoryGBps: null, teraflops: {} };
-  const profileName = part
-    .replace(/^MIG-/, '')
-    .replace(/-SHARED$/, '')
-    .replace('.me', '+me');
-  const profile =
-    whole.migProfiles.find((candidate) => candidate.name === profileName) ??
-    whole.migProfiles.find((candidate) => candidate.name === profileName.replace(/\+.*$/, ''));
+  const size = /\d+g\.\d+gb/.exec(part)?.[0];
+  const profile = whole.migProfiles.find((candidate) => candidate.name === size);
   if (profile === undefined) return undefined;
   const all = whole.migProfiles.reduce((a, b) => (b.computeSlices > a.computeSlices ? b : a));
   const compute = profile.computeSlices / all.computeSlices;
