@@ -12,21 +12,25 @@ import type { EngineObservation } from './engine-window.js';
  *
  * - Drift is slowness: an engine that takes k times as long for every step is the profiled engine on a clock that runs
  *   k times as slowly. At the load u = rate / T its latency is k · L(k·u), where L(1) = L.
- * - More load never shortens a latency, and lengthens it by a bounded power: L(x) ~ x^p with 0 <= p <= the elasticity of
- *   that latency.
+ * - More load never shortens a latency. It lengthens time per output token by a bounded power, L(x) ~ x^p with p <= 4;
+ *   what waits in a queue it may lengthen without bound.
  *
- * With r = observed latency / L this gives k = (r · u^−p)^(1/(1+p)): between r (p = 0) and r^(1−θ) · u^−θ, where
- * θ = p/(1+p) for the largest p. A healthy engine's interval always contains 1, and at the load k·u = 1, where a
+ * With r = observed latency / L this gives k = r^(1−θ) · u^−θ, where θ = p/(1+p): between r (p = 0) and the same for the
+ * largest p, which is 1/u where nothing bounds it. A healthy engine's interval always contains 1, and at the load k·u = 1, where a
  * corrected plan puts the engine, both ends meet in k. See docs/decisions/profile-drift.md.
  *
- * Worked line: load 0.8, mean TPOT 40 % above the profile's: k is between 1.4 and 1.4^(1/3) · 0.8^(−2/3) = 1.30.
+ * Worked line: load 0.8, mean TPOT 40 % above the profile's: k is between 1.4 and 1.4^(1/5) · 0.8^(−4/5) = 1.28.
  */
 
 /**
- * How steeply a mean latency may grow with load at most, as a power of it. A TPOT three times that of the idle engine has
- * power 2 where it is that; times to first token wait in a queue that is nine tenths full, whose power is 0.9 / (1 − 0.9).
+ * How steeply a mean latency may grow with load at most, as a power of it. Requests that wait for their first token wait
+ * ever longer where more arrive than are served. Decoding has a largest batch: the simulated engine reaches 3.7 between
+ * the loads at which its queue begins and at which it has no end; where profiles usually lie, 1 to 2.
  */
-const largestElasticity = { ttft: 9, tpot: 2, e2e: 3 } satisfies Record<EngineLatency, number>;
+const largestElasticity = { ttft: Number.POSITIVE_INFINITY, tpot: 4, e2e: Number.POSITIVE_INFINITY } satisfies Record<
+  EngineLatency,
+  number
+>;
 
 /** Ends are moved apart by this: what means of a hundred requests, and of lengths between grid points, are good for. */
 const measuringTolerance = 0.03;
@@ -54,13 +58,24 @@ export function expectationOf(profile: GpuProfile): ProfileExpectation {
   const tables = Object.fromEntries(engineLatencies.map((name) => [name, latencyTable(profile, profile[name])]));
   const read = (table: WorkTable | null | undefined, inputTokens: number, outputTokens: number): number | null => {
     if (table === null || table === undefined) return null;
-    const { work: value, servable, extrapolated } = bucketWork(table, inputTokens, outputTokens);
-    return servable && !extrapolated && value > 0 ? value : null;
+    const [input, output] = [onAxis(table.inputs, inputTokens), onAxis(table.outputs, outputTokens)];
+    if (input === null || output === null) return null;
+    const { work: value, servable } = bucketWork(table, input, output);
+    return servable && value > 0 ? value : null;
   };
   return {
     work: (inputTokens, outputTokens) => read(work, inputTokens, outputTokens),
     latency: (name, inputTokens, outputTokens) => read(tables[name], inputTokens, outputTokens),
   };
+}
+
+/** Means of requests that all have the length of an axis' end lie beside it, by those that are under way. */
+const besideAxis = 1.05;
+
+/** A mean length within an axis; null beyond its ends, where the profile knows nothing. */
+function onAxis(axis: Float64Array, tokens: number): number | null {
+  const [first, last] = [axis[0]!, axis.at(-1)!];
+  return tokens >= first / besideAxis && tokens <= last * besideAxis ? Math.min(Math.max(tokens, first), last) : null;
 }
 
 /** A matrix of latencies as a table that is read as works are: only of cells that serve anything. */
@@ -86,8 +101,8 @@ export function slownessBounds(
   options: { readonly loadRatio: number; readonly latencyRatio: number },
 ): SlownessBounds {
   const { loadRatio, latencyRatio } = options;
-  const power = largestElasticity[name];
-  const steepest = (latencyRatio * loadRatio ** -power) ** (1 / (1 + power));
+  const flat = 1 / (1 + largestElasticity[name]);
+  const steepest = latencyRatio ** flat * loadRatio ** (flat - 1);
   return {
     low: Math.min(latencyRatio, steepest) / (1 + measuringTolerance),
     high: Math.max(latencyRatio, steepest) * (1 + measuringTolerance),
