@@ -108,12 +108,18 @@ export function wordsFor(tokens: number, { overheadTokens, tokensPerWord }: Prom
   return Math.max(1, Math.round((tokens - overheadTokens) / tokensPerWord));
 }
 
+/** Words that are looked at as one group, and groups that are asked about at once: a tokenizer may be a network away. */
+const groupSize = 16;
+const groupsAtOnce = 8;
+/** So many words are enough: three of them number sixteen million prompts. */
+const enoughWords = 256;
+
 /**
- * The words that are exactly one token each within a prompt, found with few questions: a group whose count says that all
- * are one token is taken whole, another is halved. Prompts of these words have exactly the wanted length.
+ * Words that are exactly one token each within a prompt, found with few questions: a group whose count says that all are
+ * one token is taken whole, another is halved. Prompts of these words have exactly the wanted length.
  *
  * @param countTokens tokens of a text, as the server's tokenizer counts them
- * @returns the words, and the tokens that every prompt has beside them
+ * @returns the words, several hundred where there are, and the tokens that every prompt has beside them
  */
 export async function findSingleTokenWords(
   countTokens: (text: string) => Promise<number>,
@@ -124,19 +130,20 @@ export async function findSingleTokenWords(
   const once = await countTokens(repeated(probe, 8));
   const twice = await countTokens(repeated(probe, 16));
   const overheadTokens = Math.max(0, 2 * once - twice);
-  const found: string[] = [];
-  const search = async (group: readonly string[]): Promise<void> => {
-    if (group.length === 0) return;
-    const tokens = await countTokens(group.join(' '));
-    if (tokens - overheadTokens === group.length) found.push(...group);
-    else if (group.length > 1) {
-      const half = group.length >> 1;
-      await search(group.slice(0, half));
-      await search(group.slice(half));
-    }
+  const search = async (group: readonly string[]): Promise<readonly string[]> => {
+    if (group.length === 0 || (await countTokens(group.join(' '))) - overheadTokens === group.length) return group;
+    if (group.length === 1) return [];
+    const half = group.length >> 1;
+    return [...(await search(group.slice(0, half))), ...(await search(group.slice(half)))];
   };
-  await search(list);
-  return { words: found, overheadTokens };
+  const words: string[] = [];
+  for (let at = 0; at < list.length && words.length < enoughWords; at += groupSize * groupsAtOnce) {
+    const groups = Array.from({ length: groupsAtOnce }, (_, i) =>
+      list.slice(at + i * groupSize, at + (i + 1) * groupSize),
+    );
+    words.push(...(await Promise.all(groups.map(search))).flat());
+  }
+  return { words, overheadTokens };
 }
 
 function repeated(word: string, times: number): string {

@@ -294,8 +294,8 @@ async function findTokenizer(
       throw new NoCount();
     };
     try {
-      // llama.cpp answers any body, without `content` with no tokens at all.
-      if ((await count(promptWords.slice(0, 4).join(' '))) >= 2) return count;
+      // llama.cpp answers any body, one without `content` with no tokens.
+      if ((await count(promptWords.slice(0, 4).join(' '))) >= 4) return count;
     } catch (error) {
       if (!(error instanceof NoCount)) throw error;
     }
