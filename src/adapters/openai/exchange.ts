@@ -193,7 +193,8 @@ class RunningExchange implements Dispatcher.DispatchHandler {
     this.#options.onEnd({
       sentSeconds: this.#sentSeconds,
       endSeconds: result.endSeconds ?? this.#options.now(),
-      answer: result.answer ?? null,
+      // What came before a failure is told too: a first token has its time even where the rest never came.
+      answer: result.answer ?? this.#reader?.end(this.#options.now()) ?? null,
       status: this.#status,
       failure: result.failure,
       failureDetail: result.failureDetail ?? null,
