@@ -14,6 +14,9 @@ export type FilledCells = {
   readonly beyond: number;
 };
 
+/** Below it a throughput is none (a request in 30 years); profiles hold 0 or at least this. */
+export const smallestThroughput = 1e-9;
+
 /**
  * @param indexes [output tokens …], [input tokens …], ascending
  * @param tputs row by output, requests/s; null = a gap. At least one is no gap.
@@ -29,7 +32,8 @@ export function fillThroughputs(indexes: readonly (readonly number[])[], tputs: 
       const cell = r * columns + c;
       if (table.interpolated[cell] === 1) between += 1;
       else beyond += 1;
-      return 1 / table.work[cell]!;
+      const filled = 1 / table.work[cell]!;
+      return filled < smallestThroughput ? 0 : filled;
     }),
   );
   return { tputs: filled, between, beyond };

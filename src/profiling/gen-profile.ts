@@ -4,7 +4,7 @@ import type { CellOrigin, GpuProfile } from '../core/profile.js';
 import { keepsUpShare } from './attainment.js';
 import type { BenchmarkRun, MetricName, PercentileName } from './benchmark-row.js';
 import { latenciesOf } from './cell-latencies.js';
-import { fillThroughputs } from './fill-cells.js';
+import { fillThroughputs, smallestThroughput } from './fill-cells.js';
 
 /**
  * From benchmark runs to a profile: for each cell the throughput of the highest rate that meets the SLO.
@@ -39,9 +39,6 @@ export const unsetSlo: ProfileSlo = {
 /** 0 is the mean. */
 export const profilePercentiles = [0, 50, 90, 95, 99] as const;
 export type ProfilePercentile = (typeof profilePercentiles)[number];
-
-/** Below it a throughput is none (a request in 30 years); profiles hold 0 or more than this. */
-const smallestThroughput = 1e-9;
 
 export type GenerateOptions = {
   /** Name of the deployment, without namespace. */
@@ -177,7 +174,11 @@ export function generateProfile(options: GenerateOptions): GeneratedProfile {
       method,
       by: options.by,
       at: new Date(options.createdSeconds * 1000).toISOString(),
-      details: `${counted.length} runs of ${source}; ${missing.length} of ${decisions.length} cells filled between neighbours`,
+      details:
+        `${counted.length} ${counted.length === 1 ? 'run' : 'runs'} of ${source}; ` +
+        (missing.length === 0
+          ? 'all cells have runs of their own'
+          : `${missing.length} of ${decisions.length} cells are interpolated`),
       relativeError: null,
     },
   };
