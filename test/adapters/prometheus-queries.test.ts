@@ -45,7 +45,7 @@ describe.skipIf(prometheusMissing !== null)('engines that a Prometheus server sc
 
   beforeAll(async () => {
     for (let i = 0; i < 3; i += 1) engines.push(await startTestEngine());
-    const labels = [
+    const labels: readonly Readonly<Record<string, string>>[] = [
       { namespace: 'default', pod: pod('llama') },
       // Not a pod of `llama`, whose name is the beginning of its own.
       { namespace: 'default', pod: pod('llama-large') },

@@ -9,6 +9,7 @@ import type { PlanningProblem } from '../../src/core/planning-problem.js';
 import {
   type DeploymentSnapshot,
   type DeploymentSource,
+  type EngineMetrics,
   type ObservedDeployment,
   type ProfileReading,
   type SharedStore,
@@ -132,6 +133,7 @@ export type WorldOptions = {
   /** By deployment name. */
   readonly profiles?: Readonly<Record<string, string>>;
   readonly store?: SharedStore;
+  readonly engineMetrics?: EngineMetrics;
   readonly nowMs?: number;
 };
 
@@ -195,6 +197,7 @@ export class World {
         },
       },
       deployments: this.deployments,
+      engineMetrics: options.engineMetrics ?? null,
       planner: { plan: async (problem) => this.#makePlan(problem) },
       whatIfPlanner: { plan: async (problem) => plan(problem) },
       explainer: {
