@@ -3,12 +3,12 @@ import type { BenchmarkRun, MetricName, MetricSummary } from '../benchmark-row.j
 import {
   at,
   firstOf,
+  inSeconds,
   isKnown,
   type JsonObject,
   meanOnly,
   needed,
   numberAt,
-  scaled,
   textAt,
   tooManyFailures,
 } from './fields.js';
@@ -27,7 +27,7 @@ export function isGuideLlm(document: JsonObject): boolean {
   return Array.isArray(benchmarks) && (benchmarks.length === 0 || at(benchmarks[0], 'metrics') !== undefined);
 }
 
-const milliseconds = 1e-3;
+const milliseconds = 1000;
 
 /** @throws InputError that names the benchmark which says nothing of lengths or throughput */
 export function readGuideLlm(
@@ -62,7 +62,7 @@ function readBenchmark(
     const statistics = at(metricsOf, metric, 'successful');
     const percentile = (name: string): number | null =>
       firstOf(numberAt(statistics, 'percentiles', name), numberAt(statistics, name));
-    return scaled(
+    return inSeconds(
       {
         row,
         mean: numberAt(statistics, 'mean'),

@@ -3,13 +3,13 @@ import type { BenchmarkRun, MetricName, MetricSummary } from '../benchmark-row.j
 import {
   at,
   firstOf,
+  inSeconds,
   isKnown,
   isObject,
   type JsonObject,
   meanOnly,
   needed,
   numberAt,
-  scaled,
   textAt,
   tooManyFailures,
 } from './fields.js';
@@ -27,14 +27,14 @@ export function isNvidiaPerf(document: JsonObject): boolean {
   return isObject(document.request_throughput) && isObject(document.request_latency);
 }
 
-/** Seconds in one unit of time, by the spellings that the two tools use. */
-const secondsIn: Readonly<Record<string, number>> = {
-  ns: 1e-9,
-  nanoseconds: 1e-9,
-  us: 1e-6,
-  microseconds: 1e-6,
-  ms: 1e-3,
-  milliseconds: 1e-3,
+/** How many of a unit of time are a second, by the spellings that the two tools use. */
+const unitsPerSecond: Readonly<Record<string, number>> = {
+  ns: 1e9,
+  nanoseconds: 1e9,
+  us: 1e6,
+  microseconds: 1e6,
+  ms: 1000,
+  milliseconds: 1000,
   s: 1,
   sec: 1,
   seconds: 1,
@@ -77,7 +77,7 @@ export function readNvidiaPerf(
       P95: numberAt(statistics, 'p95'),
       P99: numberAt(statistics, 'p99'),
     };
-    if (isKnown(summary)) metrics[metric] = scaled(summary, secondsPerUnit({ statistics, key, source }));
+    if (isKnown(summary)) metrics[metric] = inSeconds(summary, perSecondOf({ statistics, key, source }));
   }
   const config = document.input_config;
   const load = (key: string): number | null =>
@@ -105,15 +105,15 @@ export function readNvidiaPerf(
   };
 }
 
-function secondsPerUnit(options: {
+function perSecondOf(options: {
   readonly statistics: JsonObject;
   readonly key: string;
   readonly source: string;
 }): number {
   const { statistics, key, source } = options;
   const unit = textAt(statistics, 'unit')?.toLowerCase() ?? '';
-  const seconds = Object.hasOwn(secondsIn, unit) ? secondsIn[unit] : undefined;
-  if (seconds !== undefined) return seconds;
+  const perSecond = Object.hasOwn(unitsPerSecond, unit) ? unitsPerSecond[unit] : undefined;
+  if (perSecond !== undefined) return perSecond;
   throw new InputError(source, [
     { place: `${key}.unit`, found: quoteInput(statistics.unit), expected: 'a unit of time: ms, s, us, ns' },
   ]);

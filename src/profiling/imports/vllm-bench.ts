@@ -1,12 +1,12 @@
 import { type BenchmarkRun, type MetricName, type MetricSummary, percentileNames } from '../benchmark-row.js';
 import {
   firstOf,
+  inSeconds,
   isKnown,
   type JsonObject,
   meanOnly,
   needed,
   numberAt,
-  scaled,
   textAt,
   tooManyFailures,
 } from './fields.js';
@@ -24,7 +24,7 @@ export function isVllmBench(document: JsonObject): boolean {
   return 'request_throughput' in document && 'total_input_tokens' in document && 'completed' in document;
 }
 
-const milliseconds = 1e-3;
+const milliseconds = 1000;
 
 /** @throws InputError where the file says nothing of lengths or throughput */
 export function readVllmBench(
@@ -69,7 +69,7 @@ export function readVllmBench(
   for (const [metric, spellings] of names) {
     const statistic = (prefix: string): number | null =>
       firstOf(...spellings.map((spelling) => numberAt(document, `${prefix}_${spelling}_ms`)));
-    const stated = scaled(
+    const stated = inSeconds(
       {
         row,
         mean: statistic('mean'),
