@@ -81,6 +81,13 @@ export function calibrationFor(
   return calibrations[gpuClassOf(gpu) ?? 'amd'];
 }
 
+/**
+ * Most tokens that a multiplication costs beyond its own: the height of a tile. Where the fit of a GDDR GPU has more, it
+ * stands for something else, which it takes to grow with the FLOP of the weights; for quantised weights, of which few
+ * bytes are read, it would outweigh all else, while their kernels are bound by memory at small batches.
+ */
+const tileTokens = 64;
+
 /** Step times, and the time of a request outside of steps. */
 export type CalibratedTimes = StepTimes & { readonly requestMs: number };
 
@@ -102,6 +109,7 @@ export function calibratedStepTimes(spec: ReplicaSpec, calibration: StepCalibrat
       compute: efficiency.compute * calibration.compute,
       promptAttention: efficiency.promptAttention * calibration.compute,
       layerMicroseconds: efficiency.layerMicroseconds * calibration.layerTime,
+      rampTokens: Math.min(efficiency.rampTokens, tileTokens),
     },
   });
   return { ...times, stepMs: (step) => times.stepMs(step) + calibration.stepMs, requestMs: calibration.requestMs };

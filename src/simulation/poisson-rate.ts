@@ -192,8 +192,34 @@ export function poissonRate(options: PoissonRateOptions): PoissonLatencies | nul
       if (latencies.requestsPerSecond >= best.requestsPerSecond) best = latencies;
     } else high = middle;
   }
-  return best.requestsPerSecond > 0 ? best : { ...alone, requestsPerSecond: 0 };
+  return best.requestsPerSecond > 0 ? withFluctuation(best, options) : { ...alone, requestsPerSecond: 0 };
 }
+
+/**
+ * The same with a mean time per token over the rates of arrivals that come up, instead of that at their mean: tokens slow
+ * down more than proportionally, so that it is longer by the curvature times the variance.
+ *
+ * The rate over a sequence's life has variance λ / life; arrivals just before it count as well, which about doubles it
+ * (as the simulated replica shows). The correction is a first term: it is bounded, and by what the percentile has.
+ */
+function withFluctuation(steady: PoissonLatencies, options: PoissonRateOptions): PoissonLatencies {
+  const decodes = options.cell.outputTokens - 1;
+  const { mean, atPercentile } = steady;
+  const rate = steady.requestsPerSecond / 1000;
+  const batch = rate * decodes * mean.tpotMs;
+  const [less, same, more] = [0.9, 1, 1.1].map((factor) => steadyLoad(options, batch * factor));
+  if (decodes === 0 || !less || !same || !more) return steady;
+  const [rising, before] = [more.requestsPerMs - same.requestsPerMs, same.requestsPerMs - less.requestsPerMs];
+  if (!(rising > 0 && before > 0)) return steady;
+  const curvature =
+    ((more.tpotMs - same.tpotMs) / rising - (same.tpotMs - less.tpotMs) / before) / ((rising + before) / 2);
+  const longer = Math.min(mostFluctuation * mean.tpotMs, Math.max(0, (curvature * rate) / (decodes * mean.tpotMs)));
+  const tpotMs = Math.min(atPercentile.tpotMs, mean.tpotMs + longer);
+  return { ...steady, mean: { ...mean, tpotMs, e2eMs: Math.min(atPercentile.e2eMs, mean.ttftMs + decodes * tpotMs) } };
+}
+
+/** Largest share by which fluctuation lengthens the mean time per token. */
+const mostFluctuation = 0.4;
 
 /** One request in an empty engine. */
 function aloneIn(options: RunOptions): PoissonLatencies {
