@@ -29,6 +29,7 @@ export async function startEndpoint(answer: ScriptedEndpoint['answer'] | string)
     requests,
     answer: typeof answer === 'string' ? (_, response) => response.end(answer) : answer,
     async stop() {
+      if (!server.listening) return;
       server.closeAllConnections();
       server.close();
       await once(server, 'close');
