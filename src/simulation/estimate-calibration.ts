@@ -47,8 +47,8 @@ export type ErrorSpread = {
 
 export const estimateCalibrations: Readonly<Record<GpuClass, StepCalibration>> = {
   nvidia: { compute: 1.1, bandwidth: 0.836, link: 0.363, layerTime: 1.17, stepMs: 0, requestMs: 22.5 },
-  amd: { compute: 0.448, bandwidth: 0.536, link: 0.429, layerTime: 2.76, stepMs: 4.13, requestMs: 0 },
-  intel: { compute: 0.641, bandwidth: 1.1, link: 0.379, layerTime: 1.4, stepMs: 0.25, requestMs: 17.5 },
+  amd: { compute: 0.441, bandwidth: 0.523, link: 0.436, layerTime: 2.43, stepMs: 4.5, requestMs: 0 },
+  intel: { compute: 0.625, bandwidth: 1.1, link: 0.388, layerTime: 1.47, stepMs: 0.125, requestMs: 22.5 },
 };
 
 /** Of every GPU that was measured, whether or not the factors were fitted on it. */
@@ -62,15 +62,15 @@ export const errorsByGpu: Readonly<Record<string, ErrorSpread & { readonly fitte
   Gaudi2: { points: 314, median: 1, p10: 0.87, p90: 1.16, fitted: true },
   H100: { points: 1101, median: 0.96, p10: 0.77, p90: 1.39, fitted: false },
   H200: { points: 693, median: 1.05, p10: 0.7, p90: 1.43, fitted: true },
-  L40S: { points: 11, median: 0.65, p10: 0.52, p90: 0.93, fitted: false },
-  MI250: { points: 359, median: 1, p10: 0.85, p90: 1.18, fitted: true },
-  MI300X: { points: 808, median: 1.46, p10: 0.79, p90: 3.82, fitted: false },
+  L40S: { points: 11, median: 0.66, p10: 0.53, p90: 0.95, fitted: false },
+  MI250: { points: 359, median: 1, p10: 0.84, p90: 1.18, fitted: true },
+  MI300X: { points: 808, median: 1.45, p10: 0.78, p90: 3.79, fitted: false },
 };
 
 /** Over the GPUs of a class that the fit never saw; absent where there is none. */
 export const errorsOfUnseen: Readonly<Partial<Record<GpuClass, ErrorSpread>>> = {
   nvidia: { points: 1549, median: 0.97, p10: 0.78, p90: 1.38 },
-  amd: { points: 808, median: 1.46, p10: 0.79, p90: 3.82 },
+  amd: { points: 808, median: 1.45, p10: 0.78, p90: 3.79 },
 };
 
 /** The factors for a GPU; those of AMD's, which are the more cautious ones, where no GPU of its vendor was measured. */
