@@ -46,13 +46,11 @@ export function attainmentOf(outcomes: readonly RequestOutcome[], measurement: M
   const judged = outcomes
     .filter(({ sentSeconds }) => sentSeconds >= start && sentSeconds <= end)
     .toSorted((a, b) => a.sentSeconds - b.sentSeconds);
-  const criteria = [
-    ...limitCriteria(judged, measurement, slo),
-    throughputCriterion(measurement),
-    ...failureCriterion(judged, slo),
-  ];
+  const latencies = limitCriteria(judged, measurement, slo);
+  const criteria = [...latencies, ...throughputCriterion(measurement), ...failureCriterion(judged, slo)];
   const failed = criteria.filter(({ meets }) => !meets).toSorted((a, b) => a.evidence - b.evidence);
-  const nearest = criteria.toSorted((a, b) => a.evidence - b.evidence)[0];
+  // That the server keeps up is no nearness to a limit: where all is met, latencies say how surely.
+  const nearest = (latencies.length > 0 ? latencies : criteria).toSorted((a, b) => a.evidence - b.evidence)[0];
   const decisive = failed[0] ?? nearest;
   const nearness = criteria.flatMap((one) => (one.ratio === null ? [] : [one.ratio]));
   return {
@@ -209,14 +207,26 @@ function meanCriterion(options: {
 /** Beyond any doubt that a run can leave [standard deviations]. */
 const sure = 8;
 
-function throughputCriterion({ throughputRps, requestRate, counts }: Measurement): Criterion {
+/** Only a steady state has a throughput that can be held against the server; before it, less ends than arrives. */
+function throughputCriterion({
+  throughputRps,
+  requestRate,
+  counts,
+  saturated,
+  steadyState,
+}: Measurement): readonly Criterion[] {
+  if (steadyState === null) return [];
   const judged = counts.countedCompletions;
   const share = throughputRps / requestRate;
-  const meets = share >= keepsUpShare;
+  const meets = share >= keepsUpShare && !saturated;
   // The number of completions in a window varies with its square root.
-  const evidence = (share - keepsUpShare) * Math.sqrt(Math.max(1, judged));
-  return { name: 'throughput', meets, evidence, judged, met: judged, effective: judged, ratio: null };
+  const distance = (share - keepsUpShare) * Math.sqrt(Math.max(1, judged));
+  const evidence = saturated ? Math.min(distance, -saturationEvidence) : distance;
+  return [{ name: 'throughput', meets, evidence, judged, met: judged, effective: judged, ratio: null }];
 }
+
+/** Requests that pile up do so by three standard deviations before a run is called saturated. */
+const saturationEvidence = 3;
 
 /** A failed request has no latency: where nothing is limited but failures, or means are compared, they count alone. */
 function failureCriterion(judged: readonly RequestOutcome[], slo: Slo): readonly Criterion[] {

@@ -25,9 +25,9 @@ export type PredictedValue = {
 
 /** Doublings of the tokens over which deviations from the trend are alike. */
 const lengthScale = 2;
-/** How far single values lie off a trend that was fitted to many, as a standard deviation of the logarithm. */
-const trendDeviation = 0.35;
-/** With few values the trend itself is a guess: 4 octaves at the first, 1/√n of it later. */
+/** How far single values lie off the trend at least, as a standard deviation of the logarithm; else as they do lie. */
+const leastDeviation = 0.2;
+/** With few values the trend itself is a guess: at the first a factor of e², later less. */
 const guessDeviation = 2;
 /** Of one measurement. */
 const noiseDeviation = 0.03;
@@ -41,14 +41,15 @@ export function cellPredictor(known: readonly KnownValue[]): Predictor {
   const count = usable.length;
   if (count === 0) return () => null;
   const trend = fitTrend(usable);
-  const scale = Math.max(trendDeviation, guessDeviation / count);
+  const residuals = usable.map(({ cell, value }) => Math.log(value / trend(cell)));
+  const spread = Math.sqrt(residuals.reduce((sum, residual) => sum + residual * residual, 0) / count);
+  const scale = Math.max(leastDeviation, spread, guessDeviation / count);
   const covariance = (a: Cell, b: Cell): number => scale * scale * kernel(a, b);
   const lower = cholesky(
     usable.map((row, i) =>
       usable.map((column, j) => covariance(row.cell, column.cell) + (i === j ? noiseDeviation * noiseDeviation : 0)),
     ),
   );
-  const residuals = usable.map(({ cell, value }) => Math.log(value / trend(cell)));
   const weights = solveUpper(lower, solveLower(lower, residuals));
   return (cell) => {
     const towards = usable.map((one) => covariance(one.cell, cell));

@@ -1,6 +1,7 @@
 import type { Attainment, Slo } from './attainment.js';
 import { cellPredictor, type KnownValue, type PredictedValue, type Predictor } from './cell-prediction.js';
 import type { Cell, Measurement } from './measurement.js';
+import { residencesOfSteadyRun } from './steady-state.js';
 
 /**
  * The highest rate of each cell that meets the SLO, with few runs.
@@ -49,6 +50,11 @@ export type SearchRun = {
   readonly requestRate: number;
   /** To be sent, warm-up included. */
   readonly requests: number;
+  /**
+   * Why the outcome is no question: a cell with no more tokens cannot serve this rate either. One request is sent, so that
+   * the cell has its row, and the run counts as ended early for this reason. null: a run like any other.
+   */
+  readonly presumed: string | null;
 };
 
 /** What is kept of a run that was made. */
@@ -70,13 +76,19 @@ export type RunRecord = SearchRun & {
 
 /** Makes the record of a run. */
 export function recordOf(run: SearchRun, measurement: Measurement, attainment: Attainment): RunRecord {
-  const { aborted, valid, invalidBecause, counts, throughputRps, e2e, seconds } = measurement;
-  // An aborted run says that its rate is too high; whether it would have been valid otherwise is no matter.
-  const usable = aborted !== null || valid;
+  const { aborted, valid, invalidBecause, counts, throughputRps, e2e, seconds, steadyState } = measurement;
+  // An aborted run says that its rate is too high; whether it would have been valid otherwise is no matter. A run that
+  // missed before it was steady would have missed later too; one that met may only have been too short to fill the server.
+  const meets = aborted === null && attainment.meets;
+  const fault = aborted !== null ? null : !valid ? (invalidBecause ?? 'no reason stated') : null;
+  const tooShort = meets && steadyState === null ? 'the run was too short for a steady state' : null;
   return {
-    ...run,
-    verdict: !usable ? 'invalid' : aborted === null && attainment.meets ? 'meets' : 'misses',
-    invalidBecause: usable ? null : (invalidBecause ?? 'no reason stated'),
+    cell: run.cell,
+    requestRate: run.requestRate,
+    requests: run.requests,
+    presumed: run.presumed,
+    verdict: (fault ?? tooShort) !== null ? 'invalid' : meets ? 'meets' : 'misses',
+    invalidBecause: fault ?? tooShort,
     aborted: aborted !== null,
     evidence: aborted === null ? attainment.evidence : Math.min(attainment.evidence, -certainty),
     nearness: attainment.nearness,
@@ -151,6 +163,20 @@ export type PlannedRun = SearchRun & { readonly expectedSeconds: number };
 export function cellResults(settings: SearchSettings, records: readonly RunRecord[]): readonly CellResult[] {
   const known = knowledgeOf(settings, records);
   return settings.cells.map((cell) => resultOf(known, cell));
+}
+
+/** Runs that a cell takes on average, from none: for an estimate of the time left. */
+const usualRuns = 3.5;
+
+/** About how long the runs that are left will take one server [s]. */
+export function remainingSeconds(settings: SearchSettings, records: readonly RunRecord[]): number {
+  const known = knowledgeOf(settings, records);
+  return settings.cells.reduce((sum, cell) => {
+    const next = nextOfCell(known, cell);
+    if (next === null) return sum;
+    const made = known.byCell.get(keyOf(cell))?.records.length ?? 0;
+    return sum + next.expectedSeconds * (next.presumed === null ? Math.max(1, usualRuns - made) : 1);
+  }, 0);
 }
 
 type Knowledge = {
@@ -245,6 +271,8 @@ function nextOfCell(known: Knowledge, cell: Cell): PlannedRun | null {
     const undecided = undecidedToRepeat(settings, own);
     return undecided === null ? null : planned(known, own, undecided);
   }
+  const smaller = presumedNone(known, own);
+  if (smaller !== null) return presumedRun(known, own, smaller);
   const requestRate = nextRate(known, own);
   return requestRate === null ? null : planned(known, own, { requestRate, length: 1 });
 }
@@ -331,16 +359,17 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   const low = own.low === null ? null : Math.log(own.low.requestRate);
   const high = own.high === null ? null : Math.log(own.high.requestRate);
   const belief = beliefOf(known, own);
-  if (own.records.length === 0) {
-    const hinted = hintedEnd(known, own.cell);
-    if (hinted !== null) return hinted;
-  }
+  if (own.records.length === 0 && reachesLimit(known, own.cell)) return rateLimit;
   // The capacity may lie beyond either end of the range: that much beyond is looked at as part of it.
   const from = low ?? floor - 2 * step;
   const to = high ?? Math.min(top, Math.log(rateLimit)) + 2 * step;
   let rate = truncatedMedian(belief, from, to);
-  const atLeast = low === null ? floor : low + step;
-  const atMost = high === null ? top : high - step;
+  // A run far above the capacity costs more than one far below it: requests pile up until that is seen.
+  if (high === null && belief.deviation > wideBelief) rate -= Math.min(belief.deviation, (rate - from) / 2) / 2;
+  // Where only one end is known, what led there was wrong: steps away from it double.
+  const stride = step * 2 ** Math.max(0, own.lastAt.size - 1);
+  const atLeast = low === null ? floor : low + (high === null ? Math.min(stride, top - low) : step);
+  const atMost = high === null ? top : high - (low === null ? Math.min(stride, high - floor) : step);
   // In a bracket of less than two steps its middle settles it: either part is within the resolution.
   rate = atLeast >= atMost ? (from + to) / 2 : Math.min(Math.max(rate, atLeast), atMost);
   if (low === null && rate < floor + step / 2) rate = floor;
@@ -351,30 +380,44 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   return own.lastAt.has(requestRate) ? null : requestRate;
 }
 
+/** Beliefs wider than this, as a logarithm, are guesses. */
+const wideBelief = 0.5;
+
 /** Four digits: enough for any resolution, and the same text in every file. */
 function roundedRate(rate: number): number {
   return Number(rate.toPrecision(4));
 }
 
-/** An end of the range that other cells make likely: they reached it with more tokens, or failed at it with fewer. */
-function hintedEnd({ settings, byCell }: Knowledge, cell: Cell): number | null {
+/** A cell with at least as many tokens served the highest rate. */
+function reachesLimit({ settings, byCell }: Knowledge, cell: Cell): boolean {
+  return [...byCell.values()].some(
+    (other) => isAtLeast(other.cell, cell) && other.low !== null && other.low.requestRate >= settings.rateLimit,
+  );
+}
+
+/** A cell with no more tokens whose lowest rate missed for good; null = none, or the cell has been looked at itself. */
+function presumedNone({ settings, byCell }: Knowledge, own: CellKnowledge): CellKnowledge | null {
+  if (own.records.length > 0) return null;
   for (const other of byCell.values()) {
-    if (isAtLeast(other.cell, cell) && other.low !== null && other.low.requestRate >= settings.rateLimit) {
-      return settings.rateLimit;
-    }
-    if (isAtLeast(cell, other.cell) && other.low === null && other.high !== null && isClosed(settings, other)) {
-      return other.high.requestRate;
-    }
+    if (other.low !== null || other.high === null || !isAtLeast(own.cell, other.cell)) continue;
+    if (!isClosed(settings, other) || confidenceOf(other.high) < presumptionConfidence) continue;
+    // A short answer can miss a limit on TPOT that a longer one meets: see priorOf.
+    const alike = other.cell.outputTokens === own.cell.outputTokens || other.high.decidedBy !== 'tpot';
+    if (settings.slo.tpotSeconds === null || alike) return other;
   }
   return null;
 }
+
+/** How sure it must be that a cell serves nothing before larger ones are presumed to. */
+const presumptionConfidence = 0.995;
 
 const isAtLeast = (a: Cell, b: Cell): boolean => a.inputTokens >= b.inputTokens && a.outputTokens >= b.outputTokens;
 
 /** Where the capacity of a cell lies, from other cells and from its own runs. */
 function beliefOf(known: Knowledge, own: CellKnowledge): Belief {
   const { settings } = known;
-  const beliefs: Belief[] = own.records.flatMap((record) => ownBelief(own, record) ?? []);
+  // Only of the two ends: runs farther off say the same again, and less of it.
+  const beliefs: Belief[] = [own.low, own.high].flatMap((end) => (end === null ? [] : (ownBelief(end) ?? [])));
   const predicted = known.work(own.cell);
   if (predicted !== null) beliefs.push(priorOf(known, own.cell, predicted));
   if (beliefs.length === 0) {
@@ -387,12 +430,17 @@ function beliefOf(known: Knowledge, own: CellKnowledge): Belief {
   return { mean, deviation: 1 / Math.sqrt(precision) };
 }
 
-/** The prediction, kept within what cells with more and with fewer tokens allow. */
-function priorOf({ byCell }: Knowledge, cell: Cell, { value, logDeviation }: PredictedValue): Belief {
+/**
+ * The prediction, kept within what cells with more and with fewer tokens allow. Under a limit on TPOT only cells with as
+ * many output tokens are compared: a short answer has few tokens over which the wait for another's prompt is spread, so
+ * that it can miss the limit at rates at which a longer one meets it.
+ */
+function priorOf({ byCell, settings }: Knowledge, cell: Cell, { value, logDeviation }: PredictedValue): Belief {
   let least = Number.NEGATIVE_INFINITY;
   let most = Number.POSITIVE_INFINITY;
   for (const other of byCell.values()) {
     if (other.cell === cell) continue;
+    if (settings.slo.tpotSeconds !== null && other.cell.outputTokens !== cell.outputTokens) continue;
     if (other.low !== null && isAtLeast(other.cell, cell)) least = Math.max(least, Math.log(other.low.requestRate));
     if (other.high !== null && isAtLeast(cell, other.cell)) most = Math.min(most, Math.log(other.high.requestRate));
   }
@@ -405,37 +453,21 @@ function priorOf({ byCell }: Knowledge, cell: Cell, { value, logDeviation }: Pre
 const minimumDeviation = 0.02;
 
 /** What one run of the cell says of its capacity; null = nothing beyond its verdict. */
-function ownBelief(own: CellKnowledge, record: RunRecord): Belief | null {
-  const { verdict, nearness, requestRate, throughputRps, aborted, decidedBy } = record;
-  if (verdict === 'invalid') return null;
-  const at = Math.log(requestRate);
-  if (verdict === 'misses' && throughputRps > 0 && throughputRps < 0.95 * requestRate) {
+function ownBelief({ verdict, nearness, requestRate, throughputRps, aborted }: RunRecord): Belief | null {
+  if (verdict === 'misses') {
+    if (!(throughputRps > 0 && throughputRps < 0.95 * requestRate)) return null;
     // Overrun: what it completed is about what the server can. Cut short, that is a guess.
     return { mean: Math.log(throughputRps), deviation: aborted ? 0.4 : 0.1 };
   }
-  if (nearness === null || nearness <= 0 || decidedBy === 'throughput') return null;
-  // A latency rises with the rate somewhere between a little and in proportion to it: the distance to the limit in the
-  // rate is that in the latency, or some times that.
-  const distance = -Math.log(nearness);
-  if (verdict === 'misses') {
-    const back = Math.min(distance, 0);
-    return { mean: at + Math.max(back, -0.5), deviation: Math.max(minimumDeviation, Math.min(-back, 1)) };
-  }
-  const ahead = Math.max(0, distance);
-  const slope = measuredSlope(own, record);
-  if (slope !== null) return { mean: at + ahead / slope, deviation: Math.max(minimumDeviation, (0.4 * ahead) / slope) };
-  return { mean: at + 1.2 * ahead, deviation: Math.max(minimumDeviation, 0.8 * ahead) };
+  // A latency rises with the rate, at first little, at last in proportion to it and more: only near the limit is the
+  // distance in the latency one in the rate. A queue is shorter than that.
+  const ahead = nearness === null || nearness <= 0 ? Number.POSITIVE_INFINITY : Math.max(0, -Math.log(nearness));
+  if (ahead > nearLimit) return null;
+  return { mean: Math.log(requestRate) + ahead, deviation: Math.max(minimumDeviation, ahead) };
 }
 
-/** How the nearness to the limit rises with the rate, from this run and the next lower one that met; null = not known. */
-function measuredSlope({ lastAt }: CellKnowledge, record: RunRecord): number | null {
-  const below = [...lastAt.values()]
-    .filter(({ verdict, requestRate, nearness }) => verdict === 'meets' && requestRate < record.requestRate && nearness)
-    .toSorted((a, b) => b.requestRate - a.requestRate)[0];
-  if (below?.nearness === undefined || below.nearness === null || record.nearness === null) return null;
-  const rise = Math.log(record.nearness / below.nearness) / Math.log(record.requestRate / below.requestRate);
-  return rise > 0.05 ? rise : null;
-}
+/** Distance to the limit within which a run says how far the capacity is, as a logarithm. */
+const nearLimit = 0.15;
 
 /** The median of a normal distribution within bounds, which need not hold its mean. */
 function truncatedMedian({ mean, deviation }: Belief, from: number, to: number): number {
@@ -472,17 +504,28 @@ function planned(known: Knowledge, own: CellKnowledge, { requestRate, length }: 
   const atOnce = Math.ceil(requestRate * stay);
   const atFloor = requestRate <= settings.rateStart && length === 1 && own.low === null;
   const counted = atFloor ? Math.min(probeRequests, settings.requests) : settings.requests * length;
-  const requests = counted + Math.min(atOnce, mostWarmUp);
-  return { cell: own.cell, requestRate, requests, expectedSeconds: requests / requestRate + stay };
+  const inFlight = Math.min(atOnce, mostInFlight * length);
+  const requests = Math.ceil(Math.max(counted + 2 * inFlight, steadyMargin * residencesOfSteadyRun * inFlight));
+  return { cell: own.cell, requestRate, requests, presumed: null, expectedSeconds: requests / requestRate + stay };
 }
 
-/** No engine runs more sequences than this at once; a wrong guess of the latency must not ask for more. */
-const mostWarmUp = 1024;
+function presumedRun(known: Knowledge, own: CellKnowledge, smaller: CellKnowledge): PlannedRun {
+  const { inputTokens, outputTokens } = smaller.cell;
+  const { requestRate } = smaller.high!;
+  const presumed = `${inputTokens} input and ${outputTokens} output tokens already miss the SLO at this rate`;
+  const expectedSeconds = expectedStay(known, own, requestRate);
+  return { cell: own.cell, requestRate, requests: 1, presumed, expectedSeconds };
+}
+
+/** What engines run at once by default (vLLM: max-num-seqs); a wrong guess of the latency must not ask for much more. */
+const mostInFlight = 256;
+/** A run that is just long enough for a steady state would have none whenever requests take a little longer. */
+const steadyMargin = 1.1;
 
 /** How long a request stays in the server at a rate [s], from this cell's runs, from other cells, from the SLO. */
 function expectedStay(known: Knowledge, own: CellKnowledge, requestRate: number): number {
   const measured = own.records
-    .filter((record) => record.e2eSeconds !== null && record.verdict !== 'invalid')
+    .filter((record) => record.e2eSeconds !== null)
     .toSorted(
       (a, b) => Math.abs(Math.log(a.requestRate / requestRate)) - Math.abs(Math.log(b.requestRate / requestRate)),
     );
