@@ -2,6 +2,8 @@ import { availableParallelism, cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchmarkCycle, describeCycle } from './cycle.js';
 import { benchmarkEstimates } from './estimate.js';
+import { benchmarkGenProfile, describeGenProfile } from './gen-profile.js';
+import { benchmarkGenerator, describeGenerator } from './generator.js';
 import { benchmarkHttp, describeHttp } from './http.js';
 import { benchmarkJoint, describeJoint } from './joint.js';
 import { benchmarkPeers, describePeers } from './peers.js';
@@ -54,9 +56,17 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
     about: 'estimated rates, TTFT and TPOT against published measurements; the fit of their factors',
     run: async (options) => (await benchmarkEstimates(options)).text,
   },
+  'gen-profile': {
+    about: '100,000 rows of a benchmark into a profile, against JSON.parse of the lines',
+    run: async (options) => describeGenProfile(benchmarkGenProfile(options)),
+  },
   http: {
     about: "the metric's route against a bare Fastify route",
     run: async ({ quick }) => describeHttp(await benchmarkHttp(quick ? { repetitions: 2, secondsEach: 1 } : {})),
+  },
+  generator: {
+    about: 'the load generator at 2,000 streaming requests/s, beside autocannon',
+    run: async (options) => describeGenerator(await benchmarkGenerator(options)),
   },
 };
 

@@ -1,7 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { generateProfile, type ProfilePercentile, type SloName, sloNames, unsetSlo } from '../../src/profiling/gen-profile.js';
+import {
+  generateProfile,
+  type ProfilePercentile,
+  type SloName,
+  sloNames,
+  unsetSlo,
+} from '../../src/profiling/gen-profile.js';
 import { readBenchmark } from '../../src/profiling/imports/read-benchmark.js';
 
 const folder = '../shared/conformance';
