@@ -38,7 +38,8 @@ export type LoadOptions = {
  * Sends a schedule to a server, open loop, and waits for the answers.
  *
  * Requests leave at their times whatever the server does: a timer sleeps until shortly before the next one, then the
- * event loop turns (reading answers) until it is due. How late each left is in its outcome. No request is held back: where
+ * event loop turns (reading answers) until it is due; over a hundred requests a second, where it would never sleep, it
+ * turns once a millisecond instead and sends all that is due. How late each left is in its outcome. No request is held back: where
  * `maxInFlight` are in flight the run ends and is at fault, because a queue in here would make the loop a closed one.
  *
  * Each request ends within the target's time limit, hence so does the run.
@@ -54,8 +55,13 @@ export function runLoad(options: LoadOptions): Promise<LoadRun> {
   });
 }
 
-/** A timer may be this late; so much earlier it is set [s]. */
+/** A timer may be this late; so much earlier it is set, and the loop turns for the rest [s]. */
 const timerSlackSeconds = 0.0015;
+/**
+ * With less than this between arrivals in the mean [s], timers alone: a loop that always turns takes a whole core, which
+ * a server on the same machine wants, and a system short of cores makes a process wait the longer the more it took.
+ */
+const turningGapSeconds = 0.01;
 /** Between two questions whether the run is hopeless [ms]. */
 const abortCheckMs = 200;
 /** Time before the first arrival, in which the first prompts are made [s]. */
@@ -80,6 +86,7 @@ class RunningLoad {
   readonly #prompts;
   readonly #prepared = new Map<number, Prepared>();
   readonly #stalls = monitorEventLoopDelay({ resolution: stallResolutionMs });
+  readonly #mayTurn: boolean;
   #preparedCharacters = 0;
   #nextToPrepare = 0;
   #next = 0;
@@ -95,6 +102,8 @@ class RunningLoad {
     this.#options = options;
     this.#resolve = resolve;
     this.#outcomes = new Array(options.requests.length);
+    const { requests } = options;
+    this.#mayTurn = (requests.at(-1)?.atSeconds ?? 0) >= turningGapSeconds * requests.length;
     this.#prompts = promptSource({ salt: options.promptSalt, words: options.target.abilities.words });
   }
 
@@ -129,10 +138,12 @@ class RunningLoad {
     if (seconds > 2 * preparingSeconds && this.#nextToPrepare < this.#options.requests.length) {
       this.#prepareUntil(secondsNow() + preparingSeconds);
     }
-    const left = this.#options.requests[this.#next]!.atSeconds - this.#elapsed() - timerSlackSeconds;
+    const slack = this.#mayTurn ? timerSlackSeconds : 0;
+    const left = this.#options.requests[this.#next]!.atSeconds - this.#elapsed() - slack;
     // A timer of less than a millisecond is one of a whole one.
-    if (left >= 0.001) this.#timer = setTimeout(this.#turn, Math.floor(Math.min(left * 1000, 2 ** 31 - 1)));
-    else setImmediate(this.#turn);
+    if (left >= 0.001 || !this.#mayTurn) {
+      this.#timer = setTimeout(this.#turn, Math.floor(Math.min(left * 1000, 2 ** 31 - 1)));
+    } else setImmediate(this.#turn);
   }
 
   #send(place: number): void {
