@@ -501,12 +501,27 @@ const probeRequests = 10;
 function planned(known: Knowledge, own: CellKnowledge, { requestRate, length }: Wanted): PlannedRun {
   const { settings } = known;
   const stay = expectedStay(known, own, requestRate);
-  const atOnce = Math.ceil(requestRate * stay);
   const atFloor = requestRate <= settings.rateStart && length === 1 && own.low === null;
-  const counted = atFloor ? Math.min(probeRequests, settings.requests) : settings.requests * length;
-  const inFlight = Math.min(atOnce, mostInFlight * length);
-  const requests = Math.ceil(Math.max(counted + 2 * inFlight, steadyMargin * residencesOfSteadyRun * inFlight));
+  const counted = atFloor ? Math.min(probeRequests, settings.requests) : settings.requests;
+  const requests = runLength({ requestRate, staySeconds: stay, requests: counted, length });
   return { cell: own.cell, requestRate, requests, presumed: null, expectedSeconds: requests / requestRate + stay };
+}
+
+/**
+ * Requests of a run: those that are to be counted, as many as are in the server when it has filled, and as many again that
+ * keep it full while the counted ones end; at least what a steady state needs.
+ *
+ * @param options.length 1; 2 and more where a run is repeated at so many times its length
+ */
+export function runLength(options: {
+  readonly requestRate: number;
+  readonly staySeconds: number;
+  readonly requests: number;
+  readonly length: number;
+}): number {
+  const { requestRate, staySeconds, requests, length } = options;
+  const inFlight = Math.min(Math.ceil(requestRate * staySeconds), mostInFlight * length);
+  return Math.ceil(Math.max(requests * length + 2 * inFlight, steadyMargin * residencesOfSteadyRun * inFlight));
 }
 
 function presumedRun(known: Knowledge, own: CellKnowledge, smaller: CellKnowledge): PlannedRun {

@@ -19,6 +19,8 @@ const noteSchema = z.object({
   rows: z.number().int().min(1),
   settings: z.record(z.string(), z.union([z.string(), number, z.boolean(), z.null()])),
   record: z.object({
+    cell: z.object({ inputTokens: number, outputTokens: number }),
+    requestRate: number,
     requests: number,
     presumed: z.string().nullable(),
     verdict: z.enum(['meets', 'misses', 'invalid']),
@@ -39,8 +41,7 @@ export function notedLines(
   rows: readonly BenchmarkRow[],
   { record, settings }: { readonly record: RunRecord; readonly settings: NotedSettings },
 ): string {
-  const { cell: _, requestRate: __, ...kept } = record;
-  const note: z.infer<typeof noteSchema> = { rows: rows.length, settings: { ...settings }, record: kept };
+  const note: z.infer<typeof noteSchema> = { rows: rows.length, settings: { ...settings }, record };
   return rows.map((row, i) => `${JSON.stringify(i === 0 ? { ...row, gpumix: note } : row)}\n`).join('');
 }
 
@@ -83,8 +84,7 @@ export function readNotes(
       }
       const note = check(noteSchema, found, `${source}, line ${line}, gpumix`);
       sameSettings(note.settings, { source, line, settings });
-      const cell = { inputTokens: tokens(row, 'input_tokens'), outputTokens: tokens(row, 'output_tokens') };
-      open = { record: { ...note.record, cell, requestRate: tokens(row, 'request_rate') }, rowsLeft: note.rows };
+      open = { record: note.record, rowsLeft: note.rows };
     }
     open.rowsLeft -= 1;
     if (open.rowsLeft === 0) {
@@ -106,11 +106,6 @@ function parseLine(
     throw new InputError(source, [{ place: '', found: quoteInput(value), expected: 'a row: an object' }]);
   }
   return value as Record<string, unknown>;
-}
-
-function tokens(row: Record<string, unknown>, key: string): number {
-  const value = row[key];
-  return typeof value === 'number' ? value : Number.NaN;
 }
 
 function sameSettings(
