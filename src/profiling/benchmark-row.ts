@@ -93,7 +93,7 @@ export type BenchmarkRun = {
 
 /** What is worth saying about an input that can be used. */
 export type ReadNotice = {
-  readonly code:
+  readonly kind:
     | 'truncated'
     | 'not_a_number'
     | 'unknown_metric'
@@ -215,11 +215,11 @@ export function parseRows(text: string, source: string): ReadRows {
   const notices: ReadNotice[] = [];
   if (truncatedLine > 0) {
     const message = `line ${truncatedLine} is cut off: it is left out, the ${rows.length} rows before it are used`;
-    notices.push({ code: 'truncated', message });
+    notices.push({ kind: 'truncated', message });
   }
   if (notNumbers > 0) {
     const lines = notNumbers === 1 ? '1 line holds' : `${notNumbers} lines hold`;
-    notices.push({ code: 'not_a_number', message: `${lines} NaN or Infinity for a time: read as not measured` });
+    notices.push({ kind: 'not_a_number', message: `${lines} NaN or Infinity for a time: read as not measured` });
   }
   return { rows, notices };
 }
@@ -391,11 +391,11 @@ export function runsOfRows(
   const notices = [...read.notices];
   if (unknown.size > 0) {
     const names = [...unknown].slice(0, 5).map(quoteInput).join(', ');
-    notices.push({ code: 'unknown_metric', message: `metrics that no profile uses are left out: ${names}` });
+    notices.push({ kind: 'unknown_metric', message: `metrics that no profile uses are left out: ${names}` });
   }
   if (mixes.size > 0) {
     const message = `rows of mixtures of lengths are no cells of a profile and are left out (${mixes.size})`;
-    notices.push({ code: 'mixes', message });
+    notices.push({ kind: 'mixes', message });
   }
   return { runs, notices };
 }

@@ -62,7 +62,7 @@ export type GenerateOptions = {
 };
 
 export type ProfileNotice = {
-  readonly code:
+  readonly kind:
     | 'duplicates'
     | 'invalid_runs'
     | 'aborted_runs'
@@ -144,7 +144,7 @@ export function generateProfile(options: GenerateOptions): GeneratedProfile {
   if (between + beyond > 0) notices.push(filledNotice({ missing, between, beyond }));
   if (tputs.every((row) => row.every((tput) => tput === 0))) {
     notices.push({
-      code: 'nothing_meets_slo',
+      kind: 'nothing_meets_slo',
       message:
         'no cell meets the SLO: every throughput is 0, and with this profile the deployment serves nothing. ' +
         `${describeNearest(decided.flat())}Loosen the SLO, or benchmark lower rates.`,
@@ -153,7 +153,7 @@ export function generateProfile(options: GenerateOptions): GeneratedProfile {
   const { filled, ...latencies } = latenciesOf({ decided, indexes, tputs, source });
   if (filled > 0) {
     notices.push({
-      code: 'filled_latencies',
+      kind: 'filled_latencies',
       message: `TTFT or TPOT is missing in ${filled} ${filled === 1 ? 'place' : 'places'}: those of the neighbouring cells stand there`,
     });
   }
@@ -229,7 +229,7 @@ function usableRuns(runs: readonly BenchmarkRun[], source: string, notices: Prof
   if (invalid.length > 0) {
     const example = invalid[0]!;
     notices.push({
-      code: 'invalid_runs',
+      kind: 'invalid_runs',
       message:
         `${invalid.length} of ${runs.length} runs are invalid and do not count, e.g. ${describeCell(example)} ` +
         `at ${describeRate(example.requestRate)}: ${example.invalid}`,
@@ -281,7 +281,7 @@ function groupByCell(
   }
   if (example !== null) {
     notices.push({
-      code: 'duplicates',
+      kind: 'duplicates',
       message:
         `${replaced} ${replaced === 1 ? 'run repeats' : 'runs repeat'} the cell and rate of an earlier one ` +
         `(e.g. ${describeCell(example)} at ${describeRate(example.requestRate)}): the last whole one counts`,
@@ -290,8 +290,10 @@ function groupByCell(
   const aborted = [...cells.values()].flatMap((rates) => [...rates.values()].filter((run) => run.aborted !== null));
   if (aborted.length > 0) {
     notices.push({
-      code: 'aborted_runs',
-      message: `${aborted.length} ${aborted.length === 1 ? 'run was' : 'runs were'} ended early as hopeless: they count as rates that do not meet the SLO`,
+      kind: 'aborted_runs',
+      message:
+        `${aborted.length} ${aborted.length === 1 ? 'run was' : 'runs were'} ended early, as hopeless for the SLO of the ` +
+        'benchmark: they count as rates that do not meet this SLO either',
     });
   }
   return new Map([...cells].map(([key, rates]) => [key, [...rates.values()]]));
@@ -441,7 +443,7 @@ function filledNotice(options: {
     ...(beyond > 0 ? [`${beyond} beyond them`] : []),
   ];
   return {
-    code: 'filled_cells',
+    kind: 'filled_cells',
     message:
       `${missing.length} ${missing.length === 1 ? 'cell has' : 'cells have'} no run that counts and ` +
       `${missing.length === 1 ? 'is' : 'are'} interpolated (${kinds.join(', ')}): ${listed}${missing.length > 4 ? '; …' : ''}`,
@@ -464,7 +466,7 @@ function lackingMetrics(
   if (lacking.length === 0) return null;
   const { run, refused } = lacking[0]!;
   return {
-    code: 'missing_metric',
+    kind: 'missing_metric',
     message:
       `${lacking.length} ${lacking.length === 1 ? 'run lacks' : 'runs lack'} a metric of the SLO and cannot qualify, ` +
       `e.g. ${describeCell(run)} at ${describeRate(run.requestRate)}: ${refused}`,

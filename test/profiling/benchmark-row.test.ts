@@ -131,7 +131,7 @@ describe('the rows of a measurement', () => {
     const { runs, notices } = runsOfRows({ rows, notices: [] }, { source: 'x' });
     expect(rows.at(-1)).toMatchObject({ input_tokens: 900, mix: 'chat.csv.gz' });
     expect(runs).toHaveLength(1);
-    expect(notices.map(({ code }) => code)).toEqual(['mixes']);
+    expect(notices.map(({ kind }) => kind)).toEqual(['mixes']);
   });
 });
 
@@ -155,7 +155,7 @@ describe('JSON lines of a benchmark', () => {
     const { rows, notices } = parse(line(), line({ metric: 'TT' }), line({ metric: 'E2E' }).slice(0, 40));
     expect(rows).toHaveLength(2);
     expect(notices).toEqual([
-      { code: 'truncated', message: 'line 3 is cut off: it is left out, the 2 rows before it are used' },
+      { kind: 'truncated', message: 'line 3 is cut off: it is left out, the 2 rows before it are used' },
     ]);
   });
 
@@ -173,7 +173,7 @@ describe('JSON lines of a benchmark', () => {
         .replace('"THERE"', 'Infinity'),
     );
     expect(rows[1]).toMatchObject({ mean: null, P99: null, model: 'NaN Infinity' });
-    expect(notices.map(({ code }) => code)).toEqual(['not_a_number']);
+    expect(notices.map(({ kind }) => kind)).toEqual(['not_a_number']);
   });
 
   it('may offer all requests at once', () => {

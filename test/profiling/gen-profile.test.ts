@@ -74,7 +74,7 @@ function generate(runs: readonly BenchmarkRun[], slo: Partial<ProfileSlo> = {}, 
     source: 'runs.jsonl',
     ...more,
   });
-  return { profile, tputs: profile.grid.tputs, decisions, codes: notices.map(({ code }) => code), notices };
+  return { profile, tputs: profile.grid.tputs, decisions, codes: notices.map(({ kind }) => kind), notices };
 }
 
 function faultOf(action: () => unknown): string {

@@ -23,7 +23,7 @@ export function mergeLengths(runs: readonly BenchmarkRun[]): {
   const spread = [...spreadOf(inputs, 'input'), ...spreadOf(outputs, 'output')];
   if (spread.length === 0) return { runs: merged, notices: [] };
   const message = `lengths that differ by less than 5 % are one cell: ${spread.slice(0, 4).join('; ')}${spread.length > 4 ? '; …' : ''}`;
-  return { runs: merged, notices: [{ code: 'merged_lengths', message }] };
+  return { runs: merged, notices: [{ kind: 'merged_lengths', message }] };
 }
 
 /** What each value becomes. */

@@ -136,7 +136,7 @@ function noticesOf(runs: readonly BenchmarkRun[]): readonly ReadNotice[] {
   if (closed === 0) return [];
   return [
     {
-      code: 'closed_loop',
+      kind: 'closed_loop',
       message:
         `${closed} of ${runs.length} runs had a fixed number of requests in flight, not a rate: their own throughput is ` +
         'taken as the rate, and the waiting that random arrivals cause is not in them',

@@ -227,7 +227,7 @@ describe('a result of `vllm bench serve`', () => {
   ] as const)('at rate %s with at most %s in flight offers %s/s', (request_rate, max_concurrency, rate, arrivals) => {
     const { runs, notices } = read({ ...vllm, request_rate, max_concurrency });
     expect(runs[0]).toMatchObject({ requestRate: rate, arrivals });
-    expect(notices.map(({ code }) => code)).toEqual(arrivals === 'closed_loop' ? ['closed_loop'] : []);
+    expect(notices.map(({ kind }) => kind)).toEqual(arrivals === 'closed_loop' ? ['closed_loop'] : []);
   });
 
   it('of which many requests failed is not believed', () => {
