@@ -15,6 +15,7 @@ import { largestUsd, profileDocument } from '../core/profile.js';
 import { defaultEstimateGrid, type Estimate, type EstimateGrid, estimateProfile } from '../simulation/estimate.js';
 import { type LatencySlo, type SloPercentile, sloPercentiles } from '../simulation/poisson-rate.js';
 import type { ReplicaSpec } from '../simulation/step-time.js';
+import { documentTime } from './document-time.js';
 import { renderEstimate } from './estimate-table.js';
 import { parseProfileTarget, writeProfile } from './profile-output.js';
 import { packageVersion } from './version.js';
@@ -110,7 +111,7 @@ Examples:
       process.exitCode = await runEstimate(flags, {
         write: (text) => stdout.write(text),
         writeError: (text) => stderr.write(text),
-        now: () => Date.now(),
+        now: () => documentTime(env, Date.now),
         color: stdout.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb',
         width: stdout.columns ?? 100,
       });

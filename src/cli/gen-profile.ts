@@ -17,6 +17,7 @@ import {
 import { mergeLengths } from '../profiling/imports/merge-lengths.js';
 import { formatNames, readBenchmark } from '../profiling/imports/read-benchmark.js';
 import { plotProfile } from '../profiling/profile-plot.js';
+import { documentTime } from './document-time.js';
 import { parseProfileTarget, writeProfile, writeWholeFile } from './profile-output.js';
 import { readDocument } from './read-document.js';
 import { packageVersion } from './version.js';
@@ -97,12 +98,12 @@ export function genProfileCommand(): Command {
     .option('-v, --verbose', 'indent the JSON, and say on standard error how each cell came by its number', false)
     .addHelpText('after', help)
     .action(async (deployment: string, flags: GenProfileFlags) => {
-      const { stdin, stdout, stderr } = process;
+      const { stdin, stdout, stderr, env } = process;
       process.exitCode = await runGenProfile(deployment, flags, {
         stdin,
         write: (text) => stdout.write(text),
         writeError: (text) => stderr.write(text),
-        now: () => Date.now(),
+        now: () => documentTime(env, Date.now),
       });
     });
 }
