@@ -229,9 +229,10 @@ export class ProfileDrift {
       elapsedSeconds,
       limits: config.profiles.correction,
     });
-    const now = applied(state.factor);
-    if (now !== before)
-      logger.info({ deployment: id, factor: now }, `${id}: its profile counts ${now} times (${before} before)`);
+    // Each factor is told by the warning of its plan, which is logged when it changes; that there is none is not.
+    if (before !== 1 && applied(state.factor) === 1) {
+      logger.info({ deployment: id }, `${id}: its profile counts as it is again`);
+    }
   }
 
   #toStore(): ProfileCorrections {

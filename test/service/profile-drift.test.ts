@@ -175,15 +175,16 @@ describe('a profile that promises more than its engines do', () => {
     expect(warning.message).toContain(`multiplied by ${correctionFactor}, because its engines are slower`);
     expect(await metricsOf(world)).toMatch(/^gpumix_profile_correction_factor\{.*\} 0\.\d+$/m);
     // Down by a hundredth or a few at a time, as the log tells.
-    const changes = world.log.flatMap(({ level, message }) => {
-      const found = /^default\/llama: its profile counts (\S+) times \((\S+) before\)$/.exec(message);
-      return found === null ? [] : [{ level, step: Number(found[1]) / Number(found[2]) }];
+    const said = world.log.flatMap(({ level, message }) => {
+      const found = /^default\/llama: the throughputs of its profile are multiplied by (\S+),/.exec(message);
+      return found === null ? [] : [{ level, factor: Number(found[1]) }];
     });
-    expect(changes.length).toBeGreaterThan(5);
-    for (const { level, step } of changes) {
-      expect(level).toBe('info');
-      expect(step).toBeGreaterThan(0.97);
-    }
+    expect(said.length).toBeGreaterThan(5);
+    said.forEach(({ level, factor }, index) => {
+      expect(level).toBe('warn');
+      expect(factor / (said[index - 1]?.factor ?? 1)).toBeGreaterThan(0.97);
+    });
+    expect(said.at(-1)!.factor).toBe(correctionFactor);
   });
 
   it('stays corrected while its engines cannot be read, for as long as that takes', async () => {
@@ -271,6 +272,7 @@ describe('a profile that promises less than its engines do', () => {
     expect(viewOf(world)!.correctionFactor).toBe(1);
     expect(world.replicas('llama')).toBe(9);
     expect(world.warnings()).toEqual([]);
+    expect(world.log.at(-1)!.message).toBe('default/llama: its profile counts as it is again');
   });
 });
 
