@@ -97,7 +97,7 @@ export function describeGenerator(result: GeneratorBenchmark): string {
     ),
     '',
     `schedule error p99 ${brief(late)} ms (aim < ${aimedScheduleErrorMs})`,
-    `CPU per request, gpumix ÷ autocannon: ${brief(gpumix.cpuMsPerRequest / autocannonPaced.cpuMsPerRequest)}× paced, ${brief(gpumix.cpuMsPerRequest / autocannonFree.cpuMsPerRequest)}× free (autocannon reads no events; between sends gpumix turns its event loop, which is part of its figure)`,
+    `CPU per request, gpumix ÷ autocannon: ${brief(gpumix.cpuMsPerRequest / autocannonPaced.cpuMsPerRequest)}× paced, ${brief(gpumix.cpuMsPerRequest / autocannonFree.cpuMsPerRequest)}× free (autocannon sends one prompt and reads no events; gpumix makes each prompt, and reads and dates each token)`,
     `turns in which the schedule did not hold: ${result.invalidTurns} of ${repetitions}${result.invalidBecause === null ? '' : ` (${result.invalidBecause})`}`,
     `highest rate tried that held: ${result.highestValidRate === null ? 'none' : `${brief(result.highestValidRate)}/s`}; medians of ${repetitions}`,
   ].join('\n');

@@ -29,6 +29,8 @@ export type ServerAbilities = {
 
 /** Seconds that a question about the server itself may take (`/v1/models`, `/tokenize`). */
 const questionSeconds = 10;
+/** Seconds that a single small request may take: some servers load the model only then. */
+const firstAnswerSeconds = 120;
 /** Most bytes of an answer to such a question. */
 const questionBytes = 16 * 2 ** 20;
 /** Prompts remembered for learning how the server counts. */
@@ -99,7 +101,11 @@ export class OpenAiServer {
   }
 
   /** Sends a body; `onEnd` is called once, within the time allowed. @returns a function that cuts it off */
-  send(body: string, onEnd: (exchange: Exchange) => void): (kind: FailureKind, detail: string) => void {
+  send(
+    body: string,
+    onEnd: (exchange: Exchange) => void,
+    timeoutSeconds = this.target.timeoutSeconds,
+  ): (kind: FailureKind, detail: string) => void {
     const { target, address, abilities } = this;
     return sendRequest({
       dispatcher: this.#pool,
@@ -107,19 +113,20 @@ export class OpenAiServer {
       headers: this.#headers,
       body,
       streaming: abilities.shape.streaming,
-      timeoutSeconds: target.timeoutSeconds,
+      timeoutSeconds,
       now: secondsNow,
       onEnd,
     });
   }
 
-  /** Sends one request and waits. @param signal cuts it off: an exchange of kind `cancelled` */
+  /** Sends one request and waits, two minutes at most. @param signal cuts it off: an exchange of kind `cancelled` */
   ask(request: { readonly prompt: string; readonly outputTokens: number }, signal?: AbortSignal): Promise<Exchange> {
     return new Promise((resolve) => {
-      const cut = this.send(this.body(request), (exchange) => {
+      const onEnd = (exchange: Exchange) => {
         signal?.removeEventListener('abort', onAbort);
         resolve(exchange);
-      });
+      };
+      const cut = this.send(this.body(request), onEnd, Math.min(this.target.timeoutSeconds, firstAnswerSeconds));
       const onAbort = () => cut('cancelled', 'interrupted');
       if (signal?.aborted === true) onAbort();
       else signal?.addEventListener('abort', onAbort, { once: true });
