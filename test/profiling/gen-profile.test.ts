@@ -181,6 +181,9 @@ describe('what must not be believed', () => {
     expect(tputs).toEqual([[0, 1]]);
     expect(profile.cells).toEqual([['measured', 'measured']]);
     expect(codes).toEqual(['aborted_runs']);
+    // Also where a file states a throughput for it.
+    const stated = run(1, 1, 8, { e2e: 0.1 }, { aborted: 'hopeless' });
+    expect(generate([run(1, 1, 1, { e2e: 0.1 }), stated], { e2e: 1 }).tputs).toEqual([[1]]);
   });
 });
 
