@@ -135,10 +135,9 @@ export function shippedFigures(
 
 function asSource(figures: ReturnType<typeof shippedFigures>, calibrations: Calibrations): string {
   const literal = (value: object): string =>
-    JSON.stringify(value, (_, item) => (typeof item === 'number' && !Number.isInteger(item) ? Number(item.toPrecision(3)) : item)).replaceAll(
-      /"(\w+)":/g,
-      '$1: ',
-    );
+    JSON.stringify(value, (_, item) =>
+      typeof item === 'number' && !Number.isInteger(item) ? Number(item.toPrecision(3)) : item,
+    ).replaceAll(/"(\w+)":/g, '$1: ');
   const entries = (record: object): string =>
     Object.entries(record)
       .map(([name, value]) => `  ${/^[a-z]+$/i.test(name) ? name : `'${name}'`}: ${literal(value)},`)

@@ -36,8 +36,6 @@ export type SteadyLoad = {
   readonly promptsPerMixedStep: number;
   /** From a prompt's turn to its first token [ms]. */
   readonly promptMs: number;
-  /** Share that is taken of what all steps could compute of prompts, 0..1. */
-  readonly promptUse: number;
 };
 
 /**
@@ -87,7 +85,6 @@ export function steadyLoad(
         mixedStepMs,
         promptsPerMixedStep: 1 / chunks,
         promptMs: latency * mixedStepMs,
-        promptUse: ((inputTokens / room) * mixedStepMs) / msPerRequest,
       };
     }
   }
@@ -104,7 +101,6 @@ export function steadyLoad(
     mixedStepMs,
     promptsPerMixedStep: promptsPerStep,
     promptMs: latency * mixedStepMs,
-    promptUse: prefillTokens / room,
   };
 }
 

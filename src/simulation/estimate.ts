@@ -49,7 +49,7 @@ export type Estimate = {
   readonly profile: GpuProfile;
   /** Tokens that the KV cache of one replica holds. */
   readonly kvCacheTokens: number;
-  /** Largest number of sequences at a percentile of any cell at its rate. */
+  /** How many of the cells have a rate at all that meets the SLO. */
   readonly cellsThatMeet: number;
   readonly cells: number;
   /** Predicted / measured rate of published runs, and of which. */
