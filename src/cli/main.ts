@@ -33,6 +33,10 @@ const commands: Readonly<Record<string, LazyCommand>> = {
     summary: 'write a request log into Redis as the AIBrix gateway does',
     load: async () => (await import('./replay.js')).replayCommand(),
   },
+  benchmark: {
+    summary: 'measure an OpenAI-compatible server: the highest rate that meets an SLO, for each length',
+    load: async () => (await import('./benchmark.js')).benchmarkCommand(),
+  },
   'gen-profile': {
     summary: 'benchmark results, an SLO and a cost in, a profile out',
     load: async () => (await import('./gen-profile.js')).genProfileCommand(),
