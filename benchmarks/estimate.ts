@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { loadGpuCatalogue, loadModelCatalogue } from '../src/adapters/catalogue-file.js';
 import {
   type ErrorSpread,
@@ -21,6 +22,9 @@ import {
 import { type MeasuredPoint, measuredFolder, readMeasured } from './measured-profiles.js';
 import { brief, table } from './timing.js';
 
+/** Benchmarks run from the project's root, and their build has no catalogues of its own. */
+const catalogueFile = (name: string): string => join('profiles', name);
+
 /**
  * How far estimates are from what was measured: fits the factors of the estimate on half of the GPUs and holds all
  * published points against them, fitted and unseen GPUs apart. The factors and the spreads that are printed are those
@@ -32,7 +36,10 @@ export type EstimateBenchmark = {
 
 export async function benchmarkEstimates({ quick }: { readonly quick: boolean }): Promise<EstimateBenchmark> {
   if (!existsSync(measuredFolder)) return { text: `skipped: there is no ${measuredFolder}` };
-  const measured = readMeasured({ gpus: await loadGpuCatalogue(), models: await loadModelCatalogue() });
+  const measured = readMeasured({
+    gpus: await loadGpuCatalogue(catalogueFile('gpus.json')),
+    models: await loadModelCatalogue(catalogueFile('models.json')),
+  });
   const { points } = measured;
   const fitted = fittedGpus(points);
   const isFitted = ({ gpu }: MeasuredPoint): boolean => fitted.has(gpu.name);
