@@ -79,6 +79,8 @@ export class ProfileDrift {
   readonly #digests = new WeakMap<GpuProfile, string>();
   #finished: EngineReading | Unavailable | null = null;
   #isReading = false;
+  /** Whether what an earlier process had corrected was taken up, which needs the store. */
+  #isResumed = false;
   #startedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: Options) {
@@ -122,6 +124,7 @@ export class ProfileDrift {
     if (!this.#isOn && stored.profileCorrections.length > 0) stored.setProfileCorrections([], cycle.nowMs);
     if (engineMetrics === null) return;
     const { nowMs } = cycle;
+    if (this.#isOn && stored.restored) this.#resume();
     const reading = this.#takeReading(cycle);
     const samples = new Map<string, EngineReading['samples'][number][]>();
     for (const sample of reading?.samples ?? []) {
@@ -136,10 +139,19 @@ export class ProfileDrift {
       state.window.add(samples.get(deployment.id) ?? [], nowMs);
       this.#look(deployment.id, state, nowMs);
     }
-    if (cycle.snapshot.synced && cycle.snapshot.staleSince === null) {
-      for (const id of this.#byId.keys()) if (!observed.has(id)) this.#byId.delete(id);
+    const isComplete = cycle.snapshot.synced && cycle.snapshot.staleSince === null;
+    const isGone = (id: string) => isComplete && !observed.has(id);
+    for (const id of this.#byId.keys()) if (isGone(id)) this.#byId.delete(id);
+    if (this.#isOn && stored.restored) stored.setProfileCorrections(this.#toStore(isGone), nowMs);
+  }
+
+  /** What was seen while the store could not be read yields to what an earlier process had found over a longer time. */
+  #resume(): void {
+    if (this.#isResumed) return;
+    this.#isResumed = true;
+    for (const { deployment, profile } of this.#options.stored.profileCorrections) {
+      if (this.#byId.get(deployment)?.profileDigest === profile) this.#byId.delete(deployment);
     }
-    if (this.#isOn && stored.restored) stored.setProfileCorrections(this.#toStore(), nowMs);
   }
 
   get #isOn(): boolean {
@@ -235,12 +247,17 @@ export class ProfileDrift {
     }
   }
 
-  #toStore(): ProfileCorrections {
-    return [...this.#byId].flatMap(([deployment, { profileDigest, factor, estimates }]) =>
+  /** Of a deployment or profile that was not read since the start, what was stored stays: nobody said that it is over. */
+  #toStore(isGone: (id: string) => boolean): ProfileCorrections {
+    const unread = this.#options.stored.profileCorrections.filter(
+      ({ deployment }) => !this.#byId.has(deployment) && !isGone(deployment),
+    );
+    const known = [...this.#byId].flatMap(([deployment, { profileDigest, factor, estimates }]) =>
       applied(factor) === 1
         ? []
         : [{ deployment, profile: profileDigest, factor, estimates: Object.fromEntries(estimates) }],
     );
+    return [...unread, ...known].sort((a, b) => (a.deployment < b.deployment ? -1 : 1));
   }
 
   /** The profile that plans use: the known one, or the same times the factor that was found. */

@@ -3,11 +3,17 @@ import { loadGpuCatalogue, loadModelCatalogue } from '../../src/adapters/catalog
 import { createScrapedEngines } from '../../src/adapters/engine-metrics.js';
 import { gpuByName } from '../../src/core/gpu-types.js';
 import { modelByName } from '../../src/core/model-types.js';
-import { type EngineMetrics, type EngineReading, type EngineSample, Unavailable } from '../../src/core/ports.js';
+import {
+  type EngineMetrics,
+  type EngineReading,
+  type EngineSample,
+  type SharedStore,
+  Unavailable,
+} from '../../src/core/ports.js';
 import { createMetrics } from '../../src/service/metrics.js';
 import { stepTimesOf } from '../../src/simulation/step-time.js';
 import { CountedEngine } from '../profiling/counted-engine.js';
-import { deployment, World, type WorldOptions } from '../support/controller-world.js';
+import { deployment, unreachable, World, type WorldOptions } from '../support/controller-world.js';
 import { type ScriptedEndpoint, startEndpoint } from '../support/scripted-endpoint.js';
 
 /**
@@ -90,7 +96,7 @@ class Engines implements EngineMetrics {
 
 const correction = { profiles: { correction: { enabled: true } }, prometheus: { url: 'http://unused' } };
 
-async function start(engines: Engines | null, options: WorldOptions = {}): Promise<World> {
+function build(engines: Engines | null, options: WorldOptions = {}): World {
   const world = new World({
     deployments: [deployment({ name: 'llama', currentReplicas: 9, maxReplicas: 40 })],
     profiles: { llama: profile() },
@@ -101,8 +107,11 @@ async function start(engines: Engines | null, options: WorldOptions = {}): Promi
     engines.now = () => world.nowMs;
     engines.rate = () => demandRps / world.deployments.current.deployments[0]!.currentReplicas!;
   }
-  world.send('llama', { rps: demandRps, inputTokens: 1024, outputTokens: 256 });
-  return world.start();
+  return world.send('llama', { rps: demandRps, inputTokens: 1024, outputTokens: 256 });
+}
+
+function start(engines: Engines | null, options: WorldOptions = {}): Promise<World> {
+  return build(engines, options).start();
 }
 
 /** Cycles that an autoscaler follows at once. */
@@ -235,6 +244,42 @@ describe('a profile that promises more than its engines do', () => {
     expect(viewOf(on)!.correctionFactor).toBe(1);
     await on.controller.stop();
   });
+
+  it.each(['its profile', 'its deployment', 'the stored state'])(
+    'stays corrected where %s could not be read at first after a restart',
+    async (what) => {
+      const engines = new Engines(1.3);
+      const first = await start(engines, { config: correction });
+      await follow(first, engines, 60 * minutes);
+      const before = viewOf(first)!.correctionFactor!;
+      expect(before).toBeLessThan(1);
+      await first.controller.stop();
+      const silent = new Engines(1);
+      silent.fault = new Unavailable('prometheus_unreachable', 'nobody listens');
+      let isFaulty = true;
+      const readState: SharedStore['readState'] = async (name) => {
+        if (isFaulty && what === 'the stored state') throw unreachable;
+        return first.store.readState(name);
+      };
+      const second = build(silent, {
+        config: correction,
+        store: { ...first.store, readState },
+        nowMs: first.nowMs + 60_000,
+      });
+      const { deployments } = second.deployments.current;
+      if (what === 'its profile') second.profilesFault = unreachable;
+      if (what === 'its deployment') second.deployments.set({ synced: false, deployments: [] });
+      await second.start();
+      await follow(second, silent, 2);
+      isFaulty = false;
+      second.profilesFault = null;
+      if (what === 'its deployment') second.deployments.set({ synced: true, deployments });
+      await follow(second, silent, 2);
+      expect(viewOf(second)!.correctionFactor).toBe(before);
+      expect(plannedRps(second)).toBeCloseTo(throughputRps * before, 9);
+      await second.controller.stop();
+    },
+  );
 
   it('begins anew with another profile, and not with the same one stored again', async () => {
     const engines = new Engines(1.3);
