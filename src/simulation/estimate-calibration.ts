@@ -1,5 +1,5 @@
 import type { CataloguedGpu } from '../core/gpu-types.js';
-import { efficiencyOf } from './gpu-efficiency.js';
+import { efficiencyOf, tileTokens } from './gpu-efficiency.js';
 import { type ReplicaSpec, type StepTimes, stepTimesOf } from './step-time.js';
 
 /**
@@ -80,13 +80,6 @@ export function calibrationFor(
 ): StepCalibration {
   return calibrations[gpuClassOf(gpu) ?? 'amd'];
 }
-
-/**
- * Most tokens that a multiplication costs beyond its own: the height of a tile. Where the fit of a GDDR GPU has more, it
- * stands for something else, which it takes to grow with the FLOP of the weights; for quantised weights, of which few
- * bytes are read, it would outweigh all else, while their kernels are bound by memory at small batches.
- */
-const tileTokens = 64;
 
 /** Step times, and the time of a request outside of steps. */
 export type CalibratedTimes = StepTimes & { readonly requestMs: number };

@@ -91,6 +91,13 @@ export type EfficiencyClass = keyof typeof efficiencies;
 /** Above this the memory of a Blackwell is stacked (HBM3e, 8,000), below it is GDDR7 or LPDDR (up to 1,792) [10⁹ bytes/s]. */
 const stackedGBps = 2500;
 
+/**
+ * Most tokens that a multiplication costs beyond its own: the height of a tile. Where the fit of a GDDR GPU has more, it
+ * stands for something else, which it takes to grow with the FLOP of the weights; for quantised weights, of which few
+ * bytes are read, it would outweigh all else, while their kernels are bound by memory at small batches.
+ */
+export const tileTokens = 64;
+
 /** The class of a GPU, `other` where the yardstick has none of its architecture. */
 export function efficiencyClassOf(gpu: CataloguedGpu): EfficiencyClass {
   switch (gpu.architecture) {

@@ -2,7 +2,7 @@ import { fitOf, weightBytesOf } from '../core/gpu-memory.js';
 import type { CataloguedGpu, GpuPrecision } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
 import type { CataloguedModel, WeightPrecision } from '../core/model-types.js';
-import { type Efficiency, efficiencyOf } from './gpu-efficiency.js';
+import { type Efficiency, efficiencyOf, tileTokens } from './gpu-efficiency.js';
 
 /**
  * How long one step of an engine takes on one replica: a roofline over the model's shape and the GPU's catalogue entry,
@@ -144,6 +144,7 @@ export function stepTimesOf(spec: ReplicaSpec): StepTimes {
   const msPerWeight = weights > 0 ? (bytes / weights) * readMsPerByte : 0;
   const readAlwaysMs = (weights - routed) * msPerWeight + outputBytes * readMsPerByte;
   const readExpertsMs = routed * msPerWeight;
+  const rampTokens = weightPrecision === 'bf16' ? efficiency.rampTokens : Math.min(efficiency.rampTokens, tileTokens);
   const computeMsPerToken = (2 * activeWeights) / (gpus * matrixFlopsPerMs);
   const outputMsPerSequence = (2 * output) / (gpus * attentionPeak(gpu) * efficiency.compute);
 
@@ -184,8 +185,7 @@ export function stepTimesOf(spec: ReplicaSpec): StepTimes {
       const tokens = prefillTokens + decodeSequences;
       // A token leaves out an expert with probability 1 − share; an expert that no token uses is not read.
       const read = readAlwaysMs + (routed > 0 ? readExpertsMs * (1 - (1 - expertShare) ** tokens) : 0);
-      const compute =
-        computeMsPerToken * (tokens + efficiency.rampTokens) + outputMsPerSequence * Math.max(1, decodeSequences);
+      const compute = computeMsPerToken * (tokens + rampTokens) + outputMsPerSequence * Math.max(1, decodeSequences);
       const longer = Math.max(read, compute);
       const matrices = longer * (1 + (Math.min(read, compute) / longer) ** bend) ** (1 / bend);
       const decode =
