@@ -102,7 +102,9 @@ async function until(running, find) {
   }
 }
 
-const urlOf = (running) => until(running, () => /http:\/\/[\d.]+:\d+/.exec(running.output())?.[0] ?? null);
+function urlOf(running) {
+  return until(running, () => /http:\/\/[\d.]+:\d+/.exec(running.output())?.[0] ?? null);
+}
 
 async function redisUrl() {
   const given = process.env.REDIS_URL ?? '';
@@ -134,7 +136,9 @@ async function startEngine({ gpu }) {
   return url;
 }
 
-const resultsOf = ({ name }) => join(folder, `${name}.jsonl`);
+function resultsOf({ name }) {
+  return join(folder, `${name}.jsonl`);
+}
 
 async function measure(deployment, url) {
   const { ttft, tpot, percentile } = objectives;
