@@ -38,6 +38,8 @@ export type Attainment = {
   readonly evidence: number;
   /** The largest quantile (or mean) relative to its limit; 1 = exactly at it; null where none was measured. */
   readonly nearness: number | null;
+  /** Whose that is; null where none was measured. */
+  readonly nearestLimit: 'ttft' | 'tpot' | 'e2e' | null;
 };
 
 /** Judges a run. */
@@ -52,7 +54,7 @@ export function attainmentOf(outcomes: readonly RequestOutcome[], measurement: M
   // That the server keeps up is no nearness to a limit: where all is met, latencies say how surely.
   const nearest = (latencies.length > 0 ? latencies : criteria).toSorted((a, b) => a.evidence - b.evidence)[0];
   const decisive = failed[0] ?? nearest;
-  const nearness = criteria.flatMap((one) => (one.ratio === null ? [] : [one.ratio]));
+  const highest = latencies.filter(({ ratio }) => ratio !== null).toSorted((a, b) => b.ratio! - a.ratio!)[0];
   return {
     meets: failed.length === 0 && judged.length > 0,
     decidedBy: decisive?.name ?? 'nothing',
@@ -60,12 +62,13 @@ export function attainmentOf(outcomes: readonly RequestOutcome[], measurement: M
     met: decisive?.met ?? 0,
     effective: decisive?.effective ?? 0,
     evidence: decisive?.evidence ?? 0,
-    nearness: nearness.length === 0 ? null : Math.max(...nearness),
+    nearness: highest?.ratio ?? null,
+    nearestLimit: highest === undefined ? null : highest.name,
   };
 }
 
-type Criterion = {
-  readonly name: Attainment['decidedBy'];
+type Criterion<Name = Attainment['decidedBy']> = {
+  readonly name: Name;
   readonly meets: boolean;
   readonly evidence: number;
   readonly judged: number;
@@ -89,6 +92,8 @@ export function certainMissSeconds(slo: SloLimits, outputTokens: number): number
   return Math.min(both, slo.e2eSeconds ?? Number.POSITIVE_INFINITY);
 }
 
+type LimitName = 'ttft' | 'tpot' | 'e2e';
+
 type Fate = 'met' | 'missed' | 'unknown';
 
 const measures = {
@@ -111,8 +116,12 @@ const measures = {
   },
 } as const;
 
-function limitCriteria(judged: readonly RequestOutcome[], measurement: Measurement, slo: Slo): readonly Criterion[] {
-  return (['ttft', 'tpot', 'e2e'] as const).flatMap((name): Criterion[] => {
+function limitCriteria(
+  judged: readonly RequestOutcome[],
+  measurement: Measurement,
+  slo: Slo,
+): readonly Criterion<LimitName>[] {
+  return (['ttft', 'tpot', 'e2e'] as const).flatMap((name): Criterion<LimitName>[] => {
     const { limit: limitOf, of, summary } = measures[name];
     const limit = limitOf(slo);
     if (limit === null) return [];
@@ -129,7 +138,7 @@ function limitCriteria(judged: readonly RequestOutcome[], measurement: Measureme
 function fateOf(
   outcome: RequestOutcome,
   value: number | null,
-  against: { readonly slo: Slo; readonly name: 'ttft' | 'tpot' | 'e2e'; readonly limit: number },
+  against: { readonly slo: Slo; readonly name: LimitName; readonly limit: number },
 ): Fate {
   const { slo, name, limit } = against;
   if (outcome.failure === 'cancelled') {
@@ -154,12 +163,12 @@ export function quantileOf(summary: Summary | null, percentile: SloPercentile): 
 }
 
 /** A share is tested against the percentile as Wilson's interval does: with the variance at the boundary. */
-function shareCriterion(options: {
-  readonly name: Criterion['name'];
+function shareCriterion<Name>(options: {
+  readonly name: Name;
   readonly fates: readonly boolean[];
   readonly ratio: number | null;
   readonly share: number;
-}): Criterion {
+}): Criterion<Name> {
   const { name, fates, ratio, share } = options;
   const judged = fates.length;
   const met = fates.filter(Boolean).length;
@@ -178,12 +187,12 @@ function shareCriterion(options: {
   };
 }
 
-function meanCriterion(options: {
-  readonly name: Criterion['name'];
+function meanCriterion<Name>(options: {
+  readonly name: Name;
   readonly values: readonly (number | null)[];
   readonly limit: number;
   readonly ratio: number | null;
-}): Criterion {
+}): Criterion<Name> {
   const { name, limit, ratio } = options;
   const values = options.values.filter((value) => value !== null);
   const judged = values.length;

@@ -54,7 +54,7 @@ export function sweepAgenda(options: {
     a.requestRate === b.requestRate && sameCell(a.cell, b.cell);
   const planned = (records: readonly RunRecord[], run: { cell: Cell; requestRate: number }): PlannedRun | null => {
     const made = records.filter((record) => sameRun(record, run));
-    if (made.some(({ verdict }) => verdict !== 'invalid') || made.length > 1) return null;
+    if (made.some(({ verdict }) => verdict === 'meets' || verdict === 'misses') || made.length > 1) return null;
     const stay = nearestStay(records, run);
     const length = runLength({ requestRate: run.requestRate, staySeconds: stay, requests, length: made.length + 1 });
     return { ...run, requests: length, presumed: null, expectedSeconds: length / run.requestRate + stay };
@@ -95,7 +95,7 @@ function sweptCell(options: {
 }): CellResult {
   const { cell, rates, tooLong } = options;
   const own = options.records.filter((record) => sameCell(record.cell, cell));
-  const counted = own.filter(({ verdict }) => verdict !== 'invalid');
+  const counted = own.filter(({ verdict }) => verdict === 'meets' || verdict === 'misses');
   const met = counted.filter(({ verdict }) => verdict === 'meets').toSorted((a, b) => a.requestRate - b.requestRate);
   const best = met.at(-1) ?? null;
   const missed = counted

@@ -27,8 +27,8 @@ export type PredictedValue = {
 const lengthScale = 2;
 /** How far single values lie off the trend at least, as a standard deviation of the logarithm; else as they do lie. */
 const leastDeviation = 0.2;
-/** With few values the trend itself is a guess: at the first a factor of e², later less. */
-const guessDeviation = 2;
+/** With few values the trend itself is a guess: at the first a factor of e³, later less. */
+const guessDeviation = 3;
 /** Of one measurement. */
 const noiseDeviation = 0.03;
 

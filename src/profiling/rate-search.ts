@@ -1,4 +1,5 @@
 import type { Attainment, Slo } from './attainment.js';
+import type { Projection } from './capacity-projection.js';
 import { cellPredictor, type KnownValue, type PredictedValue, type Predictor } from './cell-prediction.js';
 import type { Cell, Measurement } from './measurement.js';
 import { residencesOfSteadyRun } from './steady-state.js';
@@ -23,7 +24,7 @@ import { residencesOfSteadyRun } from './steady-state.js';
  * 3. *How long.* The counted requests asked for, after as many as are in the server in the steady state (Little's law:
  *    rate × time of a request).
  * 4. *How sure.* Both ends need the stated confidence; where a run leaves it open, it is repeated at twice the length,
- *    twice at the most. The last run at a rate counts, as in profiles.
+ *    once. The last run at a rate counts, as in profiles.
  * 5. *What cannot be measured.* An invalid run (the generator fell behind, the state was never steady) is repeated once, then
  *    given up: rates from there on are not looked at, and the result says so.
  */
@@ -59,14 +60,18 @@ export type SearchRun = {
 
 /** What is kept of a run that was made. */
 export type RunRecord = SearchRun & {
-  readonly verdict: 'meets' | 'misses' | 'invalid';
+  /** short: it met the SLO, and ended before it was steady; no rate is said to meet the SLO by such a run. */
+  readonly verdict: 'meets' | 'misses' | 'short' | 'invalid';
   /** Why it does not count; null where it does. */
   readonly invalidBecause: string | null;
   readonly aborted: boolean;
   /** As in `Attainment`. */
   readonly evidence: number;
   readonly nearness: number | null;
+  readonly nearestLimit: Attainment['nearestLimit'];
   readonly decidedBy: Attainment['decidedBy'];
+  /** Where the run puts the capacity; null where it says nothing of it. */
+  readonly projection: Projection | null;
   readonly sent: number;
   readonly throughputRps: number;
   /** Mean time of a request; null where none completed. */
@@ -75,24 +80,34 @@ export type RunRecord = SearchRun & {
 };
 
 /** Makes the record of a run. */
-export function recordOf(run: SearchRun, measurement: Measurement, attainment: Attainment): RunRecord {
+export function recordOf(
+  run: SearchRun,
+  results: {
+    readonly measurement: Measurement;
+    readonly attainment: Attainment;
+    readonly projection: Projection | null;
+  },
+): RunRecord {
+  const { measurement, attainment, projection } = results;
   const { aborted, valid, invalidBecause, counts, throughputRps, e2e, seconds, steadyState } = measurement;
   // An aborted run says that its rate is too high; whether it would have been valid otherwise is no matter. A run that
   // missed before it was steady would have missed later too; one that met may only have been too short to fill the server.
   const meets = aborted === null && attainment.meets;
-  const fault = aborted !== null ? null : !valid ? (invalidBecause ?? 'no reason stated') : null;
-  const tooShort = meets && steadyState === null ? 'the run was too short for a steady state' : null;
+  const isShort = meets && steadyState === null;
+  const fault = aborted !== null || valid ? null : (invalidBecause ?? 'no reason stated');
   return {
     cell: run.cell,
     requestRate: run.requestRate,
     requests: run.requests,
     presumed: run.presumed,
-    verdict: (fault ?? tooShort) !== null ? 'invalid' : meets ? 'meets' : 'misses',
-    invalidBecause: fault ?? tooShort,
+    verdict: fault !== null ? 'invalid' : isShort ? 'short' : meets ? 'meets' : 'misses',
+    invalidBecause: fault ?? (isShort ? 'the run was too short for a steady state' : null),
     aborted: aborted !== null,
     evidence: aborted === null ? attainment.evidence : Math.min(attainment.evidence, -certainty),
     nearness: attainment.nearness,
+    nearestLimit: attainment.nearestLimit,
     decidedBy: attainment.decidedBy,
+    projection,
     sent: counts.sent,
     throughputRps,
     e2eSeconds: e2e?.mean ?? null,
@@ -130,8 +145,8 @@ export type CellResult = {
 
 /** Runs of one cell, after which it is left as it is. */
 const mostRuns = 14;
-/** A run may be repeated at 2 and at 4 times its length. */
-const mostLengthenings = 2;
+/** A run may be repeated at twice its length. */
+const mostLengthenings = 1;
 /** Invalid runs at one rate after which it is given up. */
 const mostInvalid = 2;
 
@@ -195,6 +210,8 @@ type CellKnowledge = {
   /** Highest that meets, lowest above it that does not, lowest that could not be measured. */
   readonly low: RunRecord | null;
   readonly high: RunRecord | null;
+  /** A rate above `low` and below `high` that is as good as met: a short run was far from the limit there. */
+  readonly likelyLow: RunRecord | null;
   readonly invalidFrom: number | null;
 };
 
@@ -210,25 +227,31 @@ function knowledgeOf(settings: SearchSettings, records: readonly RunRecord[]): K
   }
   const byCell = new Map([...grouped].map(([key, group]) => [key, cellKnowledge(group[0]!.cell, group)]));
   const works: KnownValue[] = [];
+  const bounds: KnownValue[] = [];
   const stays: KnownValue[] = [];
   for (const { cell, low, high, records: own } of byCell.values()) {
     const stay = (low ?? own.findLast(({ e2eSeconds }) => e2eSeconds !== null))?.e2eSeconds ?? null;
     if (stay !== null) stays.push({ cell, value: stay });
-    // Cells at either end of the range have a bound, no value.
     if (low !== null && high !== null) works.push({ cell, value: 1 / Math.sqrt(low.requestRate * high.requestRate) });
+    else if (low !== null && low.requestRate < settings.rateLimit) works.push({ cell, value: 1 / low.requestRate });
+    // Cells at either end of the range have a bound, no value.
+    else if (low !== null) bounds.push({ cell, value: 1 / low.requestRate });
+    else if (high !== null && high.presumed === null) bounds.push({ cell, value: 1 / high.requestRate });
   }
+  // Bounds are better than nothing, and worse than few values.
+  if (works.length < fewWorks) works.push(...bounds);
   return { settings, byCell, work: cellPredictor(works), e2e: cellPredictor(stays) };
 }
+
+/** Fewer values say little of how work grows with tokens. */
+const fewWorks = 3;
 
 function cellKnowledge(cell: Cell, records: readonly RunRecord[]): CellKnowledge {
   const lastAt = new Map<number, RunRecord>();
   const invalid = new Map<number, number>();
   for (const record of records) {
-    if (record.verdict === 'invalid') {
-      invalid.set(record.requestRate, (invalid.get(record.requestRate) ?? 0) + 1);
-    } else {
-      lastAt.set(record.requestRate, record);
-    }
+    if (record.verdict === 'meets' || record.verdict === 'misses') lastAt.set(record.requestRate, record);
+    else if (!isTelling(record)) invalid.set(record.requestRate, (invalid.get(record.requestRate) ?? 0) + 1);
   }
   const counted = [...lastAt.values()].toSorted((a, b) => a.requestRate - b.requestRate);
   const low = counted.findLast(({ verdict }) => verdict === 'meets') ?? null;
@@ -243,6 +266,15 @@ function cellKnowledge(cell: Cell, records: readonly RunRecord[]): CellKnowledge
     lastAt,
     low,
     high,
+    likelyLow:
+      records
+        .filter(
+          (record) =>
+            isTelling(record) &&
+            record.requestRate > (low?.requestRate ?? 0) &&
+            record.requestRate < (high?.requestRate ?? Number.POSITIVE_INFINITY),
+        )
+        .toSorted((a, b) => b.requestRate - a.requestRate)[0] ?? null,
     invalidFrom: givenUp.length === 0 ? null : Math.min(...givenUp),
   };
 }
@@ -253,8 +285,18 @@ const nothingKnown = (cell: Cell): CellKnowledge => ({
   lastAt: new Map(),
   low: null,
   high: null,
+  likelyLow: null,
   invalidFrom: null,
 });
+
+/** A short run in which the server filled, and stayed far from the limit: not the last word, but a place to go on from. */
+function isTelling({ verdict, nearness, requests, requestRate, e2eSeconds }: RunRecord): boolean {
+  if (verdict !== 'short' || nearness === null || e2eSeconds === null) return false;
+  return nearness < 0.9 && requests >= filledResidences * requestRate * e2eSeconds;
+}
+
+/** So many times the requests that are in a full server have filled it, and shown how it fares. */
+const filledResidences = 1.5;
 
 function isTooLong({ maxTokens }: SearchSettings, { inputTokens, outputTokens }: Cell): boolean {
   return maxTokens !== null && inputTokens + outputTokens > maxTokens;
@@ -282,8 +324,10 @@ type Wanted = { readonly requestRate: number; readonly length: number };
 /** The last run was invalid, and its rate has not been given up. */
 function invalidToRepeat({ records }: CellKnowledge): Wanted | null {
   const last = records.at(-1);
-  if (last?.verdict !== 'invalid') return null;
-  const same = records.filter(({ verdict, requestRate }) => verdict === 'invalid' && requestRate === last.requestRate);
+  if (last === undefined || last.verdict === 'meets' || last.verdict === 'misses' || isTelling(last)) return null;
+  const same = records.filter(
+    (record) => (record.verdict === 'invalid' || record.verdict === 'short') && record.requestRate === last.requestRate,
+  );
   // Longer, since too short a run to become steady is the fault that a repetition mends.
   return same.length >= mostInvalid ? null : { requestRate: last.requestRate, length: 2 };
 }
@@ -313,7 +357,9 @@ function undecidedToRepeat({ confidence }: SearchSettings, own: CellKnowledge): 
 }
 
 function lengthened(own: CellKnowledge, { requestRate }: RunRecord): Wanted | null {
-  const made = own.records.filter((one) => one.requestRate === requestRate && one.verdict !== 'invalid').length;
+  const made = own.records.filter(
+    (one) => one.requestRate === requestRate && (one.verdict === 'meets' || one.verdict === 'misses'),
+  ).length;
   return made > mostLengthenings ? null : { requestRate, length: 2 ** made };
 }
 
@@ -331,7 +377,18 @@ function isClosed(settings: SearchSettings, own: CellKnowledge): boolean {
   const { rateStart, rateLimit, resolution } = settings;
   const top = Math.min(high?.requestRate ?? Number.POSITIVE_INFINITY, invalidFrom ?? Number.POSITIVE_INFINITY);
   if (low === null) return top <= rateStart * roundingSlack || missesAlone(high);
-  return low.requestRate >= rateLimit || top <= low.requestRate * (1 + resolution) * roundingSlack;
+  if (low.requestRate >= rateLimit || top <= low.requestRate * (1 + resolution) * roundingSlack) return true;
+  return isAtLimit(low, resolution);
+}
+
+/**
+ * Is a rate that meets the SLO so near the limit that the capacity is within the resolution of it? So it is where TPOT or
+ * E2E has come to it: among many sequences they rise with the rate at least half as fast as it. (TTFT does not: it stays
+ * low until the queue begins.)
+ */
+function isAtLimit({ nearness, nearestLimit }: RunRecord, resolution: number): boolean {
+  if (nearness === null || nearestLimit === null || nearestLimit === 'ttft') return false;
+  return nearness >= 1 - resolution / 2;
 }
 
 /** Share of the time in which a request had company, below which a run shows how requests fare alone. */
@@ -356,18 +413,24 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
     Math.log(rateLimit),
     own.invalidFrom === null ? Number.POSITIVE_INFINITY : Math.log(own.invalidFrom),
   );
-  const low = own.low === null ? null : Math.log(own.low.requestRate);
+  const lowest = own.likelyLow ?? own.low;
+  const low = lowest === null ? null : Math.log(lowest.requestRate);
   const high = own.high === null ? null : Math.log(own.high.requestRate);
+  // What a short run made likely is settled by a whole one.
+  if (own.likelyLow !== null && (high ?? top) - low! <= step + Math.log(roundingSlack))
+    return own.likelyLow.requestRate;
   const belief = beliefOf(known, own);
   if (own.records.length === 0 && reachesLimit(known, own.cell)) return rateLimit;
   // The capacity may lie beyond either end of the range: that much beyond is looked at as part of it.
   const from = low ?? floor - 2 * step;
   const to = high ?? Math.min(top, Math.log(rateLimit)) + 2 * step;
-  let rate = truncatedMedian(belief, from, to);
+  // Where the last two runs moved the same end of a bracket, the belief is off: halve it.
+  const isStuck = low !== null && high !== null && sameVerdicts(own) >= 2;
+  let rate = isStuck ? (from + to) / 2 : truncatedMedian(belief, from, to);
   // A run far above the capacity costs more than one far below it: requests pile up until that is seen.
   if (high === null && belief.deviation > wideBelief) rate -= Math.min(belief.deviation, (rate - from) / 2) / 2;
   // Where only one end is known, what led there was wrong: steps away from it double.
-  const stride = step * 2 ** Math.max(0, own.lastAt.size - 1);
+  const stride = step * 2 ** Math.min(mostDoublings, Math.max(0, sameVerdicts(own) - 1));
   const atLeast = low === null ? floor : low + (high === null ? Math.min(stride, top - low) : step);
   const atMost = high === null ? top : high - (low === null ? Math.min(stride, high - floor) : step);
   // In a bracket of less than two steps its middle settles it: either part is within the resolution.
@@ -379,6 +442,16 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   if (own.invalidFrom !== null && requestRate >= own.invalidFrom) return null;
   return own.lastAt.has(requestRate) ? null : requestRate;
 }
+
+/** How many of the last runs came out alike: on the same side of the capacity. */
+function sameVerdicts({ records }: CellKnowledge): number {
+  const isMiss = records.at(-1)?.verdict === 'misses';
+  const other = records.findLastIndex(({ verdict }) => (verdict === 'misses') !== isMiss);
+  return records.length - 1 - other;
+}
+
+/** Strides of 16 steps more than double the rate. */
+const mostDoublings = 4;
 
 /** Beliefs wider than this, as a logarithm, are guesses. */
 const wideBelief = 0.5;
@@ -417,9 +490,19 @@ const isAtLeast = (a: Cell, b: Cell): boolean => a.inputTokens >= b.inputTokens 
 function beliefOf(known: Knowledge, own: CellKnowledge): Belief {
   const { settings } = known;
   // Only of the two ends: runs farther off say the same again, and less of it.
-  const beliefs: Belief[] = [own.low, own.high].flatMap((end) => (end === null ? [] : (ownBelief(end) ?? [])));
+  const beliefs: Belief[] = [own.likelyLow ?? own.low, own.high].flatMap((end) =>
+    end === null ? [] : (ownBelief(end) ?? []),
+  );
   const predicted = known.work(own.cell);
-  if (predicted !== null) beliefs.push(priorOf(known, own.cell, predicted));
+  if (predicted !== null) {
+    const prior = priorOf(known, own.cell, predicted);
+    // Where cells around it and its own runs contradict each other, the one that knows less has no say.
+    const contradicting = beliefs.findIndex(
+      ({ mean, deviation }) => Math.abs(mean - prior.mean) > 2 * Math.hypot(deviation, prior.deviation),
+    );
+    if (contradicting < 0) beliefs.push(prior);
+    else if (beliefs[contradicting]!.deviation > prior.deviation) beliefs.splice(contradicting, 1, prior);
+  }
   if (beliefs.length === 0) {
     const middle = (Math.log(settings.rateStart) + Math.log(settings.rateLimit)) / 2;
     return { mean: middle, deviation: Math.log(settings.rateLimit / settings.rateStart) };
@@ -453,27 +536,18 @@ function priorOf({ byCell, settings }: Knowledge, cell: Cell, { value, logDeviat
 const minimumDeviation = 0.02;
 
 /** What one run of the cell says of its capacity; null = nothing beyond its verdict. */
-function ownBelief({ verdict, nearness, requestRate, throughputRps, aborted }: RunRecord): Belief | null {
-  if (verdict === 'misses') {
-    if (!(throughputRps > 0 && throughputRps < 0.95 * requestRate)) return null;
-    // Overrun: what it completed is about what the server can. Cut short, that is a guess.
-    return { mean: Math.log(throughputRps), deviation: aborted ? 0.4 : 0.1 };
-  }
-  // A latency rises with the rate, at first little, at last in proportion to it and more: only near the limit is the
-  // distance in the latency one in the rate. A queue is shorter than that.
-  const ahead = nearness === null || nearness <= 0 ? Number.POSITIVE_INFINITY : Math.max(0, -Math.log(nearness));
-  if (ahead > nearLimit) return null;
-  return { mean: Math.log(requestRate) + ahead, deviation: Math.max(minimumDeviation, ahead) };
+function ownBelief({ projection, requestRate, verdict }: RunRecord): Belief | null {
+  if (projection === null) return null;
+  // A projection that the run's own verdict refutes took the wrong limit for the one that binds.
+  if (verdict === 'misses' ? projection.rate >= requestRate : projection.rate <= requestRate) return null;
+  return { mean: Math.log(projection.rate), deviation: Math.max(minimumDeviation, projection.logDeviation) };
 }
-
-/** Distance to the limit within which a run says how far the capacity is, as a logarithm. */
-const nearLimit = 0.15;
 
 /** The median of a normal distribution within bounds, which need not hold its mean. */
 function truncatedMedian({ mean, deviation }: Belief, from: number, to: number): number {
   // A mean far outside the bracket was wrong: the wider it was off, the less it is worth.
   const off = Math.max(from - mean, mean - to, 0);
-  const spread = Math.max(deviation, off);
+  const spread = Math.max(deviation, 2 * off);
   const low = normalCdf((from - mean) / spread);
   const high = normalCdf((to - mean) / spread);
   if (!(high - low > 1e-12)) return (from + to) / 2;
@@ -503,9 +577,30 @@ function planned(known: Knowledge, own: CellKnowledge, { requestRate, length }: 
   const stay = expectedStay(known, own, requestRate);
   const atFloor = requestRate <= settings.rateStart && length === 1 && own.low === null;
   const counted = atFloor ? Math.min(probeRequests, settings.requests) : settings.requests;
-  const requests = runLength({ requestRate, staySeconds: stay, requests: counted, length });
+  // While the place is not known, filling the server is enough to see how it fares.
+  const isExploring = length === 1 && !isNarrow(known, own);
+  const requests = isExploring
+    ? Math.max(counted, Math.ceil(exploringResidences * Math.min(requestRate * stay, mostInFlight)))
+    : runLength({ requestRate, staySeconds: stay, requests: counted, length });
   return { cell: own.cell, requestRate, requests, presumed: null, expectedSeconds: requests / requestRate + stay };
 }
+
+/** Longer than `filledResidences`, since requests take longer at higher rates than they were seen to. */
+const exploringResidences = 1.8;
+
+/** Is the capacity known to some steps, so that the next run may be the last? */
+function isNarrow({ settings, ...known }: Knowledge, own: CellKnowledge): boolean {
+  const lowest = own.likelyLow ?? own.low;
+  const factor = (1 + settings.resolution) ** narrowSteps;
+  if (lowest !== null && own.high !== null) return own.high.requestRate <= lowest.requestRate * factor;
+  if (lowest !== null && lowest.requestRate * factor >= settings.rateLimit) return true;
+  return beliefOf({ settings, ...known }, own).deviation <= narrowDeviation;
+}
+
+/** A bracket of so many steps of the resolution takes two or three runs. */
+const narrowSteps = 4;
+/** A belief as narrow as this, as a logarithm, is worth a whole run at once. */
+const narrowDeviation = 0.35;
 
 /**
  * Requests of a run: those that are to be counted, as many as are in the server when it has filled, and as many again that
@@ -587,7 +682,7 @@ function noteOf(
   { records, high }: CellKnowledge,
   { state, invalidFrom }: { readonly state: CellResult['state']; readonly invalidFrom: number | null },
 ): string | null {
-  const lastFault = records.findLast(({ verdict }) => verdict === 'invalid')?.invalidBecause;
+  const lastFault = records.findLast(({ verdict }) => verdict === 'invalid' || verdict === 'short')?.invalidBecause;
   if (invalidFrom !== null && lastFault) {
     return `not measured from ${Number(invalidFrom.toPrecision(4))} requests/s on: ${lastFault}`;
   }

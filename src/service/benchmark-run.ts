@@ -2,6 +2,7 @@ import { drawArrivals, scheduleTrace, type TracedRequest } from '../profiling/ar
 import { attainmentOf, type Slo } from '../profiling/attainment.js';
 import type { Agenda } from '../profiling/benchmark-agenda.js';
 import { type BenchmarkRow, rowsOf } from '../profiling/benchmark-row.js';
+import { projectCapacity } from '../profiling/capacity-projection.js';
 import { abortReason } from '../profiling/early-abort.js';
 import type {
   ArrivalKind,
@@ -13,6 +14,7 @@ import type {
 } from '../profiling/measurement.js';
 import type { Mix } from '../profiling/mix.js';
 import { type CellResult, type PlannedRun, type RunRecord, recordOf } from '../profiling/rate-search.js';
+import { withSettledThroughput } from '../profiling/settled-throughput.js';
 import { measure } from '../profiling/steady-state.js';
 import type { BenchmarkServer } from './benchmark-server.js';
 
@@ -232,7 +234,7 @@ class BenchmarkSession {
       this.#warnings.add(`${server.name} is gone: ${failureDetail ?? failure}`);
       return 'server_gone';
     }
-    const measured = measure(served.outcomes, {
+    const counted = measure(served.outcomes, {
       model,
       cell: mix === null ? run.cell : null,
       mix: mix?.name ?? null,
@@ -243,8 +245,13 @@ class BenchmarkSession {
       aborted: run.presumed ?? served.aborted,
       generatorFault: served.generatorFault,
     });
+    const measured = withSettledThroughput(counted);
     const attainment = attainmentOf(served.outcomes, measured, slo ?? noSlo);
-    const record = recordOf(run, measured, attainment);
+    const record = recordOf(run, {
+      measurement: measured,
+      attainment,
+      projection: slo === null ? null : projectCapacity(served.outcomes, slo),
+    });
     this.#records.push(record);
     this.#warn(measured, record);
     await this.#ports.write(rowsOf(asJudged(measured, record), { method: server.method }), record);
@@ -380,7 +387,9 @@ function sliceOfTrace(
 
 /** A run that the search does not count must not be counted by a profile either. */
 function asJudged(measured: Measurement, { verdict, invalidBecause }: RunRecord): Measurement {
-  return verdict === 'invalid' && measured.valid ? { ...measured, valid: false, invalidBecause } : measured;
+  return (verdict === 'invalid' || verdict === 'short') && measured.valid
+    ? { ...measured, valid: false, invalidBecause }
+    : measured;
 }
 
 /** Prompts so many times longer must take visibly longer to read. */
