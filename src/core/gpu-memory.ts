@@ -59,8 +59,8 @@ const contextBytes = 0.75 * 2 ** 30;
 const profiledSequences = 256;
 const logitBytes = 8;
 
-/** Tokens of one block of the cache: with less, no request can start. */
-const blockTokens = 16;
+/** Tokens of one block of the cache (vLLM's default): with less, no request can start. */
+export const blockTokens = 16;
 
 const gib = 2 ** 30;
 
@@ -94,7 +94,7 @@ export function kvBytesPerTokenPerGpu(
   const kept =
     model.attentionWindow === null || sequenceTokens <= model.attentionWindow
       ? 1
-      : 1 - (model.windowedLayers / model.layers) * (1 - model.attentionWindow / sequenceTokens);
+      : 1 - (model.windowedLayers / model.keyValueLayers) * (1 - model.attentionWindow / sequenceTokens);
   return model.kvBytesPerToken16 * (kvPrecision === 'fp8' ? 0.5 : 1) * share * kept;
 }
 

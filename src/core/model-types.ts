@@ -121,9 +121,13 @@ const entrySchema = z
     path: ['activeParameters'],
     message: 'at most parameters',
   })
-  .refine((entry) => (entry.windowedLayers ?? 0) <= entry.layers && (entry.keyValueLayers ?? 0) <= entry.layers, {
-    path: ['layers'],
-    message: 'at least windowedLayers and keyValueLayers',
+  .refine((entry) => (entry.keyValueLayers ?? 0) <= entry.layers, {
+    path: ['keyValueLayers'],
+    message: 'at most layers',
+  })
+  .refine((entry) => (entry.windowedLayers ?? 0) <= (entry.keyValueLayers ?? entry.layers), {
+    path: ['windowedLayers'],
+    message: 'at most the layers that keep keys and values',
   })
   .refine((entry) => (entry.attentionWindow === null) === (entry.windowedLayers === undefined), {
     path: ['windowedLayers'],

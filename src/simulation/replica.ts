@@ -1,3 +1,4 @@
+import { blockTokens } from '../core/gpu-memory.js';
 import type { StepTimes } from './step-time.js';
 
 /**
@@ -51,9 +52,6 @@ export type ReplicaLoad = {
   /** Since the start. */
   readonly preemptions: number;
 };
-
-/** Tokens of one block of the cache (vLLM's default). */
-export const blockTokens = 16;
 
 type Sequence = {
   readonly id: number;

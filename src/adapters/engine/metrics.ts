@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { blockTokens } from '../../core/gpu-memory.js';
 import type { ReplicaLoad } from '../../simulation/replica.js';
 
 /**
@@ -35,9 +36,6 @@ export type EngineMetricsOptions = {
   readonly kvCacheTokens: number | null;
   readonly load: () => ReplicaLoad;
 };
-
-/** Tokens of one block of vLLM's cache, in which `vllm:cache_config_info` counts it. */
-const blockTokens = 16;
 
 const labelNames = ['model_name', 'engine'];
 
