@@ -1,14 +1,13 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
-import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
+import { Command, Option } from 'commander';
 import { realClock } from '../adapters/engine/clock.js';
 import type { FaultSettings } from '../adapters/engine/faults.js';
 import { EngineServer } from '../adapters/engine/server.js';
 import { type EngineParts, nullEngine, simulatedEngine } from '../adapters/engine/simulated-engine.js';
-import { gpuByName } from '../core/gpu-types.js';
-import { InputError, quoteInput } from '../core/input-error.js';
-import { modelByName, type WeightPrecision, weightPrecisionInName, weightPrecisions } from '../core/model-types.js';
-import { nearestName } from '../core/parse.js';
+import { InputError } from '../core/input-error.js';
+import { type WeightPrecision, weightPrecisions } from '../core/model-types.js';
 import { untilStopSignal } from '../service/server.js';
+import { cataloguedReplica } from './catalogued-replica.js';
+import { nonNegativeNumber, positiveNumber, probability, wholeNumber } from './flag-values.js';
 import { packageVersion } from './version.js';
 
 export type EngineFlags = {
@@ -188,28 +187,16 @@ function nullParts(flags: EngineFlags): EngineParts {
 async function simulatedParts(flags: EngineFlags): Promise<EngineParts> {
   const missing = (flag: string, expected: string): InputError =>
     new InputError(flag, [{ place: '', found: 'nothing', expected: `${expected}, or --null to simulate nothing` }]);
-  if (flags.gpu === undefined) throw missing('--gpu', 'a GPU type, such as L4');
-  if (flags.model === undefined) throw missing('--model', 'a model, such as llama-3.1-8b');
-  const [gpus, models] = await Promise.all([loadGpuCatalogue(), loadModelCatalogue()]);
-  const gpu = gpuByName(gpus, flags.gpu);
-  if (gpu === undefined) {
-    throw unknownName('--gpu', flags.gpu, { catalogue: 'GPU', known: gpus.entries.map(({ name }) => name) });
-  }
-  const model = modelByName(models, flags.model);
-  if (model === undefined) {
-    throw unknownName('--model', flags.model, { catalogue: 'model', known: models.entries.map(({ name }) => name) });
-  }
+  const { gpu, model } = flags;
+  if (gpu === undefined) throw missing('--gpu', 'a GPU type, such as L4');
+  if (model === undefined) throw missing('--model', 'a model, such as llama-3.1-8b');
   return simulatedEngine(
     {
-      gpu,
-      model,
-      gpusPerReplica: flags.gpus ?? 1,
-      weightPrecision: flags.precision ?? weightPrecisionInName(flags.model) ?? model.publishedPrecision,
-      kvPrecision: flags.kvPrecision ?? 'bf16',
+      ...(await cataloguedReplica({ ...flags, gpu, model })),
       maxSequences: flags.maxNumSeqs ?? 256,
       maxBatchedTokens: flags.maxNumBatchedTokens ?? 8192,
       maxModelTokens: flags.maxModelLen ?? null,
-      servedModelName: servedName(flags) ?? flags.model,
+      servedModelName: servedName(flags) ?? model,
     },
     realClock(flags.speed ?? 1),
   );
@@ -218,23 +205,6 @@ async function simulatedParts(flags: EngineFlags): Promise<EngineParts> {
 function servedName({ servedModelName }: EngineFlags): string | null {
   if (servedModelName !== '') return servedModelName ?? null;
   throw new InputError('--served-model-name', [{ place: '', found: '""', expected: 'the name of a model' }]);
-}
-
-function unknownName(
-  flag: string,
-  name: string,
-  { catalogue, known }: { readonly catalogue: string; readonly known: readonly string[] },
-): InputError {
-  const suggestion = nearestName(name, known);
-  return new InputError(flag, [
-    {
-      place: '',
-      found: quoteInput(name),
-      // The catalogue is long: it is listed only where nothing in it is near.
-      expected: `a name of the ${catalogue} catalogue${suggestion === undefined ? `: ${known.join(', ')}` : ''}`,
-      ...(suggestion === undefined ? {} : { suggestion }),
-    },
-  ]);
 }
 
 function faultsOf(flags: EngineFlags): FaultSettings {
@@ -270,37 +240,4 @@ function describe(url: string, { model, kvCacheTokens, simulates }: EngineParts)
   return (
     `simulated engine (${simulates}) at ${url}/v1: no GPU and no model, the words are made up\n` + `${limits}${cache}\n`
   );
-}
-
-function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
-  return (text) => {
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= least && value <= most) return value;
-    const range = most === Number.MAX_SAFE_INTEGER ? `>= ${least}` : `from ${least} to ${most}`;
-    throw new InvalidArgumentError(`expected a whole number ${range}.`);
-  };
-}
-
-function positiveNumber(text: string): number {
-  const value = decimal(text);
-  if (!(value > 0)) throw new InvalidArgumentError('expected a number > 0.');
-  return value;
-}
-
-function nonNegativeNumber(text: string): number {
-  const value = decimal(text);
-  if (!(value >= 0)) throw new InvalidArgumentError('expected a number >= 0.');
-  return value;
-}
-
-function probability(text: string): number {
-  const value = decimal(text);
-  if (!(value >= 0 && value <= 1)) throw new InvalidArgumentError('expected a probability, 0 to 1.');
-  return value;
-}
-
-/** NaN where the text is no decimal number. */
-function decimal(text: string): number {
-  const value = /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
-  return Number.isFinite(value) ? value : Number.NaN;
 }

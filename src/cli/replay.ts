@@ -1,13 +1,14 @@
 import { readFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { parseRedisUrl, type RedisSettings, redisSettingsFromEnv } from '../adapters/redis-settings.js';
 import { createRedisStore } from '../adapters/redis-store.js';
 import { readRequestLog } from '../adapters/request-log.js';
 import { InputError } from '../core/input-error.js';
 import { Unavailable } from '../core/ports.js';
 import { type ReplayProgress, type ReplaySummary, replayAsGateway } from '../service/gateway-replay.js';
+import { nonNegativeNumber, positiveNumber } from './flag-values.js';
 
 export type ReplayFlags = {
   readonly trace: string;
@@ -206,22 +207,4 @@ function describeSummary(summary: ReplaySummary): string {
     `${summary.interrupted ? 'called off: ' : ''}replayed ${count(summary.requests, 'request')} as ` +
     `${JSON.stringify(summary.model)} (${count(summary.records, 'trace record')}${rate})`
   );
-}
-
-function positiveNumber(text: string): number {
-  const value = finiteNumber(text);
-  if (!(value > 0)) throw new InvalidArgumentError('expected a number > 0.');
-  return value;
-}
-
-function nonNegativeNumber(text: string): number {
-  const value = finiteNumber(text);
-  if (!(value >= 0)) throw new InvalidArgumentError('expected a number >= 0.');
-  return value;
-}
-
-/** NaN where the text is no decimal number. */
-function finiteNumber(text: string): number {
-  const value = /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
-  return Number.isFinite(value) ? value : Number.NaN;
 }

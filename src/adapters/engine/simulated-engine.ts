@@ -1,8 +1,7 @@
-import type { CataloguedGpu } from '../../core/gpu-types.js';
+import { blockTokens } from '../../core/gpu-memory.js';
 import { InputError } from '../../core/input-error.js';
-import type { CataloguedModel, WeightPrecision } from '../../core/model-types.js';
-import { blockTokens, SimulatedReplica } from '../../simulation/replica.js';
-import { stepTimesOf } from '../../simulation/step-time.js';
+import { SimulatedReplica } from '../../simulation/replica.js';
+import { type ReplicaSpec, stepTimesOf } from '../../simulation/step-time.js';
 import { type Backend, NullBackend, SimulatedBackend } from './backend.js';
 import type { EngineClock } from './clock.js';
 import type { ModelLimits } from './requests.js';
@@ -17,12 +16,7 @@ export type EngineParts = {
   readonly simulates: string;
 };
 
-export type SimulationSettings = {
-  readonly gpu: CataloguedGpu;
-  readonly model: CataloguedModel;
-  readonly gpusPerReplica: number;
-  readonly weightPrecision: WeightPrecision;
-  readonly kvPrecision: 'bf16' | 'fp8';
+export type SimulationSettings = ReplicaSpec & {
   /** Most sequences at once (vLLM: max-num-seqs). */
   readonly maxSequences: number;
   /** Most tokens of one step (vLLM: max-num-batched-tokens). */
@@ -39,13 +33,14 @@ export type SimulationSettings = {
  * @throws InputError for a model that writes nothing, weights that do not fit, and a context that the cache cannot hold
  */
 export function simulatedEngine(settings: SimulationSettings, clock: EngineClock): EngineParts {
-  const { gpu, model, gpusPerReplica, weightPrecision, kvPrecision, maxSequences, maxBatchedTokens } = settings;
+  const { gpu, model, gpusPerReplica, weightPrecision, bitsPerWeight = null } = settings;
+  const { maxSequences, maxBatchedTokens } = settings;
   if (model.task !== 'generate') {
     throw new InputError('--model', [
       { place: '', found: `${model.name}, which makes embeddings`, expected: 'a model that writes tokens' },
     ]);
   }
-  const stepTimes = stepTimesOf({ gpu, model, gpusPerReplica, weightPrecision, kvPrecision });
+  const stepTimes = stepTimesOf(settings);
   const cachedTokens = Math.floor(stepTimes.kvCacheTokens / blockTokens) * blockTokens;
   if (cachedTokens < smallestCache) {
     throw new InputError(`${model.name} on ${gpusPerReplica} × ${gpu.name}`, [
@@ -70,7 +65,7 @@ export function simulatedEngine(settings: SimulationSettings, clock: EngineClock
     backend: new SimulatedBackend({ replica: new SimulatedReplica({ stepTimes, limits }), clock }),
     model: { modelName: settings.servedModelName, maxModelTokens },
     kvCacheTokens: stepTimes.kvCacheTokens,
-    simulates: `gpu=${gpu.name}; gpus=${gpusPerReplica}; model=${model.name}; precision=${weightPrecision}`,
+    simulates: `gpu=${gpu.name}; gpus=${gpusPerReplica}; model=${model.name}; precision=${bitsPerWeight === null ? weightPrecision : `${bitsPerWeight} bits`}`,
   };
 }
 

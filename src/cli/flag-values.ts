@@ -1,0 +1,45 @@
+import { InvalidArgumentError } from 'commander';
+import { type SloPercentile, sloPercentiles } from '../profiling/attainment.js';
+
+/** Values of flags, each read in one way by all commands; what cannot be read is refused before anything is done. */
+
+/** NaN where the text is no decimal number: `Number` would also take '', '0x10' and 'Infinity'. */
+export function decimal(text: string): number {
+  const value = /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
+  return Number.isFinite(value) ? value : Number.NaN;
+}
+
+export function positiveNumber(text: string): number {
+  const value = decimal(text);
+  if (!(value > 0)) throw new InvalidArgumentError('expected a number > 0.');
+  return value;
+}
+
+export function nonNegativeNumber(text: string): number {
+  const value = decimal(text);
+  if (!(value >= 0)) throw new InvalidArgumentError('expected a number >= 0.');
+  return value;
+}
+
+export function probability(text: string): number {
+  const value = decimal(text);
+  if (!(value >= 0 && value <= 1)) throw new InvalidArgumentError('expected a probability, 0 to 1.');
+  return value;
+}
+
+/** Digits only, both ends included. */
+export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= least && value <= most) return value;
+    const range = most === Number.MAX_SAFE_INTEGER ? `>= ${least}` : `from ${least} to ${most}`;
+    throw new InvalidArgumentError(`expected a whole number ${range}.`);
+  };
+}
+
+/** At which an SLO is stated; 0 is the mean. */
+export function sloPercentile(text: string): SloPercentile {
+  const known = sloPercentiles.find((percentile) => String(percentile) === text.trim());
+  if (known === undefined) throw new InvalidArgumentError(`expected one of ${sloPercentiles.join(', ')}.`);
+  return known;
+}
