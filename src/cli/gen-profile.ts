@@ -4,20 +4,20 @@ import type { Readable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { InputError, quoteInput } from '../core/input-error.js';
 import { largestUsd } from '../core/profile.js';
+import type { SloPercentile } from '../profiling/attainment.js';
 import type { BenchmarkRun } from '../profiling/benchmark-row.js';
 import {
   type CellDecision,
   describeCell,
   generateProfile,
-  type ProfilePercentile,
   type ProfileSlo,
-  profilePercentiles,
   unsetSlo,
 } from '../profiling/gen-profile.js';
 import { mergeLengths } from '../profiling/imports/merge-lengths.js';
 import { formatNames, readBenchmark } from '../profiling/imports/read-benchmark.js';
 import { plotProfile } from '../profiling/profile-plot.js';
 import { documentTime } from './document-time.js';
+import { sloPercentile, wholeNumber } from './flag-values.js';
 import { parseProfileTarget, writeProfile, writeWholeFile } from './profile-output.js';
 import { readDocument } from './read-document.js';
 import { packageVersion } from './version.js';
@@ -30,7 +30,7 @@ export type GenProfileFlags = {
   readonly ttft: number;
   readonly tpat: number;
   readonly tpot: number;
-  readonly percentile: ProfilePercentile;
+  readonly percentile: SloPercentile;
   readonly cost?: number;
   readonly output?: string;
   readonly model?: string;
@@ -78,8 +78,8 @@ export function genProfileCommand(): Command {
     .option('--tpot <seconds>', 'SLO: time per output token, below', parseSeconds, unsetSlo.tpot)
     .addOption(
       new Option('--percentile <p>', 'of the times that the SLO is about; 0 = the mean')
-        .argParser(parsePercentile)
-        .default(0 satisfies ProfilePercentile),
+        .argParser(sloPercentile)
+        .default(0 satisfies SloPercentile),
     )
     .option('--cost <usd>', `USD per replica-hour (default: ${defaultCost})`, parseCost)
     .option(
@@ -91,7 +91,7 @@ export function genProfileCommand(): Command {
       'model of the profile: for its key in Redis, and to choose where the results are of several',
     )
     .option('--gpu-type <name>', 'noted in the profile')
-    .option('--gpus-per-replica <n>', 'noted in the profile', parseGpus)
+    .option('--gpus-per-replica <n>', 'noted in the profile', wholeNumber(1, 1e6))
     .option('--strict', 'refuse results with missing cells instead of interpolating them', false)
     .option('--plot <file.svg>', 'draw the throughputs and the latencies by rate')
     .option('--cacert <file>', 'PEM file of the authority that signed the certificate of Redis')
@@ -291,18 +291,5 @@ function parseThroughput(text: string): number {
 function parseCost(text: string): number {
   const value = readNumber(text);
   if (value === null || value > largestUsd) throw new InvalidArgumentError(`expected USD, 0 to ${largestUsd}.`);
-  return value;
-}
-
-function parsePercentile(text: string): ProfilePercentile {
-  const known = profilePercentiles.find((percentile) => String(percentile) === text.trim());
-  if (known === undefined) throw new InvalidArgumentError(`expected one of ${profilePercentiles.join(', ')}.`);
-  return known;
-}
-
-function parseGpus(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > 1e6)
-    throw new InvalidArgumentError('expected a whole number >= 1.');
   return value;
 }

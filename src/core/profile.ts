@@ -9,8 +9,8 @@ export const largestRps = 1e9;
 /** Largest price of any input [USD]. */
 export const largestUsd = 1e9;
 
-/** A throughput below this is no measurement (one request in 30 years), and its inverse would swallow all else. */
-const smallestThroughput = 1e-9;
+/** A throughput below this is no measurement (one request in 30 years), and its inverse would swallow all else [requests/s]. */
+export const smallestThroughput = 1e-9;
 
 /** Requests/s of one replica; 0 = cannot meet the SLO. */
 export const throughputSchema = z

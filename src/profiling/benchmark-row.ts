@@ -51,7 +51,7 @@ export type BenchmarkRow = {
   readonly unreliable_mean?: number | null | undefined;
   /** On TPUT: requests arrived faster than they were served. */
   readonly saturated?: boolean | undefined;
-  /** On TPUT: length of the steady state [s]. */
+  /** On TPUT: from the first arrival to the last end [s]. */
   readonly seconds?: number | undefined;
   /** On TPUT: where token counts come from. */
   readonly usage?: string | undefined;
@@ -118,8 +118,8 @@ export function rowsOf(
   const { cell, counts, throughputRps, scheduleError } = measurement;
   const counted = measurement.valid && measurement.aborted === null;
   const run = {
-    input_tokens: cell?.inputTokens ?? Math.round(measurement.meanInputTokens ?? 0),
-    output_tokens: cell?.outputTokens ?? Math.round(measurement.meanOutputTokens ?? 0),
+    input_tokens: cell?.inputTokens ?? Math.round(measurement.meanInputTokens),
+    output_tokens: cell?.outputTokens ?? Math.round(measurement.meanOutputTokens),
     request_rate: measurement.requestRate,
     seed: measurement.seed,
     model: measurement.model,

@@ -1,4 +1,4 @@
-import type { ProfileMatrix } from '../core/profile.js';
+import { type ProfileMatrix, smallestThroughput } from '../core/profile.js';
 import { compileWork } from '../core/work.js';
 
 /**
@@ -13,9 +13,6 @@ export type FilledCells = {
   readonly between: number;
   readonly beyond: number;
 };
-
-/** Below it a throughput is none (a request in 30 years); profiles hold 0 or at least this. */
-export const smallestThroughput = 1e-9;
 
 /**
  * @param indexes [output tokens …], [input tokens …], ascending

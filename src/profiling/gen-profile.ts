@@ -1,10 +1,10 @@
 import { InputError, quoteInput } from '../core/input-error.js';
 import { nearestName } from '../core/parse.js';
-import type { CellOrigin, GpuProfile } from '../core/profile.js';
-import { keepsUpShare } from './attainment.js';
+import { type CellOrigin, type GpuProfile, smallestThroughput } from '../core/profile.js';
+import { keepsUpShare, type SloPercentile } from './attainment.js';
 import type { BenchmarkRun, MetricName, PercentileName } from './benchmark-row.js';
 import { latenciesOf } from './cell-latencies.js';
-import { fillThroughputs, smallestThroughput } from './fill-cells.js';
+import { fillThroughputs } from './fill-cells.js';
 
 /**
  * From benchmark runs to a profile: for each cell the throughput of the highest rate that meets the SLO.
@@ -36,16 +36,12 @@ export const unsetSlo: ProfileSlo = {
   tpot: Number.POSITIVE_INFINITY,
 };
 
-/** 0 is the mean. */
-export const profilePercentiles = [0, 50, 90, 95, 99] as const;
-export type ProfilePercentile = (typeof profilePercentiles)[number];
-
 export type GenerateOptions = {
   /** Name of the deployment, without namespace. */
   readonly deployment: string;
   readonly runs: readonly BenchmarkRun[];
   readonly slo: ProfileSlo;
-  readonly percentile: ProfilePercentile;
+  readonly percentile: SloPercentile;
   /** USD per replica-hour. */
   readonly cost: number;
   /** Refuses a grid with gaps instead of filling them. */
@@ -319,7 +315,7 @@ function isSet(slo: ProfileSlo, name: SloName): boolean {
   return slo[name] !== unsetSlo[name];
 }
 
-function columnOf(name: SloName, percentile: ProfilePercentile): 'mean' | PercentileName {
+function columnOf(name: SloName, percentile: SloPercentile): 'mean' | PercentileName {
   return isThroughput(name) || percentile === 0 ? 'mean' : `P${percentile}`;
 }
 
@@ -327,7 +323,7 @@ function columnOf(name: SloName, percentile: ProfilePercentile): 'mean' | Percen
 function requireMetrics(options: {
   readonly runs: readonly BenchmarkRun[];
   readonly slo: ProfileSlo;
-  readonly percentile: ProfilePercentile;
+  readonly percentile: SloPercentile;
   readonly source: string;
 }): void {
   const { runs, slo, percentile, source } = options;
@@ -368,7 +364,7 @@ function decideCell(
   options: Lengths & {
     readonly runs: readonly BenchmarkRun[];
     readonly slo: ProfileSlo;
-    readonly percentile: ProfilePercentile;
+    readonly percentile: SloPercentile;
   },
 ): DecidedCell {
   const { inputTokens, outputTokens, runs, slo, percentile } = options;
@@ -396,7 +392,7 @@ function decideCell(
 function refusalOf(options: {
   readonly run: BenchmarkRun;
   readonly slo: ProfileSlo;
-  readonly percentile: ProfilePercentile;
+  readonly percentile: SloPercentile;
 }): string | null {
   const { run, slo, percentile } = options;
   if (run.aborted !== null) return `ended early: ${run.aborted}`;
@@ -454,7 +450,7 @@ function filledNotice(options: {
 function lackingMetrics(
   cells: readonly DecidedCell[],
   slo: ProfileSlo,
-  percentile: ProfilePercentile,
+  percentile: SloPercentile,
 ): ProfileNotice | null {
   const lacking = cells.flatMap(({ candidates }) =>
     candidates.filter(({ run }) =>
@@ -484,7 +480,7 @@ function describeNearest(cells: readonly DecidedCell[]): string {
 }
 
 /** As AIBrix's `slos`: the percentile, and the objectives that are set. */
-function statedSlos(slo: ProfileSlo, percentile: ProfilePercentile): Readonly<Record<string, number>> {
+function statedSlos(slo: ProfileSlo, percentile: SloPercentile): Readonly<Record<string, number>> {
   const set = sloNames.filter((name) => isSet(slo, name)).map((name) => [name, slo[name]] as const);
   return { percentile, ...Object.fromEntries(set) };
 }

@@ -328,7 +328,7 @@ describe('the flags', () => {
     [['--tput', 'inf'], 'expected a number >= 0'],
     [['--cost', '1e10'], 'expected USD, 0 to'],
     [['--percentile', '75'], 'expected one of 0, 50, 90, 95, 99'],
-    [['--gpus-per-replica', '0.5'], 'expected a whole number >= 1'],
+    [['--gpus-per-replica', '0.5'], 'expected a whole number from 1 to 1000000'],
     [['--percentil', '95'], "unknown option '--percentil'"],
   ] as const)('%s is refused', (args, message) => {
     expect(parse(...args)).toContain(message);

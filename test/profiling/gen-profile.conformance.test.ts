@@ -1,13 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import {
-  generateProfile,
-  type ProfilePercentile,
-  type SloName,
-  sloNames,
-  unsetSlo,
-} from '../../src/profiling/gen-profile.js';
+import type { SloPercentile } from '../../src/profiling/attainment.js';
+import { generateProfile, type SloName, sloNames, unsetSlo } from '../../src/profiling/gen-profile.js';
 import { readBenchmark } from '../../src/profiling/imports/read-benchmark.js';
 
 const folder = '../shared/conformance';
@@ -32,7 +27,7 @@ describe.skipIf(!existsSync(folder))('profiles as AIBrix makes them (skipped whe
       deployment: 'x',
       runs,
       slo: { ...unsetSlo, ...(slos as Partial<Record<SloName, number>>) },
-      percentile: percentile as ProfilePercentile,
+      percentile: percentile as SloPercentile,
       cost: 1,
       strict: true,
       createdSeconds: 0,

@@ -3,16 +3,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/core/input-error.js';
 import { parseProfile, profileDocument } from '../../src/core/profile.js';
+import { type SloPercentile, sloPercentiles } from '../../src/profiling/attainment.js';
 import type { BenchmarkRow, BenchmarkRun, MetricName, MetricSummary } from '../../src/profiling/benchmark-row.js';
 import { parseRows, runsOfRows } from '../../src/profiling/benchmark-row.js';
-import {
-  type GenerateOptions,
-  generateProfile,
-  type ProfilePercentile,
-  type ProfileSlo,
-  profilePercentiles,
-  unsetSlo,
-} from '../../src/profiling/gen-profile.js';
+import { type GenerateOptions, generateProfile, type ProfileSlo, unsetSlo } from '../../src/profiling/gen-profile.js';
 import { seededRandom } from '../support/seeded-random.js';
 
 type Times = { readonly e2e?: number; readonly ttft?: number; readonly tpot?: number };
@@ -380,7 +374,7 @@ describe('the document', () => {
       fc.property(
         fc.array(arbitraryRun, { minLength: 1, maxLength: 12 }),
         slo,
-        fc.constantFrom(...profilePercentiles),
+        fc.constantFrom(...sloPercentiles),
         (runs, objectives, percentile) => {
           try {
             const { profile } = generate(runs, objectives, { percentile });
@@ -404,7 +398,7 @@ describe('the document', () => {
  * The rule once more, as it is written in the contract, over plain rows with no thought of speed: what AIBrix's tool
  * does with its data frames. The first row counts where it does; the shared files have no duplicates.
  */
-function byTheContract(rows: readonly BenchmarkRow[], slo: ProfileSlo, percentile: ProfilePercentile) {
+function byTheContract(rows: readonly BenchmarkRow[], slo: ProfileSlo, percentile: SloPercentile) {
   const column = percentile === 0 ? 'mean' : (`P${percentile}` as 'P50');
   const unique = (key: 'input_tokens' | 'output_tokens') =>
     [...new Set(rows.map((row) => row[key]))].sort((a, b) => a - b);

@@ -1,4 +1,5 @@
-import { type BenchmarkRun, type MetricName, type MetricSummary, percentileNames } from '../benchmark-row.js';
+import type { BenchmarkRun, MetricName, MetricSummary } from '../benchmark-row.js';
+import { summarise } from '../summary.js';
 import {
   firstOf,
   inSeconds,
@@ -133,24 +134,14 @@ function isNumbers(value: unknown): value is readonly number[] {
 
 /** A summary with what it does not state computed from single values. */
 function completedFrom(stated: MetricSummary, values: readonly number[]): MetricSummary {
-  if (values.length === 0) return stated;
-  const sorted = values.toSorted((a, b) => a - b);
-  const mean = stated.mean ?? sorted.reduce((sum, value) => sum + value, 0) / sorted.length;
-  const percentiles = percentileNames.map((name) => [
-    name,
-    stated[name] ?? quantile(sorted, Number(name.slice(1)) / 100),
-  ]);
+  const computed = summarise(values);
+  if (computed === null) return stated;
   return {
     row: stated.row,
-    mean,
-    ...(Object.fromEntries(percentiles) as Pick<MetricSummary, 'P50' | 'P90' | 'P95' | 'P99'>),
+    mean: stated.mean ?? computed.mean,
+    P50: stated.P50 ?? computed.p50,
+    P90: stated.P90 ?? computed.p90,
+    P95: stated.P95 ?? computed.p95,
+    P99: stated.P99 ?? computed.p99,
   };
-}
-
-/** Linear between the two nearest of ascending values, as numpy's default. */
-function quantile(sorted: readonly number[], share: number): number {
-  const position = share * (sorted.length - 1);
-  const low = Math.floor(position);
-  const from = sorted[low]!;
-  return from + ((sorted[low + 1] ?? from) - from) * (position - low);
 }
