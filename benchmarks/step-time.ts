@@ -9,8 +9,8 @@ import {
   efficiencyClassOf,
 } from '../src/simulation/gpu-efficiency.js';
 import type { ReplicaLimits } from '../src/simulation/replica.js';
-import { promptMs, steadyRate, steadyStateAt } from '../src/simulation/steady-state-rate.js';
 import { type StepTimes, stepTimesOf } from '../src/simulation/step-time.js';
+import { promptMs, steadyRate, steadyStateAt } from './steady-state-rate.js';
 import { percentile, table } from './timing.js';
 
 /**

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { steadyRate, steadyStateAt } from '../../benchmarks/steady-state-rate.js';
 import { loadGpuCatalogue, loadModelCatalogue } from '../../src/adapters/catalogue-file.js';
 import { gpuByName } from '../../src/core/gpu-types.js';
 import { modelByName } from '../../src/core/model-types.js';
@@ -9,7 +10,6 @@ import {
   type ReplicaRequest,
   SimulatedReplica,
 } from '../../src/simulation/replica.js';
-import { steadyRate, steadyStateAt } from '../../src/simulation/steady-state-rate.js';
 import { type Step, type StepTimes, stepTimesOf } from '../../src/simulation/step-time.js';
 import { seededRandom } from '../support/seeded-random.js';
 

@@ -1,9 +1,10 @@
-import type { ReplicaLimits } from './replica.js';
-import type { StepTimes } from './step-time.js';
+import type { ReplicaLimits } from '../src/simulation/replica.js';
+import type { StepTimes } from '../src/simulation/step-time.js';
 
 /**
  * How many requests a second one replica completes in the long run when all requests are alike: analytic, out of step
- * times, without events.
+ * times, without events. It counts as the composed yardstick does, and step times are fitted through it; estimates have
+ * queues as well (src/simulation/poisson-rate.ts).
  *
  * With c sequences in the engine, each takes as many steps as it has output tokens (the first comes with its prompt),
  * so c / output requests end in a step and as many prompts must be computed in it on average. Prompts come in chunks,

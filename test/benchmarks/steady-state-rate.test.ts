@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { promptMs, steadyRate, steadyStateAt } from '../../src/simulation/steady-state-rate.js';
+import { promptMs, steadyRate, steadyStateAt } from '../../benchmarks/steady-state-rate.js';
 import type { StepTimes } from '../../src/simulation/step-time.js';
 
 /** 2 ms a step, 0.01 ms a prompt token, 0.1 ms a decoding sequence: sums that can be done by hand. */
