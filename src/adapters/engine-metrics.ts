@@ -168,7 +168,7 @@ async function readEngine(options: {
 const listedProblems = 3;
 
 /** Several problems as one text. */
-export function shortList(problems: readonly string[]): string {
+function shortList(problems: readonly string[]): string {
   const rest = problems.length - listedProblems;
   return `${problems.slice(0, listedProblems).join('; ')}${rest > 0 ? `; and ${rest} more` : ''}`;
 }

@@ -1,4 +1,4 @@
-import { fitOf, weightBytesOf } from '../core/gpu-memory.js';
+import { fitOf, kvBytesPerTokenPerGpu, weightBytesOf } from '../core/gpu-memory.js';
 import type { CataloguedGpu, GpuPrecision } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
 import type { CataloguedModel, WeightPrecision } from '../core/model-types.js';
@@ -89,7 +89,7 @@ function fault(gpu: CataloguedGpu, key: string, found: string, expected: string)
   return new InputError(`GPU ${gpu.name}`, [{ place: key, found, expected }]);
 }
 
-/** Multiplications per millisecond at the peak of the first of these formats that the GPU has. */
+/** Operations (a multiplication and an addition are two) per millisecond at the peak of the first of these formats that the GPU has. */
 function flopsPerMs(gpu: CataloguedGpu, formats: readonly GpuPrecision[]): number {
   for (const format of formats) {
     const teraflops = gpu.teraflops[format];
@@ -123,7 +123,9 @@ export function stepTimesOf(spec: ReplicaSpec): StepTimes {
   const efficiency = spec.efficiency ?? efficiencyOf(gpu);
   const bytesPerMs = gpu.memoryGBps * 1e6;
   const matrixFlopsPerMs = flopsPerMs(gpu, computeFormats[weightPrecision]) * efficiency.compute;
-  const attentionFlopsPerMs = flopsPerMs(gpu, computeFormats.bf16) * efficiency.promptAttention;
+  // Attention and the output matrix are computed at 16 bits, whatever the weights.
+  const sixteenBitFlopsPerMs = flopsPerMs(gpu, computeFormats.bf16);
+  const attentionFlopsPerMs = sixteenBitFlopsPerMs * efficiency.promptAttention;
 
   // Matrices. The embedding is looked up, not multiplied; the output matrix works on tokens that are sampled only, and
   // quantised models keep it at 16 bits.
@@ -146,11 +148,10 @@ export function stepTimesOf(spec: ReplicaSpec): StepTimes {
   const readExpertsMs = routed * msPerWeight;
   const rampTokens = weightPrecision === 'bf16' ? efficiency.rampTokens : Math.min(efficiency.rampTokens, tileTokens);
   const computeMsPerToken = (2 * activeWeights) / (gpus * matrixFlopsPerMs);
-  const outputMsPerSequence = (2 * output) / (gpus * attentionPeak(gpu) * efficiency.compute);
+  const outputMsPerSequence = (2 * output) / (gpus * sixteenBitFlopsPerMs * efficiency.compute);
 
-  // Attention. Heads of keys and values are split over the GPUs; where there are fewer of them than GPUs, copied.
-  const shards = Math.max(1, Math.min(gpus, model.keyValueHeads));
-  const kvBytes = (model.kvBytesPerToken16 * (kvPrecision === 'fp8' ? 0.5 : 1)) / shards;
+  // Of one token in every layer: windows are counted with the step's contexts, below.
+  const kvBytes = kvBytesPerTokenPerGpu(model, { gpus, kvPrecision, sequenceTokens: 0 });
   const cacheMsPerToken = kvBytes / (bytesPerMs * efficiency.cacheBandwidth);
   // With MLA all heads work on the compressed vector, of kvBytes / 2 numbers a layer, instead of on heads of their own.
   const decodeWidth =
@@ -203,9 +204,4 @@ export function stepTimesOf(spec: ReplicaSpec): StepTimes {
       );
     },
   };
-}
-
-/** The output matrix is multiplied at 16 bits, whatever the weights. */
-function attentionPeak(gpu: CataloguedGpu): number {
-  return flopsPerMs(gpu, computeFormats.bf16);
 }
