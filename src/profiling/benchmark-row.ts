@@ -42,7 +42,7 @@ export type BenchmarkRow = {
   readonly P90?: number | null | undefined;
   readonly P95?: number | null | undefined;
   readonly P99?: number | null | undefined;
-  /** False where the run must not be believed: the generator fell behind, the server failed. Absent = true. */
+  /** False where the run must not be believed: the generator fell behind. Absent = true. */
   readonly valid?: boolean | undefined;
   readonly invalid_because?: string | undefined;
   /** Why the run was ended before its time; such a run says that its rate is too high, and no more. */
@@ -56,6 +56,8 @@ export type BenchmarkRow = {
   /** On TPUT: where token counts come from. */
   readonly usage?: string | undefined;
   readonly arrivals?: string | undefined;
+  /** On TPUT: requests sent, and those of them that failed (what we cut off ourselves is neither). */
+  readonly sent?: number | undefined;
   readonly failed?: number | undefined;
   readonly shortened?: number | undefined;
   /** On TPUT: how late requests were sent, 99th percentile [s]. */
@@ -84,8 +86,10 @@ export type BenchmarkRun = {
   readonly arrivals: 'rate' | 'closed_loop' | 'all_at_once';
   /** In seconds, requests/s and tokens/s, in the order in which the file has them. */
   readonly metrics: Readonly<Partial<Record<MetricName, MetricSummary>>>;
-  /** Why nothing of the run counts: the generator fell behind, the server failed; null = it counts. */
+  /** Why nothing of the run counts: the generator fell behind; null = it counts. */
   readonly invalid: string | null;
+  /** Why its server did not serve this rate, however fast the answers were that came: too many failed; null = it did. */
+  readonly failures: string | null;
   /** Why it was ended before its time: its rate was too high to go on; null = it was not. */
   readonly aborted: string | null;
   readonly method: 'measured' | 'simulated';
@@ -132,12 +136,14 @@ export function rowsOf(
     ...(measurement.mix === null ? {} : { mix: measurement.mix }),
     ...(options.method === 'simulated' ? { method: options.method } : {}),
   };
+  const cutOff = counts.failed.cancelled ?? 0;
   const ofWhole = {
     saturated: measurement.saturated,
     seconds: measurement.seconds,
     usage: measurement.usage,
     arrivals: measurement.arrivals,
-    failed: Object.values(counts.failed).reduce((sum, count) => sum + count, 0),
+    sent: counts.sent - cutOff,
+    failed: Object.values(counts.failed).reduce((sum, count) => sum + count, 0) - cutOff,
     shortened: counts.shortened,
     schedule_error_p99: scheduleError?.p99 ?? null,
   };
@@ -222,6 +228,14 @@ export function parseRows(text: string, source: string): ReadRows {
     notices.push({ kind: 'not_a_number', message: `${lines} NaN or Infinity for a time: read as not measured` });
   }
   return { rows, notices };
+}
+
+/** Share of failed requests beyond which a rate was not served: the latencies are those of the requests that survived. */
+const toleratedFailures = 0.1;
+
+/** What is wrong with a run of so many failures; null where nothing is. */
+export function tooManyFailures(failed: number, all: number): string | null {
+  return all > 0 && failed / all > toleratedFailures ? `${failed} of ${all} requests failed` : null;
 }
 
 /** A JSON text with its bare `NaN` and `Infinity`, which Python writes, as JSON; null where it has none. */
@@ -322,6 +336,7 @@ function checkRow(value: unknown, line: number, source: string): BenchmarkRow {
     seconds: number('seconds'),
     usage: text('usage'),
     arrivals: text('arrivals'),
+    sent: number('sent'),
     failed: number('failed'),
     shortened: number('shortened'),
     schedule_error_p99: number('schedule_error_p99'),
@@ -371,6 +386,7 @@ export function runsOfRows(
         arrivals: row.request_rate === Number.POSITIVE_INFINITY ? 'all_at_once' : 'rate',
         metrics: {},
         invalid: null,
+        failures: null,
         aborted: null,
         method: row.method ?? 'measured',
       };
@@ -386,6 +402,7 @@ export function runsOfRows(
       P99: row.P99 ?? null,
     };
     if (row.aborted !== undefined) run.aborted = row.aborted;
+    if (row.sent !== undefined) run.failures = tooManyFailures(row.failed ?? 0, row.sent);
     if (row.valid === false) run.invalid = row.invalid_because ?? 'marked invalid';
   }
   const notices = [...read.notices];

@@ -19,7 +19,8 @@ import { fillThroughputs } from './fill-cells.js';
  *
  * Where we differ, on purpose: an SLO that is not set needs no rows of its metric; one that is set and finds none is an
  * error, not a profile of zeros; of two runs of one cell and rate the last counts, not the first; runs that are marked
- * invalid never count; cells without a run are interpolated, not an exception.
+ * invalid never count; one of which over a tenth of the requests failed meets no SLO; cells without a run are
+ * interpolated, not an exception.
  */
 export const sloNames = ['tput', 'tt', 'e2e', 'ttft', 'tpat', 'tpot'] as const;
 export type SloName = (typeof sloNames)[number];
@@ -396,6 +397,7 @@ function refusalOf(options: {
 }): string | null {
   const { run, slo, percentile } = options;
   if (run.aborted !== null) return `ended early: ${run.aborted}`;
+  if (run.failures !== null) return run.failures;
   if (run.metrics.TPUT?.mean == null) return 'TPUT was not measured';
   for (const name of sloNames) {
     if (!isSet(slo, name)) continue;

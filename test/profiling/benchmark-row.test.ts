@@ -74,6 +74,7 @@ describe('the rows of a measurement', () => {
       temperature: 0,
       samples: 90,
       mean: 3.9,
+      sent: 120,
       failed: 2,
       shortened: 1,
       seconds: 31,
@@ -121,6 +122,19 @@ describe('the rows of a measurement', () => {
       expect(notices).toEqual([]);
       expect(JSON.parse(JSON.stringify(again))).toEqual(JSON.parse(JSON.stringify(rows)));
     }
+  });
+
+  it('say how many requests failed, and nothing of those that we cut off', () => {
+    const runOf = (sent: number, failed: Measurement['counts']['failed']) => {
+      const text = rowsOf(measurement({ counts: { ...measurement().counts, sent, failed } }))
+        .map((row) => JSON.stringify(row))
+        .join('\n');
+      return runsOfRows(parseRows(text, 'x'), { source: 'x' }).runs[0]!;
+    };
+    expect(runOf(120, { http_429: 8, dropped: 5 }).failures).toBe('13 of 120 requests failed');
+    expect(runOf(120, { http_429: 12 }).failures).toBeNull();
+    expect(runOf(220, { http_429: 13, cancelled: 100 }).failures).toBe('13 of 120 requests failed');
+    expect(runOf(120, { cancelled: 120 }).failures).toBeNull();
   });
 
   it('of a mix are no cells of a profile', () => {

@@ -44,6 +44,7 @@ function run(
       TPOT: times(tpot),
     },
     invalid: null,
+    failures: null,
     aborted: null,
     method: 'measured',
     ...overrides,
@@ -178,6 +179,21 @@ describe('what must not be believed', () => {
     // Also where a file states a throughput for it.
     const stated = run(1, 1, 8, { e2e: 0.1 }, { aborted: 'hopeless' });
     expect(generate([run(1, 1, 1, { e2e: 0.1 }), stated], { e2e: 1 }).tputs).toEqual([[1]]);
+  });
+});
+
+describe('a run of which too many requests failed', () => {
+  const failures = '30 of 100 requests failed';
+
+  it('meets no SLO, however fast the answers were that came', () => {
+    const fast = run(512, 64, 4, { tput: 3.9, e2e: 0.1 }, { failures });
+    expect(generate([run(512, 64, 2), fast], { e2e: 2 }).tputs).toEqual([[2]]);
+    expect(generate([run(512, 64, 2), fast]).tputs).toEqual([[2]]);
+  });
+
+  it('is no gap: a cell with no other serves nothing, whatever its neighbours do', () => {
+    const cells = [run(128, 64, 4), run(512, 64, 1, {}, { failures }), run(2048, 64, 2)];
+    expect(generate(cells).tputs).toEqual([[4, 0, 2]]);
   });
 });
 
@@ -358,6 +374,7 @@ describe('the document', () => {
       arrivals: fc.constant('rate' as const),
       metrics,
       invalid: fc.constantFrom(null, null, null, 'late'),
+      failures: fc.constantFrom(null, null, null, '2 of 9 requests failed'),
       aborted: fc.constantFrom(null, null, null, 'hopeless'),
       method: fc.constant('measured' as const),
     });

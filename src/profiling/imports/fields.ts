@@ -72,11 +72,3 @@ export function inSeconds(summary: MetricSummary, perSecond: number): MetricSumm
 export function isKnown(summary: MetricSummary): boolean {
   return [summary.mean, summary.P50, summary.P90, summary.P95, summary.P99].some((value) => value !== null);
 }
-
-/** Share of failed requests beyond which a run is not believed: its latencies are those of the requests that survived. */
-export const toleratedFailures = 0.1;
-
-/** Why a run with so many failures is not believed; null where it is. */
-export function tooManyFailures(failed: number, all: number): string | null {
-  return all > 0 && failed / all > toleratedFailures ? `${failed} of ${all} requests failed` : null;
-}

@@ -1,17 +1,6 @@
 import { InputError } from '../../core/input-error.js';
-import type { BenchmarkRun, MetricName, MetricSummary } from '../benchmark-row.js';
-import {
-  at,
-  firstOf,
-  inSeconds,
-  isKnown,
-  type JsonObject,
-  meanOnly,
-  needed,
-  numberAt,
-  textAt,
-  tooManyFailures,
-} from './fields.js';
+import { type BenchmarkRun, type MetricName, type MetricSummary, tooManyFailures } from '../benchmark-row.js';
+import { at, firstOf, inSeconds, isKnown, type JsonObject, meanOnly, needed, numberAt, textAt } from './fields.js';
 
 /**
  * Reports of GuideLLM (`benchmarks.json`), whose `benchmarks` are one run each: strategies `constant` and `poisson` have
@@ -111,7 +100,8 @@ function readBenchmark(
     requestRate: hasRate ? rate : isAllAtOnce ? Number.POSITIVE_INFINITY : rps,
     arrivals: hasRate ? 'rate' : isAllAtOnce ? 'all_at_once' : 'closed_loop',
     metrics,
-    invalid: tooManyFailures(failed, failed + (numberAt(totals, 'successful') ?? 0)),
+    invalid: null,
+    failures: tooManyFailures(failed, failed + (numberAt(totals, 'successful') ?? 0)),
     aborted: null,
     method: 'measured',
   };

@@ -1,5 +1,5 @@
 import { InputError, quoteInput } from '../../core/input-error.js';
-import type { BenchmarkRun, MetricName, MetricSummary } from '../benchmark-row.js';
+import { type BenchmarkRun, type MetricName, type MetricSummary, tooManyFailures } from '../benchmark-row.js';
 import {
   at,
   firstOf,
@@ -11,7 +11,6 @@ import {
   needed,
   numberAt,
   textAt,
-  tooManyFailures,
 } from './fields.js';
 
 /**
@@ -98,7 +97,8 @@ export function readNvidiaPerf(
     requestRate: hasRate ? rate : rps,
     arrivals: hasRate ? 'rate' : 'closed_loop',
     metrics,
-    invalid: tooManyFailures(errors, errors + completed),
+    invalid: null,
+    failures: tooManyFailures(errors, errors + completed),
     // A run that a person stopped is as good as it is long; it did not stop because its rate was too high.
     aborted: null,
     method: 'measured',

@@ -1,16 +1,6 @@
-import type { BenchmarkRun, MetricName, MetricSummary } from '../benchmark-row.js';
+import { type BenchmarkRun, type MetricName, type MetricSummary, tooManyFailures } from '../benchmark-row.js';
 import { summarise } from '../summary.js';
-import {
-  firstOf,
-  inSeconds,
-  isKnown,
-  type JsonObject,
-  meanOnly,
-  needed,
-  numberAt,
-  textAt,
-  tooManyFailures,
-} from './fields.js';
+import { firstOf, inSeconds, isKnown, type JsonObject, meanOnly, needed, numberAt, textAt } from './fields.js';
 
 /**
  * Results of `vllm bench serve --save-result` (and `--append-result`, one such object a line), and of SGLang's
@@ -96,7 +86,8 @@ export function readVllmBench(
     requestRate: rate !== null && rate > 0 ? rate : isClosedLoop ? rps : Number.POSITIVE_INFINITY,
     arrivals: rate !== null && rate > 0 ? 'rate' : isClosedLoop ? 'closed_loop' : 'all_at_once',
     metrics,
-    invalid: tooManyFailures(failed, failed + requests),
+    invalid: null,
+    failures: tooManyFailures(failed, failed + requests),
     aborted: null,
     method: 'measured',
   };

@@ -184,6 +184,7 @@ describe('a result of `vllm bench serve`', () => {
           ITL: { row: 0, mean: 0.02, P50: 0.019, P90: null, P95: null, P99: 0.06 },
         },
         invalid: null,
+        failures: null,
         aborted: null,
         method: 'measured',
       },
@@ -230,9 +231,9 @@ describe('a result of `vllm bench serve`', () => {
     expect(notices.map(({ kind }) => kind)).toEqual(arrivals === 'closed_loop' ? ['closed_loop'] : []);
   });
 
-  it('of which many requests failed is not believed', () => {
-    expect(read({ ...vllm, num_prompts: 300 }).runs[0]!.invalid).toBe('100 of 300 requests failed');
-    expect(read({ ...vllm, num_prompts: 201 }).runs[0]!.invalid).toBeNull();
+  it('of which many requests failed says so', () => {
+    expect(read({ ...vllm, num_prompts: 300 }).runs[0]!.failures).toBe('100 of 300 requests failed');
+    expect(read({ ...vllm, num_prompts: 201 }).runs[0]!.failures).toBeNull();
   });
 
   it('of SGLang is read as well, whose end-to-end latency has another name', () => {
@@ -294,7 +295,7 @@ describe('a report of GuideLLM', () => {
   it('with errors in many requests, without lengths, or without benchmarks is not believed, or refused', () => {
     const failing = guidellmRun({ type_: 'poisson', rate: 2 }, 1.9);
     failing.metrics.request_totals.errored = 50;
-    expect(read({ benchmarks: [failing] }).runs[0]!.invalid).toBe('50 of 150 requests failed');
+    expect(read({ benchmarks: [failing] }).runs[0]!.failures).toBe('50 of 150 requests failed');
     const { prompt_token_count, ...metrics } = failing.metrics;
     expect(faultOf(() => read({ benchmarks: [failing, { ...failing, metrics }] }))).toContain(
       'result.json: benchmarks[1].metrics.prompt_token_count.successful.mean: found nothing, expected input tokens per request',
