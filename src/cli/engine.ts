@@ -3,7 +3,7 @@ import { realClock } from '../adapters/engine/clock.js';
 import type { FaultSettings } from '../adapters/engine/faults.js';
 import { EngineServer } from '../adapters/engine/server.js';
 import { type EngineParts, nullEngine, simulatedEngine } from '../adapters/engine/simulated-engine.js';
-import { InputError } from '../core/input-error.js';
+import { InputError, quoteInput } from '../core/input-error.js';
 import { type WeightPrecision, weightPrecisions } from '../core/model-types.js';
 import { untilStopSignal } from '../service/server.js';
 import { cataloguedReplica } from './catalogued-replica.js';
@@ -148,6 +148,15 @@ Examples:
  * @throws InputError for flags, a GPU, a model or an address that cannot be used
  */
 export async function runEngine(flags: EngineFlags, around: EngineSurroundings): Promise<void> {
+  // An empty key is a variable that was not set, and an empty address would be every one of this machine.
+  for (const [flag, value] of [
+    ['--host', flags.host],
+    ['--api-key', flags.apiKey],
+  ] as const) {
+    if (value?.trim() !== '') continue;
+    const expected = flag === '--host' ? 'an address of this machine, such as 127.0.0.1' : 'a key, or no such flag';
+    throw new InputError(flag, [{ place: '', found: quoteInput(value), expected }]);
+  }
   const parts = flags.null === true ? nullParts(flags) : await simulatedParts(flags);
   const server = new EngineServer({
     ...parts,

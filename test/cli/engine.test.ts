@@ -156,6 +156,8 @@ describe('gpumix engine', () => {
     ['a GPU beside --null', ['--null', '--gpu', 'L4'], '--gpu: found a value beside --null, expected one of the two'],
     ['a speed beside --null', ['--null', '--speed', '2'], '--speed: found a value beside --null'],
     ['no name', ['--null', '--served-model-name', ''], '--served-model-name: found "", expected the name of a model'],
+    ['no address', ['--null', '--host', ''], '--host: found "", expected an address of this machine'],
+    ['an empty key', ['--null', '--api-key', ''], '--api-key: found "", expected a key, or no such flag'],
     [
       'too many faults',
       ['--null', '--fault-errors', '0.6', '--fault-drop', '0.5'],

@@ -31,6 +31,7 @@ const faultTypes: Readonly<Record<number, string>> = {
   405: 'MethodNotAllowedError',
   408: 'RequestTimeoutError',
   413: 'PayloadTooLargeError',
+  417: 'ExpectationFailedError',
   429: 'RateLimitError',
   431: 'HeadersTooLargeError',
   500: 'InternalServerError',

@@ -92,6 +92,15 @@ export class EngineServer {
     this.#server = createServer({ keepAlive: true, noDelay: true }, (request, response) =>
       this.#receive(request, response),
     );
+    // Node answers these two by itself, without our headers, or not at all.
+    this.#server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+      const found = quoteInput(request.headers.expect);
+      this.#answerError(response, new Refusal(417, `expect: found ${found}, expected 100-continue`));
+    });
+    this.#server.on('connect', (_request, socket: Duplex) => {
+      const refusal = new Refusal(405, 'found CONNECT, expected GET or POST: this engine is no proxy');
+      this.#endWith(socket, refusal, 'Method Not Allowed');
+    });
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => this.#refuseNoHttp(error, socket));
     this.#server.headersTimeout = timeouts.headersMs;
     this.#server.requestTimeout = timeouts.requestMs;
@@ -213,7 +222,15 @@ export class EngineServer {
       : tooLarge
         ? [431, 'Request Header Fields Too Large']
         : [400, 'Bad Request'];
-    const { body } = new Refusal(status, `found ${tooSlow ? 'an unfinished request' : 'no HTTP'} (${error.code})`);
+    this.#endWith(
+      socket,
+      new Refusal(status, `found ${tooSlow ? 'an unfinished request' : 'no HTTP'} (${error.code})`),
+      text,
+    );
+  }
+
+  /** An answer without a response object. */
+  #endWith(socket: Duplex, { status, body }: Refusal, text: string): void {
     const headers = { ...this.#headers, 'content-type': 'application/json', connection: 'close' };
     const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     socket.end(
@@ -270,7 +287,8 @@ export class EngineServer {
   #refuseWrongKey(request: IncomingMessage): void {
     const { apiKey } = this.#options;
     if (apiKey === null) return;
-    const given = Buffer.from(request.headers.authorization ?? '');
+    // The name of the scheme has no case, in vLLM as in HTTP.
+    const given = Buffer.from((request.headers.authorization ?? '').replace(/^bearer +/i, 'Bearer '));
     const wanted = Buffer.from(`Bearer ${apiKey}`);
     if (given.length === wanted.length && timingSafeEqual(given, wanted)) return;
     const found = given.length === 0 ? 'no key' : 'another key';

@@ -519,6 +519,7 @@ describe('what is refused', () => {
     expect(wrong.map(({ status }) => status)).toEqual([401, 401, 401, 401]);
     expect(await errorOf(wrong[0]!)).toMatchObject({ type: 'AuthenticationError', code: 401 });
     expect((await withKey('Bearer secret')).status).toBe(200);
+    expect((await withKey('bearer secret')).status).toBe(200);
     expect((await fetch(`${url}/health`)).status).toBe(200);
     expect((await fetch(`${url}/metrics`)).status).toBe(200);
   });
@@ -545,6 +546,12 @@ describe('what is refused', () => {
 
   it.each([
     ['what is no HTTP', 'hello\r\n\r\n', 'HTTP/1.1 400 Bad Request'],
+    ['a proxy', 'CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n', 'HTTP/1.1 405 '],
+    [
+      'an unknown expectation',
+      'POST /v1/completions HTTP/1.1\r\nhost: x\r\nexpect: wonders\r\nconnection: close\r\ncontent-length: 0\r\n\r\n',
+      'HTTP/1.1 417 ',
+    ],
     ['a head without end', `GET /health HTTP/1.1\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`, 'HTTP/1.1 431 '],
   ])('%s, and says even there that it is simulated', async (_, sent, status) => {
     const { url } = await engine();
