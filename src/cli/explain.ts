@@ -61,7 +61,12 @@ export function explainCommand(): Command {
  * @throws InputError for a document that cannot be used
  */
 export async function runExplain(file: string, flags: ExplainFlags, around: ExplainSurroundings): Promise<number> {
-  const { text, source } = await readDocument({ file, limitMib: flags.maxMib, stdin: around.stdin });
+  const { text, source } = await readDocument({
+    file,
+    limitMib: flags.maxMib,
+    limitFlag: '--max-mib',
+    stdin: around.stdin,
+  });
   // The size was bounded while reading, by --max-mib.
   const problem = parsePlanningProblem(text, source, Number.POSITIVE_INFINITY);
   const answer = explained(problem, flags, source);

@@ -1,5 +1,5 @@
 import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { InputError, quoteInput } from '../core/input-error.js';
@@ -18,7 +18,7 @@ import { formatNames, readBenchmark } from '../profiling/imports/read-benchmark.
 import { plotProfile } from '../profiling/profile-plot.js';
 import { documentTime } from './document-time.js';
 import { sloPercentile, wholeNumber } from './flag-values.js';
-import { parseProfileTarget, writeProfile, writeWholeFile } from './profile-output.js';
+import { type ProfileTarget, parseProfileTarget, writeProfile, writeWholeFile } from './profile-output.js';
 import { readDocument } from './read-document.js';
 import { packageVersion } from './version.js';
 
@@ -70,12 +70,14 @@ export function genProfileCommand(): Command {
       'results: a file, a folder of .json and .jsonl files, or - (repeatable; default: result/<deployment>.jsonl)',
       collect,
     )
-    .option('--tput <rps>', 'SLO: requests/s, at least', parseThroughput, unsetSlo.tput)
-    .option('--tt <tokens/s>', 'SLO: output tokens/s, at least', parseThroughput, unsetSlo.tt)
-    .option('--e2e <seconds>', 'SLO: end-to-end latency, below', parseSeconds, unsetSlo.e2e)
-    .option('--ttft <seconds>', 'SLO: time to first token, below', parseSeconds, unsetSlo.ttft)
-    .option('--tpat <seconds>', 'SLO: latency per token, input and output, below', parseSeconds, unsetSlo.tpat)
-    .option('--tpot <seconds>', 'SLO: time per output token, below', parseSeconds, unsetSlo.tpot)
+    .addOption(sloOption('--tput <rps>', 'SLO: requests/s, at least', parseThroughput, unsetSlo.tput))
+    .addOption(sloOption('--tt <tokens/s>', 'SLO: output tokens/s, at least', parseThroughput, unsetSlo.tt))
+    .addOption(sloOption('--e2e <seconds>', 'SLO: end-to-end latency, below', parseSeconds, unsetSlo.e2e))
+    .addOption(sloOption('--ttft <seconds>', 'SLO: time to first token, below', parseSeconds, unsetSlo.ttft))
+    .addOption(
+      sloOption('--tpat <seconds>', 'SLO: latency per token, input and output, below', parseSeconds, unsetSlo.tpat),
+    )
+    .addOption(sloOption('--tpot <seconds>', 'SLO: time per output token, below', parseSeconds, unsetSlo.tpot))
     .addOption(
       new Option('--percentile <p>', 'of the times that the SLO is about; 0 = the mean')
         .argParser(sloPercentile)
@@ -132,6 +134,7 @@ export async function runGenProfile(
   const { output, model, cacert } = flags;
   // Before anything is read: a slip in a flag should not cost the reading of a large file.
   const target = parseProfileTarget({ output, model, deployment, cacert });
+  checkPlot(flags.plot, target);
   const files = await findFiles(deployment, flags.benchmark);
   const say = (message: string): void => around.writeError(`gpumix: ${message}\n`);
   const runs = await readRuns(files, around.stdin, say);
@@ -159,6 +162,9 @@ export async function runGenProfile(
     gpusPerReplica: flags.gpusPerReplica,
   });
   for (const { message } of notices) say(message);
+  if (target.kind !== 'redis' && model !== undefined && profile.model !== undefined && profile.model !== model) {
+    say(`--model ${quoteInput(model)} changes nothing: all results are of ${quoteInput(profile.model)}`);
+  }
   if (flags.cost === undefined) {
     say(`the profile says ${defaultCost} USD per replica-hour, the default of --cost, and plans take it for the price`);
   }
@@ -167,6 +173,22 @@ export async function runGenProfile(
     await writeWholeFile({ path: flags.plot, text: plotProfile({ profile, decisions }), flag: '--plot' });
   }
   return writeProfile({ target, profile, indent: flags.verbose, around });
+}
+
+/** An objective; without one the help says so, where the number behind it would mean nothing to a reader. */
+function sloOption(flags: string, description: string, parse: (text: string) => number, unset: number): Option {
+  return new Option(flags, description).argParser(parse).default(unset, 'no objective');
+}
+
+/** A picture goes to a file of its own: never between the lines of a profile, nor under one that replaces it. */
+function checkPlot(plot: string | undefined, target: ProfileTarget): void {
+  if (plot === undefined) return;
+  const refuse = (found: string): InputError =>
+    new InputError('--plot', [
+      { place: '', found, expected: 'a file of its own for the picture, such as profile.svg' },
+    ]);
+  if (plot === '' || plot === '-') throw refuse(quoteInput(plot));
+  if (target.kind === 'file' && resolve(plot) === resolve(target.path)) throw refuse('the file of -o');
 }
 
 function nameOf(file: string): string {
@@ -186,6 +208,9 @@ async function findFiles(deployment: string, given: readonly string[] | undefine
   }
   const found: string[] = [];
   for (const path of given) {
+    if (path === '') {
+      throw new InputError('--benchmark', [{ place: '', found: '""', expected: 'a file, a folder, or -' }]);
+    }
     if (path === '-' || !(await isFolder(path))) {
       found.push(path);
       continue;

@@ -117,7 +117,12 @@ export async function runPlan(file: string, flags: PlanFlags, around: PlanSurrou
     ...(flags.set ?? []).map(parseSetEdit),
     ...(flags.without ?? []).map((gpuType) => ({ kind: 'without', gpuType }) as const),
   ];
-  const { text, source } = await readDocument({ file, limitMib: flags.maxMib, stdin: around.stdin });
+  const { text, source } = await readDocument({
+    file,
+    limitMib: flags.maxMib,
+    limitFlag: '--max-mib',
+    stdin: around.stdin,
+  });
   const { problem, notices } = problemFormats[flags.from](text, source);
   for (const { message } of notices) around.writeError(`gpumix: ${source}: ${message}\n`);
   const view = { title: source, color: around.color, width: around.width };

@@ -55,7 +55,7 @@ export function parseProfileTarget(options: {
   }
   if (!isRedis) {
     // A misspelt scheme would else become a file of that name, with the password in it.
-    const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(output)?.[1];
+    const scheme = /^([a-z][a-z0-9+.-]*(?=:)|rediss?(?=\/)):?\/\//i.exec(output)?.[1];
     if (scheme === undefined) return { kind: 'file', path: output };
     throw new InputError('-o', [{ place: 'scheme', found: quoteInput(scheme), expected: 'redis, rediss, or a file' }]);
   }

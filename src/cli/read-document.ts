@@ -31,24 +31,27 @@ export type DocumentText = {
  *
  * @param options.file path, or `-`
  * @param options.limitMib a larger document is refused without being read to its end
+ * @param options.limitFlag the flag that raises the limit, where the command has one
  * @throws InputError that names the file, what was found and what was expected
  */
 export async function readDocument(options: {
   readonly file: string;
   readonly limitMib: number;
+  readonly limitFlag?: string;
   readonly stdin: Readable;
 }): Promise<DocumentText> {
-  const { file, limitMib, stdin } = options;
+  const { file, limitMib, limitFlag, stdin } = options;
+  const limit = { limitMib, limitFlag };
   if (file === '-') {
-    return { text: await readBounded(stdin, 'standard input', limitMib), source: 'standard input' };
+    return { text: await readBounded(stdin, 'standard input', limit), source: 'standard input' };
   }
   if (/\.ya?ml$/i.test(file)) {
     throw new InputError(file, [{ place: '', found: 'a YAML file by its name', expected: 'a JSON document' }]);
   }
   try {
     const { size } = await stat(file);
-    if (size > limitMib * bytesPerMib) throw tooLarge(file, `${(size / bytesPerMib).toFixed(1)} MiB`, limitMib);
-    return { text: await readBounded(createReadStream(file), file, limitMib), source: file };
+    if (size > limitMib * bytesPerMib) throw tooLarge(file, `${(size / bytesPerMib).toFixed(1)} MiB`, limit);
+    return { text: await readBounded(createReadStream(file), file, limit), source: file };
   } catch (error) {
     if (error instanceof InputError) throw error;
     const code = error instanceof Error && 'code' in error ? String(error.code) : '';
@@ -60,13 +63,13 @@ export async function readDocument(options: {
 }
 
 /** Pipes and devices have no size beforehand, so that the limit counts what arrives. */
-async function readBounded(stream: Readable, source: string, limitMib: number): Promise<string> {
+async function readBounded(stream: Readable, source: string, limit: SizeLimit): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of stream) {
     const buffer = Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk));
     bytes += buffer.length;
-    if (bytes > limitMib * bytesPerMib) throw tooLarge(source, `more than ${limitMib} MiB`, limitMib);
+    if (bytes > limit.limitMib * bytesPerMib) throw tooLarge(source, `more than ${limit.limitMib} MiB`, limit);
     chunks.push(buffer);
   }
   const whole = Buffer.concat(chunks);
@@ -79,8 +82,9 @@ async function readBounded(stream: Readable, source: string, limitMib: number): 
   return whole.toString('utf8').replace(/^\ufeff/, '');
 }
 
-function tooLarge(source: string, found: string, limitMib: number): InputError {
-  return new InputError(source, [
-    { place: '', found, expected: `a document of at most ${limitMib} MiB (--max-mib N raises the limit)` },
-  ]);
+type SizeLimit = { readonly limitMib: number; readonly limitFlag: string | undefined };
+
+function tooLarge(source: string, found: string, { limitMib, limitFlag }: SizeLimit): InputError {
+  const raise = limitFlag === undefined || limitMib >= mostLimitMib ? '' : ` (${limitFlag} N raises the limit)`;
+  return new InputError(source, [{ place: '', found, expected: `a document of at most ${limitMib} MiB${raise}` }]);
 }

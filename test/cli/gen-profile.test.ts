@@ -1,12 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -197,6 +200,22 @@ describe('gpumix gen-profile', () => {
     expect(errors).toContain('cut.jsonl: line 60 is cut off: it is left out, the 59 rows before it are used');
   });
 
+  it('says where --model has nothing to say', async () => {
+    const { output, errors } = await run({ model: 'qwen' });
+    expect(JSON.parse(output).model).toBe('llama2-7b');
+    expect(errors).toBe('gpumix: --model "qwen" changes nothing: all results are of "llama2-7b"\n');
+    expect((await run({ model: 'llama2-7b' })).errors).toBe('');
+  });
+
+  it('does not speak of a flag that it lacks where a file is too large', async () => {
+    const path = join(folder, 'large.jsonl');
+    closeSync(openSync(path, 'w'));
+    truncateSync(path, 501 * 2 ** 20);
+    const fault = await faultOf({ benchmark: [path] });
+    rmSync(path);
+    expect(fault).toMatch(/found 501.0 MiB, expected a document of at most 500 MiB$/);
+  });
+
   it('draws a picture where it is asked for one', async () => {
     const plot = join(folder, 'plot.svg');
     await run({ plot, e2e: 3 });
@@ -249,6 +268,15 @@ describe('bad input is refused with its place:', () => {
       'query.model: found 2 names: "a", "b", expected the same name as --model',
     ],
     ['an unknown parameter', { output: 'redis://127.0.0.1:1?model=a&modle=b' }, '-o: query: found "modle"'],
+    ['a scheme without its colon', { output: 'redis//:pw@h?model=a' }, '-o: scheme: found "redis", expected redis, '],
+    ['no name of a file', { benchmark: [''] }, '--benchmark: found "", expected a file, a folder, or -'],
+    ['a picture on standard output', { plot: '-' }, '--plot: found "-", expected a file of its own for the picture'],
+    ['a picture without a name', { plot: '' }, '--plot: found "", expected a file of its own for the picture'],
+    [
+      'a picture that the profile would replace',
+      { plot: join(folder, 'both'), output: `${folder}/./both` },
+      '--plot: found the file of -o, expected a file of its own',
+    ],
     ['no host', { output: 'redis://:1?model=a' }, '-o: host: found ":1", expected host or host:port'],
     [
       'a certificate without TLS',
@@ -320,6 +348,12 @@ describe('the flags', () => {
       benchmark: ['a', 'b'],
     });
     expect(parse()).toMatchObject({ ...unsetSlo, percentile: 0, verbose: false, strict: false });
+  });
+
+  it('say in the help what stands without them', () => {
+    const text = genProfileCommand().helpInformation();
+    expect(text).not.toMatch(/null|Infinity/);
+    expect(text.replace(/\s+/g, ' ')).toContain('SLO: end-to-end latency, below (default: no objective)');
   });
 
   it.each([
