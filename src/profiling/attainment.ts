@@ -216,15 +216,16 @@ function meanCriterion<Name>(options: {
 /** Beyond any doubt that a run can leave [standard deviations]. */
 const sure = 8;
 
-/** Only a steady state has a throughput that can be held against the server; before it, less ends than arrives. */
+/** Only a whole steady state has a throughput that can be held against the server; else less ends than arrives. */
 function throughputCriterion({
+  aborted,
   throughputRps,
   requestRate,
   counts,
   saturated,
   steadyState,
 }: Measurement): readonly Criterion[] {
-  if (steadyState === null) return [];
+  if (steadyState === null || aborted !== null) return [];
   const judged = counts.countedCompletions;
   const share = throughputRps / requestRate;
   const meets = share >= keepsUpShare && !saturated;

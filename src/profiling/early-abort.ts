@@ -5,10 +5,11 @@ import type { RequestOutcome, ScheduledRequest } from './measurement.js';
  * When a run need not be finished, because it cannot meet its objectives any more. A pure predicate on what is known
  * while it runs; each rule alone is enough.
  *
- * - *Too many misses*: more than 1 − p of the whole planned sample have missed; no rest of the run can mend that. Under
- *   means (percentile 0) there is no such number.
+ * - *Too many misses*: a quarter more than 1 − p of the whole planned sample have missed. What is counted in the end is a
+ *   part of the sample, which could leave some of them out, but hardly more. Under means (percentile 0) there is no such
+ *   number.
  * - *Misses too unlikely*: so many of those judged have missed that, if the server met the objectives, one run in ten
- *   thousand would look like this (an exact binomial tail).
+ *   thousand would look like this (an exact binomial tail; misses come in bursts, so three count as one).
  * - *Growing*: over the last stay of a request, arrivals outran completions by more than a tenth of the rate, and by more
  *   than chance explains: requests in flight grow without bound.
  *
@@ -23,6 +24,11 @@ export type AbortRules = {
 
 /** Of all runs that meet their objectives, the share that may be given up by mistake, at one look. */
 const mistakenAborts = 1e-4;
+
+/** How many more must have missed than may. */
+const hopelessExcess = 1.25;
+/** Requests that miss together: those that wait behind one another. */
+const burst = 3;
 
 /** Standard deviations of a Poisson count that chance is held to explain. */
 const chanceDeviations = 4;
@@ -49,10 +55,10 @@ function tooManyMisses(
   // Each limit is judged alone, as profiles do.
   const misses = late + Math.max(0, ...missesPerLimit(ended, slo));
   if (misses === 0) return null;
-  if (misses > allowed * schedule.length + 1e-9) {
+  if (misses > hopelessExcess * allowed * schedule.length) {
     return `${misses} of ${schedule.length} requests missed the SLO, at most ${Math.floor(allowed * schedule.length + 1e-9)} may`;
   }
-  if (binomialTail(judged, misses, allowed) < mistakenAborts) {
+  if (binomialTail(Math.ceil(judged / burst), Math.floor(misses / burst), allowed) < mistakenAborts) {
     return `${misses} of the first ${judged} requests missed the SLO`;
   }
   return null;

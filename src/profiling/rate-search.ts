@@ -240,7 +240,13 @@ function knowledgeOf(settings: SearchSettings, records: readonly RunRecord[]): K
   }
   // Bounds are better than nothing, and worse than few values.
   if (works.length < fewWorks) works.push(...bounds);
-  return { settings, byCell, work: cellPredictor(works), e2e: cellPredictor(stays) };
+  const workOfAll = cellPredictor(works);
+  // What a cell has served so far is no hint of how much more it can: it is predicted from the others.
+  const work: Predictor = (cell) => {
+    const others = works.filter((one) => keyOf(one.cell) !== keyOf(cell));
+    return (others.length === works.length ? workOfAll : cellPredictor(others))(cell);
+  };
+  return { settings, byCell, work, e2e: cellPredictor(stays) };
 }
 
 /** Fewer values say little of how work grows with tokens. */
@@ -307,7 +313,7 @@ function nextOfCell(known: Knowledge, cell: Cell): PlannedRun | null {
   if (isTooLong(settings, cell)) return null;
   const own = known.byCell.get(keyOf(cell)) ?? nothingKnown(cell);
   if (own.records.length >= mostRuns) return null;
-  const repeated = invalidToRepeat(own) ?? conflictToRepeat(own);
+  const repeated = invalidToRepeat(own) ?? conflictToRepeat(settings, own);
   if (repeated !== null) return planned(known, own, repeated);
   if (isClosed(settings, own)) {
     const undecided = undecidedToRepeat(settings, own);
@@ -316,10 +322,11 @@ function nextOfCell(known: Knowledge, cell: Cell): PlannedRun | null {
   const smaller = presumedNone(known, own);
   if (smaller !== null) return presumedRun(known, own, smaller);
   const requestRate = nextRate(known, own);
-  return requestRate === null ? null : planned(known, own, { requestRate, length: 1 });
+  return requestRate === null ? null : planned(known, own, { requestRate, length: null });
 }
 
-type Wanted = { readonly requestRate: number; readonly length: number };
+/** `length`: how many times the usual length; null = as long as what is known so far is worth. */
+type Wanted = { readonly requestRate: number; readonly length: number | null };
 
 /** The last run was invalid, and its rate has not been given up. */
 function invalidToRepeat({ records }: CellKnowledge): Wanted | null {
@@ -333,32 +340,43 @@ function invalidToRepeat({ records }: CellKnowledge): Wanted | null {
 }
 
 /** A rate that misses lies below one that meets: chance made one of the two. The one with less evidence is repeated. */
-function conflictToRepeat(own: CellKnowledge): Wanted | null {
+function conflictToRepeat(settings: SearchSettings, own: CellKnowledge): Wanted | null {
   const { low, lastAt } = own;
   if (low === null) return null;
   const below = [...lastAt.values()].filter(
     ({ verdict, requestRate }) => verdict === 'misses' && requestRate < low.requestRate,
   );
   const candidates = [low, ...below].toSorted((a, b) => Math.abs(a.evidence) - Math.abs(b.evidence));
-  return below.length === 0 ? null : lengthened(own, candidates[0]!);
+  return below.length === 0 ? null : lengthened(settings, own, candidates[0]!);
 }
 
 /** An end of the bracket without the confidence that is asked for, the weaker one first. */
-function undecidedToRepeat({ confidence }: SearchSettings, own: CellKnowledge): Wanted | null {
+function undecidedToRepeat(settings: SearchSettings, own: CellKnowledge): Wanted | null {
+  const { confidence } = settings;
+  // The rate that is given as the answer is measured in full.
+  if (own.low !== null && isDraft(settings, own.low)) return { requestRate: own.low.requestRate, length: 1 };
   const ends = [own.low, own.high]
     .filter((record) => record !== null)
     .toSorted((a, b) => Math.abs(a.evidence) - Math.abs(b.evidence));
   for (const record of ends) {
     if (confidenceOf(record) >= confidence) continue;
-    const wanted = lengthened(own, record);
+    const wanted = lengthened(settings, own, record);
     if (wanted !== null) return wanted;
   }
   return null;
 }
 
-function lengthened(own: CellKnowledge, { requestRate }: RunRecord): Wanted | null {
+/** A run that was made short on purpose, to find the place. */
+function isDraft({ requests }: SearchSettings, record: RunRecord): boolean {
+  return record.requests < requests;
+}
+
+function lengthened(settings: SearchSettings, own: CellKnowledge, { requestRate }: RunRecord): Wanted | null {
   const made = own.records.filter(
-    (one) => one.requestRate === requestRate && (one.verdict === 'meets' || one.verdict === 'misses'),
+    (one) =>
+      one.requestRate === requestRate &&
+      !isDraft(settings, one) &&
+      (one.verdict === 'meets' || one.verdict === 'misses'),
   ).length;
   return made > mostLengthenings ? null : { requestRate, length: 2 ** made };
 }
@@ -386,10 +404,14 @@ function isClosed(settings: SearchSettings, own: CellKnowledge): boolean {
  * E2E has come to it: among many sequences they rise with the rate at least half as fast as it. (TTFT does not: it stays
  * low until the queue begins.)
  */
-function isAtLimit({ nearness, nearestLimit }: RunRecord, resolution: number): boolean {
+function isAtLimit(record: RunRecord, resolution: number): boolean {
+  const { nearness, nearestLimit, requestRate, e2eSeconds } = record;
   if (nearness === null || nearestLimit === null || nearestLimit === 'ttft') return false;
-  return nearness >= 1 - resolution / 2;
+  return nearness >= 1 - resolution / 2 && requestRate * (e2eSeconds ?? 0) >= manySequences;
 }
+
+/** Fewer requests at once, and latencies jump with each. */
+const manySequences = 32;
 
 /** Share of the time in which a request had company, below which a run shows how requests fare alone. */
 const nearlyAlone = 0.25;
@@ -420,6 +442,7 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   if (own.likelyLow !== null && (high ?? top) - low! <= step + Math.log(roundingSlack))
     return own.likelyLow.requestRate;
   const belief = beliefOf(known, own);
+  const isGuess = belief.deviation > wideBelief;
   if (own.records.length === 0 && reachesLimit(known, own.cell)) return rateLimit;
   // The capacity may lie beyond either end of the range: that much beyond is looked at as part of it.
   const from = low ?? floor - 2 * step;
@@ -427,8 +450,12 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   // Where the last two runs moved the same end of a bracket, the belief is off: halve it.
   const isStuck = low !== null && high !== null && sameVerdicts(own) >= 2;
   let rate = isStuck ? (from + to) / 2 : truncatedMedian(belief, from, to);
+  // Nothing is known at all: a run of seconds says where to go on, whichever side of the capacity it is on.
+  if (low === null && high === null && belief.deviation >= Math.log(rateLimit / rateStart)) {
+    rate = Math.max(rate, Math.log(settings.requests / firstRunSeconds));
+  }
   // A run far above the capacity costs more than one far below it: requests pile up until that is seen.
-  if (high === null && belief.deviation > wideBelief) rate -= Math.min(belief.deviation, (rate - from) / 2) / 2;
+  else if (high === null && isGuess) rate -= Math.min(belief.deviation, (rate - from) / 2) / 2;
   // Where only one end is known, what led there was wrong: steps away from it double.
   const stride = step * 2 ** Math.min(mostDoublings, Math.max(0, sameVerdicts(own) - 1));
   const atLeast = low === null ? floor : low + (high === null ? Math.min(stride, top - low) : step);
@@ -452,6 +479,9 @@ function sameVerdicts({ records }: CellKnowledge): number {
 
 /** Strides of 16 steps more than double the rate. */
 const mostDoublings = 4;
+
+/** The very first run of a search takes about so long [s]. */
+const firstRunSeconds = 5;
 
 /** Beliefs wider than this, as a logarithm, are guesses. */
 const wideBelief = 0.5;
@@ -569,21 +599,30 @@ export function normalCdf(z: number): number {
   return 1 - (Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI)) * series;
 }
 
-/** Requests of a run at the lowest rates: enough to see that none can meet, few because they are slow to come. */
-const probeRequests = 10;
-
 function planned(known: Knowledge, own: CellKnowledge, { requestRate, length }: Wanted): PlannedRun {
   const { settings } = known;
   const stay = expectedStay(known, own, requestRate);
-  const atFloor = requestRate <= settings.rateStart && length === 1 && own.low === null;
-  const counted = atFloor ? Math.min(probeRequests, settings.requests) : settings.requests;
-  // While the place is not known, filling the server is enough to see how it fares.
-  const isExploring = length === 1 && !isNarrow(known, own);
-  const requests = isExploring
-    ? Math.max(counted, Math.ceil(exploringResidences * Math.min(requestRate * stay, mostInFlight)))
-    : runLength({ requestRate, staySeconds: stay, requests: counted, length });
+  const isFinding = length === null && !isNarrow(known, own);
+  const requests = isFinding
+    ? draftLength({ requestRate, staySeconds: stay, requests: settings.requests })
+    : runLength({ requestRate, staySeconds: stay, requests: settings.requests, length: length ?? 1 });
   return { cell: own.cell, requestRate, requests, presumed: null, expectedSeconds: requests / requestRate + stay };
 }
+
+/** While the place is not known, a part of a run is enough: to fill the server and see how it fares. */
+function draftLength(options: {
+  readonly requestRate: number;
+  readonly staySeconds: number;
+  readonly requests: number;
+}): number {
+  const { requestRate, staySeconds, requests } = options;
+  const inFlight = Math.min(Math.ceil(requestRate * staySeconds), mostInFlight);
+  const counted = Math.min(requests, Math.max(fewestCounted, Math.ceil(requests * draftShare)));
+  return Math.ceil(Math.max(counted, exploringResidences * inFlight));
+}
+
+const draftShare = 0.25;
+const fewestCounted = 60;
 
 /** Longer than `filledResidences`, since requests take longer at higher rates than they were seen to. */
 const exploringResidences = 1.8;
