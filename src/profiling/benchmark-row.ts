@@ -265,7 +265,7 @@ function brokenLine(options: { readonly text: string; readonly line: number; rea
 }
 
 /** Of any metric: a throughput beyond it is none, and a latency is three decades. */
-const largestStatistic = largestRps;
+export const largestStatistic = largestRps;
 
 const own = (value: object, key: string): unknown =>
   Object.hasOwn(value, key) ? (value as Record<string, unknown>)[key] : undefined;

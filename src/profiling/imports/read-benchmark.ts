@@ -1,6 +1,14 @@
 import { InputError, quoteInput } from '../../core/input-error.js';
 import { parseJson } from '../../core/parse.js';
-import { type BenchmarkRun, parseRows, type ReadNotice, runsOfRows, withoutNaN } from '../benchmark-row.js';
+import { largestTokens } from '../../core/profile.js';
+import {
+  type BenchmarkRun,
+  largestStatistic,
+  parseRows,
+  type ReadNotice,
+  runsOfRows,
+  withoutNaN,
+} from '../benchmark-row.js';
 import { isObject, type JsonObject } from './fields.js';
 import { isGuideLlm, readGuideLlm } from './guidellm.js';
 import { isNvidiaPerf, readNvidiaPerf } from './nvidia-perf.js';
@@ -97,6 +105,12 @@ function readDocuments(
   });
   const format = objects.length === 0 ? null : formatOf(objects[0]!);
   if (format === null) {
+    if (objects[0] !== undefined && isRow(objects[0])) {
+      const found = `rows in ${Array.isArray(documents[0]) ? 'one list' : 'a document of several lines'}`;
+      throw new InputError(source, [
+        { place: '', found, expected: `${formatNames.rows}: each row on a line of its own` },
+      ]);
+    }
     const keys = objects.length === 0 ? 'no object at all' : `an object with ${keysOf(objects[0]!)}`;
     throw new InputError(source, [{ place: '', found: keys, expected: expectedFormats }]);
   }
@@ -115,7 +129,26 @@ function readDocuments(
         : readNvidiaPerf(document, { source: where, row }),
     ];
   });
+  for (const run of runs) requireBounds(run);
   return { format, runs, notices: noticesOf(runs) };
+}
+
+/** Quotients of numbers that may each be what they are can still be none: rows have the same bounds. */
+function requireBounds({ place: source, inputTokens, outputTokens, metrics }: BenchmarkRun): void {
+  const refuse = (place: string, found: number, expected: string): never => {
+    throw new InputError(source, [{ place, found: String(found), expected }]);
+  };
+  for (const [name, tokens] of Object.entries({ 'input tokens': inputTokens, 'output tokens': outputTokens })) {
+    if (!(tokens > 0 && tokens <= largestTokens)) {
+      refuse(`${name} of a request`, tokens, `a number above 0, at most ${largestTokens}`);
+    }
+  }
+  for (const [metric, { row, ...statistics }] of Object.entries(metrics)) {
+    for (const [name, value] of Object.entries(statistics)) {
+      if (value === null || (value >= 0 && value <= largestStatistic)) continue;
+      refuse(`${metric} ${name}`, value, `a number, 0 to ${largestStatistic}`);
+    }
+  }
 }
 
 function formatOf(document: JsonObject): Exclude<BenchmarkFormat, 'rows'> | null {

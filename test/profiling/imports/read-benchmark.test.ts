@@ -359,6 +359,16 @@ describe('what is no benchmark result', () => {
     ['a profile', '{"gpu":"a100","tputs":[[1]]}', 'found an object with keys "gpu", "tputs"'],
     ['a number', '7', 'found 7'],
     ['a list of numbers', '[1,2]', '[0]: found 1'],
+    [
+      'a list of rows',
+      '[{"input_tokens":4,"output_tokens":4,"metric":"TPUT"}]',
+      'found rows in one list, expected JSON lines of gpumix or AIBrix: each row on a line of its own',
+    ],
+    [
+      'a row over several lines',
+      '{\n"metric":"TPUT"}',
+      'found rows in a document of several lines, expected JSON lines',
+    ],
     ['an empty list', '[]', 'found no object at all'],
     ['prose', 'Successful requests: 200', 'line 1, column 1: found "Successful", expected strict JSON'],
     ['a document that is cut off', '{\n  "request_throughput": 3,', 'found the end of the text'],
@@ -370,6 +380,17 @@ describe('what is no benchmark result', () => {
     ['rows of single requests', '{"request_id":1,"input_tokens":4,"output_tokens":4,"E2E":1}', 'line 1: request_rate'],
   ])('is refused: %s', (_, text, message) => {
     expect(faultOf(() => read(text))).toContain(message);
+  });
+});
+
+describe('numbers that no benchmark gives', () => {
+  it.each([
+    [{ total_input_tokens: 5e-324 }, 'input tokens of a request: found 0, expected a number above 0'],
+    [{ completed: 5e-324 }, 'input tokens of a request: found Infinity, expected a number above 0'],
+    [{ request_throughput: 1e300 }, 'TPUT mean: found 1e+300, expected a number, 0 to 1000000000'],
+    [{ mean_ttft_ms: 1e300 }, 'TTFT mean: found 1e+297, expected a number, 0 to 1000000000'],
+  ])('are refused: %j', (change, message) => {
+    expect(faultOf(() => read({ ...vllm, ...change }))).toContain(message);
   });
 });
 
@@ -401,7 +422,7 @@ describe('lengths that were measured', () => {
 describe('the readers', () => {
   it('throw nothing but InputError, and give no number that is none, whatever stands in whichever place', () => {
     const documents = [vllm, sglang, guidellm, genaiPerf, aiperf];
-    const odd = fc.oneof(fc.jsonValue(), fc.constantFrom(-1, 0, 1e300, 'inf', null, [], {}));
+    const odd = fc.oneof(fc.jsonValue(), fc.constantFrom(-1, 0, 5e-324, 1e300, 'inf', null, [], {}));
     let accepted = 0;
     fc.assert(
       fc.property(
