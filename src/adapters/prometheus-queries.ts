@@ -94,7 +94,10 @@ export function createPrometheusEngines(settings: PrometheusSettings): EngineMet
         `max by (${instanceLabels.join(', ')}) (timestamp({__name__=~"${oneOf(everyEnginesCounter)}"${where}}))`,
         atSeconds,
       );
-      return { samples: samplesOf({ counters, scrapes, deployments, settings }), problems: [] };
+      const samples = samplesOf({ counters, scrapes, deployments, settings });
+      // Summed by a label that no series has they are one, of nobody: that would be silence without an end.
+      const missing = samples.length > 0 ? undefined : instanceLabels.find((label) => isNowhere(label, counters));
+      return { samples, problems: missing === undefined ? [] : [nothingLabelled(settings.url, missing)] };
     },
     close: () => agent.destroy(),
   };
@@ -102,6 +105,14 @@ export function createPrometheusEngines(settings: PrometheusSettings): EngineMet
 
 function nothingFound(url: string): string {
   return `Prometheus at ${shownUrl(new URL(url))}: found no counters of engines in the namespaces of the deployments, expected those of vLLM or SGLang`;
+}
+
+function isNowhere(label: string, series: Vector): boolean {
+  return series.every(({ metric }) => (metric[label] ?? '') === '');
+}
+
+function nothingLabelled(url: string, label: string): string {
+  return `Prometheus at ${shownUrl(new URL(url))}: found counters of engines without the label ${JSON.stringify(label)}, expected the one that tells whose they are`;
 }
 
 async function authorization(file: string | null): Promise<Record<string, string>> {

@@ -49,18 +49,26 @@ export class EngineWindow {
   readonly #last = new Map<string, EngineSample>();
   #increases: Increase[] = [];
 
-  /** Takes what the deployment's replicas say now. A sample that was taken before adds nothing. */
+  /**
+   * Takes what the deployment's replicas say now. A sample that was taken before adds nothing; nor does one of a time to
+   * come, after which everything later would look old until that time.
+   */
   add(samples: readonly EngineSample[], nowMs: number): void {
+    const isToCome = (atMs: number) => atMs > nowMs + longestGapMs;
     const increase = noIncrease();
     for (const sample of samples) {
+      if (isToCome(sample.atMs)) continue;
       const before = this.#last.get(sample.instance);
       if (before !== undefined && sample.atMs <= before.atMs) continue;
       this.#last.set(sample.instance, sample);
       if (before !== undefined) addIncrease(increase, before, sample);
     }
     if (increase.replicaSeconds > 0) this.#increases.push(increase);
-    this.#increases = this.#increases.filter(({ toMs }) => toMs > nowMs - longestWindowMs);
-    for (const [instance, { atMs }] of this.#last) if (atMs <= nowMs - longestGapMs) this.#last.delete(instance);
+    // Times to come are there where our own clock was set back.
+    this.#increases = this.#increases.filter(({ toMs }) => toMs > nowMs - longestWindowMs && !isToCome(toMs));
+    for (const [instance, { atMs }] of this.#last) {
+      if (atMs <= nowMs - longestGapMs || isToCome(atMs)) this.#last.delete(instance);
+    }
   }
 
   /** The shortest last span with enough requests; null while there is none. */

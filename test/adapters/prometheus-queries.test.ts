@@ -101,6 +101,13 @@ describe.skipIf(prometheusMissing !== null)('engines that a Prometheus server sc
     expect(samples.map(({ deployment }) => deployment)).toEqual(['team.b/llama']);
   });
 
+  it("are nobody's where the label is another than the configured one, which is said", async () => {
+    const metrics = source({ url: prometheus.url, podLabel: 'pod_name' });
+    const { samples, problems } = await metrics.read([ofDeployment('default/llama')]);
+    expect(samples).toEqual([]);
+    expect(problems.join()).toContain('found counters of engines without the label "pod_name"');
+  });
+
   it('are none where the deployments are elsewhere, which is said', async () => {
     const { samples, problems } = await source({ url: prometheus.url }).read([ofDeployment('other/llama')]);
     expect(samples).toEqual([]);

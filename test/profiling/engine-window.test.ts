@@ -47,6 +47,19 @@ describe('an observation of engines', () => {
     expect(windowOf(3600, (seconds) => [sample(seconds, seconds / 20)]).observation(3_600_000)).toBeNull();
   });
 
+  it('goes on after a clock that was years ahead: the one of the samples, or our own', () => {
+    const year = 365 * 86_400;
+    const counted = (seconds: number) => [sample(seconds, 2 * seconds)];
+    const lied = windowOf(600, (seconds) =>
+      seconds > 100 && seconds < 200 ? [sample(seconds + year, 2 * seconds)] : counted(seconds),
+    );
+    expect(lied.observation(600_000)).toMatchObject({ fromMs: 480_000, toMs: 600_000, requests: 240 });
+    const setBack = new EngineWindow();
+    for (let s = 0; s <= 300; s += 10) setBack.add([sample(s + year, 2 * s)], (s + year) * 1000);
+    for (let s = 310; s <= 600; s += 10) setBack.add(counted(s), s * 1000);
+    expect(setBack.observation(600_000)).toMatchObject({ fromMs: 480_000, toMs: 600_000, requests: 240 });
+  });
+
   it('is of a mean replica: rates over all, divided by the time that each was there', () => {
     const window = windowOf(300, (seconds) => [
       sample(seconds, 3 * seconds),
