@@ -478,7 +478,9 @@ function describeNearest(cells: readonly DecidedCell[]): string {
     .sort((a, b) => a.inputTokens + a.outputTokens - (b.inputTokens + b.outputTokens))[0];
   const first = smallest?.candidates[0];
   if (smallest === undefined || first === undefined) return '';
-  return `The smallest cell (${describeCell(smallest)}) at its lowest rate, ${describeRate(first.run.requestRate)}: ${first.refused}. `;
+  // A server that answered nothing misses no objective either.
+  const why = first.refused ?? 'its throughput is 0';
+  return `The smallest cell (${describeCell(smallest)}) at its lowest rate, ${describeRate(first.run.requestRate)}: ${why}. `;
 }
 
 /** As AIBrix's `slos`: the percentile, and the objectives that are set. */

@@ -146,6 +146,8 @@ describe('the throughput of a cell', () => {
     expect(profile.e2e).toEqual([[50]]);
     expect(codes).toEqual(['nothing_meets_slo']);
     expect(notices[0]!.message).toContain('The smallest cell (128 in, 64 out) at its lowest rate, 1/s: E2E mean 5.');
+    const silent = generate([run(128, 64, 1, { tput: 0 })], { e2e: 5 });
+    expect(silent.notices[0]!.message).toContain('at its lowest rate, 1/s: its throughput is 0.');
   });
 });
 
