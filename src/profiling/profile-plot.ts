@@ -53,19 +53,16 @@ type TextStyle = {
   readonly anchor?: 'start' | 'middle' | 'end';
   readonly italic?: boolean;
   readonly turn?: number;
-  /** A rim in the colour of the ground, where lines run behind the text. */
-  readonly halo?: boolean;
 };
 
 function text(x: number, y: number, content: string, style: TextStyle = {}): string {
-  const { size = 13, fill, weight, anchor, italic, turn, halo } = style;
+  const { size = 13, fill, weight, anchor, italic, turn } = style;
   const attributes = [
     `x="${round(x)}" y="${round(y)}" font-size="${size}"`,
     ...(fill === undefined ? [] : [`fill="${fill}"`]),
     ...(weight === undefined ? [] : [`font-weight="${weight}"`]),
     ...(anchor === undefined ? [] : [`text-anchor="${anchor}"`]),
     ...(italic === true ? ['font-style="italic"'] : []),
-    ...(halo === true ? ['paint-order="stroke" stroke="#fbfcfd" stroke-width="3.5" stroke-linejoin="round"'] : []),
     ...(turn === undefined ? [] : [`transform="rotate(${turn} ${round(x)} ${round(y)})"`]),
   ];
   return `<text ${attributes.join(' ')}>${xml(content)}</text>`;
@@ -179,7 +176,8 @@ function drawSurface(parts: string[], profile: GpuProfile, top: number): number 
   const left = page.margin + 74;
   const widest = Math.min(page.width - page.margin - left, 150 * inputs.length);
   const cellHeight = Math.max(cellHeights.least, Math.min(cellHeights.most, 420 / outputs.length));
-  const tall = cellHeight * outputs.length;
+  // At least as tall as the name of its axis is long.
+  const tall = Math.max(96, cellHeight * outputs.length);
   const columnEdges = edgesOf(inputs);
   const rowEdges = edgesOf(outputs);
   const x = scaleLinear([columnEdges[0]!, columnEdges.at(-1)!], [left, left + widest]);
@@ -347,7 +345,7 @@ function drawCurves(
   const limitText = limit === undefined ? '' : `, SLO ${seconds(limit)}`;
   const heading = `${timeTitles[name]} by request rate (${column}${limitText})`;
   parts.push(text(page.margin, top + 12, heading, { size: 16, weight: 650 }));
-  drawLineLegend(parts, inputs, top + 34);
+  drawLineLegend(parts, { inputs, hasLimit: limit !== undefined && limit > 0, baseline: top + 34 });
 
   const shown = outputs.filter((count) =>
     curves.some(({ cell, points }) => cell.outputTokens === count && points.length > 0),
@@ -412,7 +410,11 @@ function hueOf(index: number, count: number): string {
   return scale(count <= 1 ? 0 : (index / (count - 1)) * (hues.length - 1));
 }
 
-function drawLineLegend(parts: string[], inputs: readonly number[], baseline: number): void {
+function drawLineLegend(
+  parts: string[],
+  options: { readonly inputs: readonly number[]; readonly hasLimit: boolean; readonly baseline: number },
+): void {
+  const { inputs, hasLimit, baseline } = options;
   let x: number = page.margin;
   const word = (label: string): void => {
     parts.push(text(x, baseline, label, { size: 12.5, fill: page.faint }));
@@ -438,11 +440,16 @@ function drawLineLegend(parts: string[], inputs: readonly number[], baseline: nu
     ['misses', 'misses it'],
   ];
   for (const [mark, meaning] of meanings) {
-    x += 4;
+    x += 10;
     parts.push(drawMark({ x, y: baseline - 4, mark, chosen: false, colour: page.ink, hint: '' }));
     x += 9;
     word(meaning);
   }
+  if (!hasLimit) return;
+  x += 6;
+  parts.push(`<line x1="${round(x)}" x2="${round(x + 20)}" y1="${baseline - 4}" y2="${baseline - 4}" ${limitStroke}/>`);
+  x += 25;
+  word('SLO');
 }
 
 function drawMark(options: {
@@ -466,6 +473,11 @@ function drawMark(options: {
   return `<circle cx="${x}" cy="${y}" r="2.7" fill="${fill}" stroke="${colour}" stroke-width="1.2">${title}</circle>${ring}`;
 }
 
+const limitStroke = `stroke="${page.slo}" stroke-width="1.4" stroke-dasharray="6 4"`;
+
+/** Nearer than this two labels of an axis touch. */
+const labelHeight = 13;
+
 type Panel = {
   readonly x: number;
   readonly y: number;
@@ -486,21 +498,25 @@ function drawPanel(parts: string[], options: Panel): void {
   parts.push(
     `<rect x="${round(x)}" y="${y}" width="${round(width)}" height="${panel.height}" fill="#fbfcfd" stroke="${page.grid}"/>`,
   );
+  const limitAt = limit !== null && limit > 0 ? round(up(limit)) : null;
   for (const tick of decades(domain, 5)) {
     const at = round(up(tick));
+    const isFree = limitAt === null || Math.abs(at - limitAt) >= labelHeight;
     parts.push(`<line x1="${round(x)}" x2="${round(x + width)}" y1="${at}" y2="${at}" stroke="${page.grid}"/>`);
-    if (hasAxis) parts.push(text(x - 7, at + 4, seconds(tick), { size: 11.5, fill: page.faint, anchor: 'end' }));
+    if (hasAxis && isFree)
+      parts.push(text(x - 7, at + 4, seconds(tick), { size: 11.5, fill: page.faint, anchor: 'end' }));
   }
   for (const tick of decades(rates, Math.floor(width / 42))) {
     const at = round(across(tick));
     parts.push(`<line x1="${at}" x2="${at}" y1="${y}" y2="${y + panel.height}" stroke="${page.grid}"/>`);
     parts.push(text(at, y + panel.height + 15, rateTick(tick), { size: 11.5, fill: page.faint, anchor: 'middle' }));
   }
-  if (limit !== null && limit > 0) {
-    const at = round(up(limit));
-    parts.push(
-      `<line x1="${round(x)}" x2="${round(x + width)}" y1="${at}" y2="${at}" stroke="${page.slo}" stroke-width="1.4" stroke-dasharray="6 4"/>`,
-    );
+  if (limit !== null && limitAt !== null) {
+    parts.push(`<line x1="${round(x)}" x2="${round(x + width)}" y1="${limitAt}" y2="${limitAt}" ${limitStroke}/>`);
+    // Beside the axis: within it the name would stand on the curves.
+    if (hasAxis) {
+      parts.push(text(x - 7, limitAt + 4, seconds(limit), { size: 11.5, fill: page.slo, weight: 600, anchor: 'end' }));
+    }
   }
   const path = line<Point>(
     (point) => round(across(point.rate)),
@@ -515,15 +531,12 @@ function drawPanel(parts: string[], options: Panel): void {
       parts.push(drawMark({ x: across(rate), y: up(value), mark, chosen, colour, hint }));
     }
   }
-  if (limit !== null && limit > 0 && hasAxis) {
-    const at = up(limit) > y + 16 ? up(limit) - 5 : up(limit) + 13;
-    parts.push(
-      text(x + width - 4, at, `SLO ${seconds(limit)}`, { size: 11, fill: page.slo, anchor: 'end', halo: true }),
-    );
-  }
 }
 
-/** Round numbers within a logarithmic range, at most so many: 1, 2, 5 per decade, else whole decades, else some. */
+/**
+ * Round numbers within a logarithmic range, at most so many: 1, 2, 5 per decade, else whole decades, else some. A range
+ * so narrow that it has fewer than two of them gets those of a linear axis.
+ */
 function decades([low, high]: readonly [number, number], most: number): readonly number[] {
   const from = Math.floor(Math.log10(low));
   const to = Math.ceil(Math.log10(high));
@@ -534,6 +547,10 @@ function decades([low, high]: readonly [number, number], most: number): readonly
         const tick = Number((step * 10 ** power).toPrecision(1));
         if (tick >= low && tick <= high) ticks.push(tick);
       }
+    }
+    if (ticks.length < 2 && steps.length === 3) {
+      const linear = scaleLinear([low, high], [0, 1]).ticks(Math.min(3, most));
+      return linear.filter((tick) => tick >= low && tick <= high);
     }
     if (ticks.length <= most) return ticks;
     if (steps.length === 1) return ticks.filter((_, i) => i % Math.ceil(ticks.length / most) === 0);

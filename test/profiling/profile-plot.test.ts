@@ -5,9 +5,9 @@ import { generateProfile, type ProfileSlo, unsetSlo } from '../../src/profiling/
 import { readBenchmark } from '../../src/profiling/imports/read-benchmark.js';
 import { plotProfile } from '../../src/profiling/profile-plot.js';
 
-/** Rows of a grid without its middle cell, at three rates each. */
-function generated(slo: Partial<ProfileSlo>) {
-  const rows = [128, 512, 2048].flatMap((input) =>
+/** The profile of a grid without its middle cell, at three rates each; or of other rows. */
+function generated(slo: Partial<ProfileSlo>, others?: readonly object[]) {
+  const grid = [128, 512, 2048].flatMap((input) =>
     [64, 256, 1024].flatMap((output) =>
       input === 512 && output === 256
         ? []
@@ -23,6 +23,7 @@ function generated(slo: Partial<ProfileSlo>) {
           }),
     ),
   );
+  const rows: readonly object[] = others ?? grid;
   return generateProfile({
     deployment: 'x',
     runs: readBenchmark(rows.map((row) => JSON.stringify(row)).join('\n'), 'x').runs,
@@ -85,12 +86,35 @@ describe('the picture of a profile', () => {
     expect(svg).toContain('cannot meet the SLO');
   });
 
+  it('has numbers on both axes of a single run, whatever they are', () => {
+    for (const [rate, e2e] of [
+      [3, 1.3],
+      [1.3, 0.0033],
+      [77, 130],
+      [1, 1],
+    ] as const) {
+      const run = { input_tokens: 64, output_tokens: 64, request_rate: rate };
+      const { profile: one, decisions: its } = generated({}, [
+        { ...run, metric: 'TPUT', mean: rate },
+        { ...run, metric: 'E2E', mean: e2e, P95: e2e },
+      ]);
+      const picture = plotProfile({ profile: one, decisions: its });
+      expectWellFormed(picture);
+      const labels = [...picture.matchAll(/font-size="11.5" fill="#66727f" text-anchor="(\w+)">([^<]*)</g)];
+      for (const anchor of ['end', 'middle']) {
+        const numbers = labels.filter(([, found]) => found === anchor).map(([, , number]) => number);
+        expect(numbers.length).toBeGreaterThanOrEqual(2);
+        expect(new Set(numbers).size).toBe(numbers.length);
+      }
+    }
+  });
+
   it('draws the latencies by rate of each objective, its limit, and the runs that were chosen', () => {
     expect(svg).toContain('End-to-end latency by request rate (P95, SLO 6 s)');
     expect(svg).toContain('Time to first token by request rate (P95, SLO 500 ms)');
-    // Eight cells with runs, twice; the limit in three panels, twice.
+    // Eight cells with runs, twice; the limit in three panels and the legend, twice.
     expect(svg.match(/stroke-linejoin="round"\/>/g)!.length).toBe(16);
-    expect(svg.match(/stroke-dasharray="6 4"/g)!.length).toBe(6);
+    expect(svg.match(/stroke-dasharray="6 4"/g)!.length).toBe(8);
     const chosen = decisions.filter((cell) => cell.chosen !== null).length;
     expect(svg.match(/r="5.4"/g)!.length).toBe(2 * chosen + 2);
   });
