@@ -1,5 +1,5 @@
 import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
-import { gpuOrPart } from '../core/gpu-types.js';
+import { type GpuCatalogue, gpuByName, gpuOrPart } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
 import { modelByName, type WeightPrecision, weightFormatInName } from '../core/model-types.js';
 import { nearestName } from '../core/parse.js';
@@ -29,7 +29,8 @@ export async function cataloguedReplica(
 ): Promise<ReplicaSpec & { readonly kvPrecision: 'bf16' | 'fp8' }> {
   const [gpus, models] = await Promise.all([loadGpuCatalogue(), loadModelCatalogue()]);
   const gpu = gpuOrPart(gpus, flags.gpu);
-  if (gpu === undefined) throw unknownName('--gpu', flags.gpu, { catalogue: 'GPU', entries: gpus.entries });
+  if (gpu === undefined)
+    throw unknownPart(flags.gpu, gpus) ?? unknownName('--gpu', flags.gpu, { catalogue: 'GPU', entries: gpus.entries });
   const model = modelByName(models, flags.model);
   if (model === undefined) throw unknownName('--model', flags.model, { catalogue: 'model', entries: models.entries });
   if (model.task !== 'generate') {
@@ -46,6 +47,17 @@ export async function cataloguedReplica(
     bitsPerWeight: named?.bitsPerWeight ?? null,
     kvPrecision: flags.kvPrecision ?? 'bf16',
   };
+}
+
+/** A known GPU that is not cut that way; null for all other names. */
+function unknownPart(name: string, gpus: GpuCatalogue): InputError | null {
+  const whole = /^(.+?)-MIG-/i.exec(name.trim())?.[1];
+  const gpu = whole === undefined ? undefined : gpuByName(gpus, whole);
+  if (gpu === undefined) return null;
+  const parts = gpu.migProfiles.map((profile) => `MIG-${profile.name}`);
+  const expected =
+    parts.length === 0 ? `${gpu.name} whole: it has no MIG parts` : `a part of ${gpu.name}: ${parts.join(', ')}`;
+  return new InputError('--gpu', [{ place: '', found: quoteInput(name), expected }]);
 }
 
 function unknownName(

@@ -1,22 +1,22 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
-import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
-import { fitOf } from '../core/gpu-memory.js';
-import { type CataloguedGpu, gpuOrPart } from '../core/gpu-types.js';
+import { Command, Option } from 'commander';
+import { fitOf, weightBytesOf } from '../core/gpu-memory.js';
+import type { CataloguedGpu } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
+import { type CataloguedModel, type WeightPrecision, weightPrecisions } from '../core/model-types.js';
+import { profileDocument } from '../core/profile.js';
 import {
-  type CataloguedModel,
-  modelByName,
-  type WeightPrecision,
-  weightPrecisionInName,
-  weightPrecisions,
-} from '../core/model-types.js';
-import { nearestName } from '../core/parse.js';
-import { largestUsd, profileDocument } from '../core/profile.js';
-import { defaultEstimateGrid, type Estimate, type EstimateGrid, estimateProfile } from '../simulation/estimate.js';
-import { type LatencySlo, type SloPercentile, sloPercentiles } from '../simulation/poisson-rate.js';
+  defaultEstimateGrid,
+  describeWeights,
+  type Estimate,
+  type EstimateGrid,
+  estimateProfile,
+} from '../simulation/estimate.js';
+import type { LatencySlo, SloPercentile } from '../simulation/poisson-rate.js';
 import type { ReplicaSpec } from '../simulation/step-time.js';
+import { cataloguedReplica } from './catalogued-replica.js';
 import { documentTime } from './document-time.js';
 import { renderEstimate } from './estimate-table.js';
+import { ascendingTokenCounts, positiveNumber, sloPercentile, usd, wholeNumber } from './flag-values.js';
 import { parseProfileTarget, writeProfile } from './profile-output.js';
 import { packageVersion } from './version.js';
 
@@ -53,6 +53,8 @@ export type EstimateSurroundings = {
   readonly width: number;
 };
 
+const count = wholeNumber(1, 1e9);
+
 /** `gpumix estimate`: a profile without a benchmark, from the catalogue. */
 export function estimateCommand(): Command {
   return new Command('estimate')
@@ -71,10 +73,10 @@ export function estimateCommand(): Command {
     .option('--e2e <seconds>', 'SLO: end-to-end latency, at most', positiveNumber)
     .addOption(
       new Option('--percentile <p>', 'of the times that the SLO is about; 0 = the mean')
-        .argParser(parsePercentile)
+        .argParser(sloPercentile)
         .default(99 satisfies SloPercentile),
     )
-    .option('--gpus <n>', 'GPUs of a replica, tensor parallel', wholeNumber, 1)
+    .option('--gpus <n>', 'GPUs of a replica, tensor parallel', count, 1)
     .addOption(
       new Option(
         '--precision <format>',
@@ -82,12 +84,12 @@ export function estimateCommand(): Command {
       ).choices([...weightPrecisions]),
     )
     .addOption(new Option('--kv-precision <format>', 'format of the KV cache').choices(['bf16', 'fp8']).default('bf16'))
-    .option('--max-num-seqs <n>', 'most requests that run at once (default: 256)', wholeNumber)
-    .option('--max-num-batched-tokens <n>', 'most tokens of one step (default: 8192)', wholeNumber)
-    .option('--max-model-len <tokens>', "longest request, input + output (default: the model's context)", wholeNumber)
-    .option('--input-tokens <list>', 'lengths of prompts (default: 64,128,…,32768)', tokenCounts)
-    .option('--output-tokens <list>', 'lengths of answers (default: 16,32,…,4096)', tokenCounts)
-    .option('--cost <usd>', 'USD per replica-hour (default: list price of the catalogue × GPUs)', parseCost)
+    .option('--max-num-seqs <n>', 'most requests that run at once (default: 256)', count)
+    .option('--max-num-batched-tokens <n>', 'most tokens of one step (default: 8192)', count)
+    .option('--max-model-len <tokens>', "longest request, input + output (default: the model's context)", count)
+    .option('--input-tokens <list>', 'lengths of prompts (default: 64,128,…,32768)', ascendingTokenCounts)
+    .option('--output-tokens <list>', 'lengths of answers (default: 16,32,…,4096)', ascendingTokenCounts)
+    .option('--cost <usd>', 'USD per replica-hour (default: list price of the catalogue × GPUs)', usd)
     .option('--deployment <name>', 'deployment of the profile, without its namespace (default: MODEL-GPU)')
     .option('--served-model-name <name>', "the model's name in the profile and in Redis (default: as --model says)")
     .option(
@@ -129,16 +131,8 @@ export async function runEstimate(flags: EstimateFlags, around: EstimateSurround
   if (ttft === undefined && tpot === undefined && e2e === undefined) {
     throw new InputError('SLO', [{ place: '', found: 'none', expected: 'at least one of --ttft, --tpot, --e2e' }]);
   }
-  const [gpus, models] = await Promise.all([loadGpuCatalogue(), loadModelCatalogue()]);
-  const gpu = gpuOrPart(gpus, flags.gpu);
-  if (gpu === undefined) throw unknownName('--gpu', flags.gpu, 'GPU', namesOf(gpus.entries));
-  const model = modelByName(models, flags.model);
-  if (model === undefined) throw unknownName('--model', flags.model, 'model', namesOf(models.entries));
-  if (model.task !== 'generate') {
-    throw new InputError('--model', [
-      { place: '', found: `${model.name}, which embeds`, expected: 'a model that generates tokens' },
-    ]);
-  }
+  const spec = await cataloguedReplica(flags);
+  const { gpu, model } = spec;
   const modelName = named('--served-model-name', flags.servedModelName) ?? flags.model;
   const deployment = named('--deployment', flags.deployment) ?? defaultDeployment(model, gpu, flags.gpus);
   const { output, cacert } = flags;
@@ -146,13 +140,6 @@ export async function runEstimate(flags: EstimateFlags, around: EstimateSurround
   const keyModel = flags.servedModelName ?? (/[?&]model=/.test(output ?? '') ? undefined : modelName);
   const target = parseProfileTarget({ output, model: keyModel, deployment, cacert });
 
-  const spec: ReplicaSpec = {
-    gpu,
-    model,
-    gpusPerReplica: flags.gpus,
-    weightPrecision: flags.precision ?? weightPrecisionInName(flags.model) ?? model.publishedPrecision,
-    kvPrecision: flags.kvPrecision,
-  };
   const misfit = whyNot(spec);
   if (misfit !== null) {
     around.writeError(`gpumix: ${misfit}\n`);
@@ -197,23 +184,6 @@ export async function runEstimate(flags: EstimateFlags, around: EstimateSurround
   return code;
 }
 
-function namesOf(entries: readonly { readonly name: string }[]): readonly string[] {
-  return entries.map(({ name }) => name);
-}
-
-function unknownName(flag: string, name: string, catalogue: string, known: readonly string[]): InputError {
-  const suggestion = nearestName(name, known);
-  return new InputError(flag, [
-    {
-      place: '',
-      found: quoteInput(name),
-      // The catalogue is long: it is listed only where nothing in it is near.
-      expected: `a name of the ${catalogue} catalogue${suggestion === undefined ? `: ${known.join(', ')}` : ''}`,
-      ...(suggestion === undefined ? {} : { suggestion }),
-    },
-  ]);
-}
-
 function named(flag: string, name: string | undefined): string | undefined {
   if (name?.trim() === '') throw new InputError(flag, [{ place: '', found: quoteInput(name), expected: 'a name' }]);
   return name;
@@ -229,29 +199,33 @@ function defaultDeployment(model: CataloguedModel, gpu: CataloguedGpu, gpus: num
 function whyNot(spec: ReplicaSpec): string | null {
   const fit = fitOf(spec);
   if (fit.fits) return null;
-  const { gpu, gpusPerReplica, weightPrecision } = spec;
+  const { gpu, model, gpusPerReplica, weightPrecision, bitsPerWeight = null } = spec;
+  const format = bitsPerWeight === null ? weightPrecision : `${bitsPerWeight} bits`;
   const roomy = (change: Partial<ReplicaSpec>): boolean => {
     const other = fitOf({ ...spec, ...change });
     return other.fits && other.kvCacheTokens >= usefulCacheTokens;
   };
-  const narrower = weightPrecisions.filter((precision) => bytesOf(precision) < bytesOf(weightPrecision));
+  // Within a few per cent, as formats of as many bits are, another would hardly help.
+  const narrower = weightPrecisions.filter((precision) => weightBytesOf(model, precision) < 0.9 * fit.weightBytes);
+  // `--precision` replaces the bits that the name of a GGUF says.
+  const inFormat = (precision: WeightPrecision) => ({ weightPrecision: precision, bitsPerWeight: null });
   // Engines split over powers of two of the GPUs of one machine. Parts of a GPU have no link to each other.
   const counts = gpu.linkGBps === null ? [] : [2, 4, 8, 16].filter((gpus) => gpus > gpusPerReplica);
-  const alike = narrower.filter((precision) => roomy({ weightPrecision: precision }));
+  const alike = narrower.filter((precision) => roomy(inFormat(precision)));
   const more = counts.find((gpus) => roomy({ gpusPerReplica: gpus }));
   const both = counts.find(
     (gpus) =>
-      gpus < (more ?? 32) && narrower.some((precision) => roomy({ gpusPerReplica: gpus, weightPrecision: precision })),
+      gpus < (more ?? 32) && narrower.some((precision) => roomy({ gpusPerReplica: gpus, ...inFormat(precision) })),
   );
   const ways = [
     ...(alike.length > 0 ? [`with ${alike.join(' or ')} weights (--precision)`] : []),
     ...(alike.length === 0 && both !== undefined
       ? [
-          `with ${narrower.filter((precision) => roomy({ gpusPerReplica: both, weightPrecision: precision })).join(' or ')} ` +
+          `with ${narrower.filter((precision) => roomy({ gpusPerReplica: both, ...inFormat(precision) })).join(' or ')} ` +
             `weights on ${both} of them (--gpus ${both} --precision)`,
         ]
       : []),
-    ...(more === undefined ? [] : [`in ${weightPrecision} on ${more} of them (--gpus ${more})`]),
+    ...(more === undefined ? [] : [`in ${format} on ${more} of them (--gpus ${more})`]),
   ];
   const advice = ways.length === 0 ? 'nor would it on 16 of them, in any precision' : `it would ${ways.join(', or ')}`;
   return `${spec.model.name} does not fit on ${gpusPerReplica} x ${gpu.name}: ${fit.arithmetic}; ${advice}`;
@@ -259,10 +233,6 @@ function whyNot(spec: ReplicaSpec): string | null {
 
 /** Advice leads to what can serve a request of usual length, not only start [tokens]. */
 const usefulCacheTokens = 4096;
-
-function bytesOf(precision: WeightPrecision): number {
-  return precision === 'bf16' ? 2 : precision === 'fp8' || precision === 'int8' ? 1 : 0.5;
-}
 
 function gridOf({ inputTokens, outputTokens }: EstimateFlags): EstimateGrid {
   return {
@@ -301,8 +271,9 @@ function notesOf({ profile, cellsThatMeet, cells }: Estimate, { model, gpu }: Re
   ];
 }
 
-function titleOf({ gpu, model, gpusPerReplica, weightPrecision, kvPrecision }: ReplicaSpec): string {
-  return `${model.name} (${weightPrecision} weights, ${kvPrecision} KV cache) on ${gpusPerReplica} x ${gpu.name}`;
+function titleOf(spec: ReplicaSpec): string {
+  const { gpu, model, gpusPerReplica, kvPrecision } = spec;
+  return `${model.name} (${describeWeights(spec)}, ${kvPrecision} KV cache) on ${gpusPerReplica} x ${gpu.name}`;
 }
 
 function describeSlo({ ttft, tpot, e2e, percentile }: EstimateFlags): string {
@@ -319,51 +290,4 @@ function describePrice({ cost, gpus }: EstimateFlags, gpu: CataloguedGpu): strin
   if (gpu.usdPerGpuHour === null) return null;
   const total = Number((gpu.usdPerGpuHour * gpus).toPrecision(6));
   return `${total} USD per replica-hour (${gpu.priceSource}, ${gpu.priceAsOf})`;
-}
-
-function positiveNumber(text: string): number {
-  const value = decimal(text);
-  if (!(value > 0)) throw new InvalidArgumentError('expected a number > 0.');
-  return value;
-}
-
-function parseCost(text: string): number {
-  const value = decimal(text);
-  if (!(value >= 0 && value <= largestUsd))
-    throw new InvalidArgumentError(`expected a number from 0 to ${largestUsd}.`);
-  return value;
-}
-
-function wholeNumber(text: string): number {
-  const value = decimal(text);
-  if (!Number.isInteger(value) || value < 1 || value > 1e9)
-    throw new InvalidArgumentError('expected a whole number >= 1.');
-  return value;
-}
-
-function parsePercentile(text: string): SloPercentile {
-  const known = sloPercentiles.find((percentile) => String(percentile) === text);
-  if (known === undefined) throw new InvalidArgumentError(`expected one of ${sloPercentiles.join(', ')}.`);
-  return known;
-}
-
-/** Most token counts of an axis. */
-const longestAxis = 64;
-
-function tokenCounts(text: string): readonly number[] {
-  const values = text.split(',').map((part) => decimal(part.trim()));
-  const isRight = values.every(
-    (value, index) =>
-      Number.isInteger(value) && value >= 1 && value <= 1e9 && (index === 0 || value > values[index - 1]!),
-  );
-  if (!isRight || values.length > longestAxis) {
-    throw new InvalidArgumentError(`expected up to ${longestAxis} ascending token counts, such as 128,512,2048.`);
-  }
-  return values;
-}
-
-/** NaN where the text is no decimal number. */
-function decimal(text: string): number {
-  const value = /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
-  return Number.isFinite(value) ? value : Number.NaN;
 }

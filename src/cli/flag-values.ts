@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { largestUsd } from '../core/profile.js';
 import { type SloPercentile, sloPercentiles } from '../profiling/attainment.js';
 
 /** Values of flags, each read in one way by all commands; what cannot be read is refused before anything is done. */
@@ -18,6 +19,14 @@ export function positiveNumber(text: string): number {
 export function nonNegativeNumber(text: string): number {
   const value = decimal(text);
   if (!(value >= 0)) throw new InvalidArgumentError('expected a number >= 0.');
+  return value;
+}
+
+export function usd(text: string): number {
+  const value = decimal(text);
+  if (!(value >= 0 && value <= largestUsd)) {
+    throw new InvalidArgumentError(`expected a number from 0 to ${largestUsd}.`);
+  }
   return value;
 }
 
@@ -42,4 +51,19 @@ export function sloPercentile(text: string): SloPercentile {
   const known = sloPercentiles.find((percentile) => String(percentile) === text.trim());
   if (known === undefined) throw new InvalidArgumentError(`expected one of ${sloPercentiles.join(', ')}.`);
   return known;
+}
+
+/** Most token counts of an axis. */
+const longestAxis = 64;
+
+/** Token counts of the axis of a profile: `128,512,2048`. */
+export function ascendingTokenCounts(text: string): readonly number[] {
+  const values = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : Number.NaN));
+  const isRight = values.every(
+    (value, index) => value >= 1 && value <= 1e9 && (index === 0 || value > values[index - 1]!),
+  );
+  if (!isRight || values.length > longestAxis) {
+    throw new InvalidArgumentError(`expected up to ${longestAxis} ascending token counts, such as 128,512,2048.`);
+  }
+  return values;
 }

@@ -134,10 +134,16 @@ function stated(values: Readonly<Record<string, number | undefined>>): Readonly<
   );
 }
 
+/** `int4 weights`, or `6.56-bit weights` (GGUF). */
+export function describeWeights(spec: Pick<ReplicaSpec, 'weightPrecision' | 'bitsPerWeight'>): string {
+  const { weightPrecision, bitsPerWeight = null } = spec;
+  return bitsPerWeight === null ? `${weightPrecision} weights` : `${bitsPerWeight}-bit weights`;
+}
+
 function detailsOf(spec: ReplicaSpec, limits: ReplicaLimits, kvCacheTokens: number, basis: string): string {
-  const { gpu, model, gpusPerReplica, weightPrecision, kvPrecision = 'bf16' } = spec;
+  const { gpu, model, gpusPerReplica, kvPrecision = 'bf16' } = spec;
   return (
-    `estimated without a run: ${model.name} (${weightPrecision} weights, ${kvPrecision} KV cache of ${kvCacheTokens} tokens) ` +
+    `estimated without a run: ${model.name} (${describeWeights(spec)}, ${kvPrecision} KV cache of ${kvCacheTokens} tokens) ` +
     `on ${gpusPerReplica} x ${gpu.name} from catalogue figures; Poisson arrivals; at most ${limits.maxSequences} sequences ` +
     `and ${limits.maxBatchedTokens} tokens a step, ${limits.maxTokens} tokens a request; error: predicted / measured rate of ${basis}`
   );

@@ -37,6 +37,9 @@ describe('a replica named by flags', () => {
   it('may be a part of a GPU', async () => {
     const { gpu } = await cataloguedReplica({ gpu: 'A100-80GB-MIG-3g.40gb', model: 'llama-3.1-8b' });
     expect(gpu.memoryGib).toBeLessThan(41);
+    const otherwise = (name: string) => cataloguedReplica({ gpu: name, model: 'llama-3.1-8b' });
+    await expect(otherwise('A100-80GB-MIG-9g.90gb')).rejects.toThrow('a part of A100-80GB: MIG-1g.10gb, ');
+    await expect(otherwise('L4-MIG-1g.3gb')).rejects.toThrow('L4 whole: it has no MIG parts');
   });
 
   it('is none of a name that nobody knows, or of a model that writes nothing', async () => {

@@ -117,6 +117,21 @@ describe('gpumix estimate', () => {
     expect(other.output).toContain('qwen3-32b (fp8 weights');
   });
 
+  it('counts the bits that a GGUF has, which are more than those of its kind', async () => {
+    const [six, four] = await Promise.all(
+      ['llama-3.1-8b-Q6_K', 'llama-3.1-8b-Q4_K_M'].map((model) => estimate({ model, json: true })),
+    );
+    expect(six!.output).toContain('llama-3.1-8b (6.56-bit weights');
+    const cacheOf = ({ output }: typeof six & {}): number =>
+      Number(/KV cache of (\d+) tokens/.exec(parseProfile(output, 'the output').provenance!.details)![1]);
+    // 8.03 billion weights at 6.56 and at 4.89 bits; 131,072 bytes of cache a token.
+    expect(cacheOf(four!) - cacheOf(six!)).toBeCloseTo((8.03e9 * (6.56 - 4.89)) / 8 / 131_072, -2);
+    const { code, errors } = await estimate({ model: 'llama-3.1-70b-Q6_K' });
+    expect(code).toBe(1);
+    expect(errors).toContain('in 6.56 bits each');
+    expect(errors).toContain('in 6.56 bits on 4 of them (--gpus 4)');
+  });
+
   it('writes an estimate that meets the SLO nowhere, with a warning', async () => {
     const { code, output, errors } = await estimate({ tpot: 0.0001, json: true });
     expect(code).toBe(0);
@@ -127,6 +142,8 @@ describe('gpumix estimate', () => {
 
   it('suggests the nearest name of GPUs and models that it does not know', async () => {
     expect(await refusal({ gpu: 'L40X' })).toMatch(/--gpu: found "L40X".*did you mean "L40S?"/);
+    expect(await refusal({ gpu: 'A100-80GB-MIG-9g.90gb' })).toContain('a part of A100-80GB: MIG-1g.10gb, ');
+    expect(await refusal({ model: 'bge-m3' })).toContain('makes embeddings');
     expect(await refusal({ model: 'lama-3.1-8b' })).toMatch(/--model: found "lama-3.1-8b".*"llama-3.1-8b"/);
   });
 
@@ -143,6 +160,8 @@ describe('gpumix estimate', () => {
     ['--ttft', '0'],
     ['--tpot', 'fast'],
     ['--gpus', '1.5'],
+    ['--gpus', '0'],
+    ['--max-model-len', '1e99'],
     ['--percentile', '98'],
     ['--input-tokens', '128,64'],
     ['--cost', '-1'],
