@@ -70,9 +70,9 @@ function text(x: number, y: number, content: string, style: TextStyle = {}): str
 
 const round = (value: number): number => Math.round(value * 100) / 100;
 
-/** Characters that no XML text may hold, whatever way they are written. */
+/** Characters that no XML text may hold, whatever way they are written, and those that turn the rest of a line around. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about
-const notXml = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|\p{Surrogate}/gu;
+const notXml = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u202a-\u202e\u2066-\u2069\ufffe\uffff]|\p{Surrogate}/gu;
 
 function xml(content: string): string {
   return content
@@ -105,10 +105,26 @@ function drawHeader(parts: string[], profile: GpuProfile): number {
     ...(provenance === undefined ? [] : [provenance.method]),
     ...(created === null ? [] : [dateOf(created)]),
   ];
-  parts.push(
-    text(margin, margin + 38, facts.filter((fact) => fact !== '').join('  ·  '), { size: 13.5, fill: page.faint }),
+  const size = 13.5;
+  const lines = linesOf(
+    facts.filter((fact) => fact !== ''),
+    (line) => widthOf(line, size) <= page.width - 2 * margin,
   );
-  return margin + 46;
+  for (const [i, line] of lines.entries()) {
+    parts.push(text(margin, margin + 38 + 19 * i, line, { size, fill: page.faint }));
+  }
+  return margin + 27 + 19 * lines.length;
+}
+
+/** Facts in as few lines as fit. */
+function linesOf(facts: readonly string[], fits: (line: string) => boolean): readonly string[] {
+  const lines: string[] = [];
+  for (const fact of facts) {
+    const joined = `${lines.at(-1)}  ·  ${fact}`;
+    if (lines.length > 0 && fits(joined)) lines[lines.length - 1] = joined;
+    else lines.push(fact);
+  }
+  return lines;
 }
 
 function dateOf(unixSeconds: number): string {
@@ -345,7 +361,8 @@ function drawCurves(
   const limitText = limit === undefined ? '' : `, SLO ${seconds(limit)}`;
   const heading = `${timeTitles[name]} by request rate (${column}${limitText})`;
   parts.push(text(page.margin, top + 12, heading, { size: 16, weight: 650 }));
-  drawLineLegend(parts, { inputs, hasLimit: limit !== undefined && limit > 0, baseline: top + 34 });
+  const hasLimit = limit !== undefined && limit > 0;
+  const legendBottom = drawLineLegend(parts, { inputs, hasLimit, baseline: top + 34 });
 
   const shown = outputs.filter((count) =>
     curves.some(({ cell, points }) => cell.outputTokens === count && points.length > 0),
@@ -355,7 +372,7 @@ function drawCurves(
     Array.from({ length: perRow }, (_, i) => i),
     [page.margin + panel.left, page.width - page.margin],
   ).paddingInner(panel.gapX / ((page.width - 2 * page.margin) / perRow));
-  const first = top + 66;
+  const first = legendBottom + 32;
   for (const [i, outputTokens] of shown.entries()) {
     const place = { x: columns(i % perRow)!, y: first + Math.floor(i / perRow) * (panel.height + panel.gapY) };
     drawPanel(parts, {
@@ -410,11 +427,16 @@ function hueOf(index: number, count: number): string {
   return scale(count <= 1 ? 0 : (index / (count - 1)) * (hues.length - 1));
 }
 
+/** What the names of the marks and of the limit take, with some room. */
+const marksWidth = 640;
+
+/** Draws what colours and marks mean; the baseline of the last line. */
 function drawLineLegend(
   parts: string[],
   options: { readonly inputs: readonly number[]; readonly hasLimit: boolean; readonly baseline: number },
-): void {
-  const { inputs, hasLimit, baseline } = options;
+): number {
+  const { inputs, hasLimit } = options;
+  let { baseline } = options;
   let x: number = page.margin;
   const word = (label: string): void => {
     parts.push(text(x, baseline, label, { size: 12.5, fill: page.faint }));
@@ -431,6 +453,11 @@ function drawLineLegend(
     word(tokens(count));
   }
   x += 14;
+  // Beside many colours the marks would run out of the page.
+  if (x > page.width - page.margin - marksWidth) {
+    baseline += 20;
+    x = page.margin + 6;
+  }
   parts.push(drawMark({ x, y: baseline - 4, mark: 'meets', chosen: true, colour: page.ink, hint: '' }));
   x += 11;
   word('chosen');
@@ -445,11 +472,12 @@ function drawLineLegend(
     x += 9;
     word(meaning);
   }
-  if (!hasLimit) return;
+  if (!hasLimit) return baseline;
   x += 6;
   parts.push(`<line x1="${round(x)}" x2="${round(x + 20)}" y1="${baseline - 4}" y2="${baseline - 4}" ${limitStroke}/>`);
   x += 25;
   word('SLO');
+  return baseline;
 }
 
 function drawMark(options: {

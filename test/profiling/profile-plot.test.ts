@@ -109,6 +109,28 @@ describe('the picture of a profile', () => {
     }
   });
 
+  it('stays within the page, however many lengths and objectives there are and whatever they are called', () => {
+    const inputs = [128, 256, 512, 1024, 2048, 4096, 8192, 16_384];
+    const { profile: wide, decisions: its } = generated(
+      { tput: 1, tt: 0.01, e2e: 100, ttft: 100, tpat: 100, tpot: 0.125 },
+      inputs.flatMap((input) => {
+        const run = { input_tokens: input, output_tokens: 64, request_rate: 1, model: `m\u202e${'m'.repeat(200)}` };
+        const times = ['E2E', 'TTFT', 'TPOT'].map((metric) => ({ ...run, metric, mean: 0.1, P95: 0.1 }));
+        return [{ ...run, metric: 'TPUT', mean: 1 }, { ...run, metric: 'TT', mean: 64 }, ...times];
+      }),
+    );
+    const picture = plotProfile({ profile: { ...wide, gpu: 'd'.repeat(200) }, decisions: its });
+    expectWellFormed(picture);
+    expect(picture).not.toContain('\u202e');
+    for (const [, x, size, rest, content] of picture.matchAll(
+      /<text x="([\d.]+)"[^>]*font-size="([\d.]+)"([^>]*)>([^<]*)</g,
+    )) {
+      if (rest!.includes('text-anchor') || Number(size) > 20) continue;
+      // Measured in DejaVu Sans, the widest of the fonts: such a line has 0.53 of its size a letter.
+      expect(Number(x) + content!.replace(/&\w+;/g, '<').length * Number(size) * 0.55, content).toBeLessThan(1120);
+    }
+  });
+
   it('draws the latencies by rate of each objective, its limit, and the runs that were chosen', () => {
     expect(svg).toContain('End-to-end latency by request rate (P95, SLO 6 s)');
     expect(svg).toContain('Time to first token by request rate (P95, SLO 500 ms)');
