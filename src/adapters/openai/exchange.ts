@@ -33,6 +33,13 @@ export type ExchangeOptions = {
 const errorBytes = 2048;
 
 /**
+ * What may follow a stream's last event: the end of the body, perhaps an empty line or a comment. A connection that goes
+ * on beyond either is given up, for it would be lost to other requests.
+ */
+const mostBytesAfter = 1024;
+const mostMsAfter = 1000;
+
+/**
  * Sends one request and follows its answer. Whatever happens, `onEnd` is called exactly once and within the time allowed;
  * redirects are not followed.
  *
@@ -67,7 +74,7 @@ export function sendRequest(options: ExchangeOptions): (kind: FailureKind, detai
 /**
  * Handles the events of undici for one request.
  *
- * Sent → (connected) → status → body … → settled. It may be cut at any time: before a connection exists there is nothing
+ * Sent → (connected) → status → body … → settled → over. It may be cut at any time: before a connection exists there is nothing
  * to abort yet, so that the abort waits for `onRequestStart`.
  */
 class RunningExchange implements Dispatcher.DispatchHandler {
@@ -81,6 +88,7 @@ class RunningExchange implements Dispatcher.DispatchHandler {
   #status: number | null = null;
   #isConnected = false;
   #isSettled = false;
+  #bytesAfter = 0;
 
   constructor(options: ExchangeOptions) {
     this.#options = options;
@@ -128,25 +136,39 @@ class RunningExchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#isSettled) return;
+    if (this.#isSettled) {
+      this.#bytesAfter += chunk.length;
+      if (this.#bytesAfter > mostBytesAfter) this.#controller?.abort(new CutOff());
+      return;
+    }
     if (this.#reader === null) {
       if (this.#errorLength < errorBytes) this.#errorBody.push(chunk);
       this.#errorLength += chunk.length;
       if (this.#errorLength >= errorBytes) this.#endWithStatus();
       return;
     }
-    // A stream that is over is settled now; the connection ends by itself and is used again.
-    if (this.#reader.feed(chunk, this.#options.now())) this.#endWithAnswer();
+    // A stream that is over is settled now; the connection usually ends by itself soon, and is used again.
+    if (!this.#reader.feed(chunk, this.#options.now())) return;
+    this.#endWithAnswer();
+    const controller = this.#controller;
+    if (controller === null || controller.aborted) return;
+    this.#timer = setTimeout(() => controller.abort(new CutOff()), mostMsAfter);
   }
 
   onResponseEnd(): void {
-    if (this.#isSettled) return;
+    if (this.#isSettled) {
+      this.#stopTimer();
+      return;
+    }
     if (this.#reader === null) this.#endWithStatus();
     else this.#endWithAnswer();
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#isSettled) return;
+    if (this.#isSettled) {
+      this.#stopTimer();
+      return;
+    }
     const { code, message } = describe(error);
     const failure: FailureKind = !this.#isConnected ? 'connect' : code?.startsWith('HPE_') ? 'malformed' : 'dropped';
     // The status of an error is worth more than how its connection ended.
@@ -189,7 +211,7 @@ class RunningExchange implements Dispatcher.DispatchHandler {
   }): void {
     if (this.#isSettled) return;
     this.#isSettled = true;
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#stopTimer();
     this.#options.onEnd({
       sentSeconds: this.#sentSeconds,
       endSeconds: result.endSeconds ?? this.#options.now(),
@@ -200,6 +222,11 @@ class RunningExchange implements Dispatcher.DispatchHandler {
       failureDetail: result.failureDetail ?? null,
       errorCode: result.errorCode ?? null,
     });
+  }
+
+  #stopTimer(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
   }
 }
 

@@ -140,6 +140,44 @@ describe('a run against a server that answers', () => {
     expect(outcomes[0]).toMatchObject({ usage: 'requested', outputTokens: 4, inputTokens: 32 });
   });
 
+  it.each([
+    ['goes on without end', true],
+    ['stays open', false],
+  ])('gives up the connection of a stream that %s after its last event, and counts the answer', async (_, goesOn) => {
+    const closed: Promise<void>[] = [];
+    const { server } = await probed((_request, response) => {
+      closed.push(new Promise((resolve) => response.once('close', resolve)));
+      const goOn = (): void => {
+        while (!response.destroyed && response.write(': still here\n\n'));
+        if (!response.destroyed) response.once('drain', goOn);
+      };
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write(`${event({ choices: [{ text: ' a', finish_reason: 'stop' }] })}data: [DONE]\n\n`, () => {
+        if (goesOn) goOn();
+      });
+    });
+    const { outcomes } = await run(server, { requests: schedule(5) });
+    expect(outcomes.map(({ failure, outputTokens }) => [failure, outputTokens])).toEqual(new Array(5).fill([null, 1]));
+    // Nothing but an abort of ours closes these.
+    await Promise.all(closed);
+    expect(closed).toHaveLength(5);
+  });
+
+  it('keeps the connection of a stream that adds little after its last event', async () => {
+    const sockets = new Set<unknown>();
+    const { server } = await probed((request, response) => {
+      sockets.add(response.socket);
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write(`${event({ choices: [{ text: ' a', finish_reason: 'stop' }] })}data: [DONE]\n\n`, () =>
+        response.end(`\n: ${request.path}\n\n`),
+      );
+    });
+    const one: Cell = { inputTokens: 32, outputTokens: 1 };
+    const { outcomes } = await run(server, { requests: schedule(20, 50, one) });
+    expect(outcomes.every(({ failure }) => failure === null)).toBe(true);
+    expect(sockets.size).toBeLessThan(10);
+  });
+
   it('of no request is over at once', async () => {
     const { server } = await probed(streamWords());
     expect(await run(server, { requests: [] })).toMatchObject({ outcomes: [], aborted: null });
