@@ -9,6 +9,7 @@ import { benchmarkJoint, describeJoint } from './joint.js';
 import { benchmarkPeers, describePeers } from './peers.js';
 import { benchmarkPlan, describePlanBenchmark } from './plan.js';
 import { benchmarkPlanningThread, describePlanningThread } from './planning-thread.js';
+import { benchmarkSearch, describeSearch } from './search.js';
 import { benchmarkStepTime, describeStepTime } from './step-time.js';
 
 /**
@@ -59,6 +60,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   'gen-profile': {
     about: '100,000 rows of a benchmark into a profile, against JSON.parse of the lines',
     run: async (options) => describeGenProfile(benchmarkGenProfile(options)),
+  },
+  search: {
+    about: 'requests of a benchmark: the search for the highest rates against the doubling sweep, in virtual time',
+    run: async (options) => describeSearch(await benchmarkSearch(options)),
   },
   http: {
     about: "the metric's route against a bare Fastify route",

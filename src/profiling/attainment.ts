@@ -222,21 +222,16 @@ function throughputCriterion({
   throughputRps,
   requestRate,
   counts,
-  saturated,
   steadyState,
 }: Measurement): readonly Criterion[] {
   if (steadyState === null || aborted !== null) return [];
   const judged = counts.countedCompletions;
   const share = throughputRps / requestRate;
-  const meets = share >= keepsUpShare && !saturated;
+  const meets = share >= keepsUpShare;
   // The number of completions in a window varies with its square root.
-  const distance = (share - keepsUpShare) * Math.sqrt(Math.max(1, judged));
-  const evidence = saturated ? Math.min(distance, -saturationEvidence) : distance;
+  const evidence = (share - keepsUpShare) * Math.sqrt(Math.max(1, judged));
   return [{ name: 'throughput', meets, evidence, judged, met: judged, effective: judged, ratio: null }];
 }
-
-/** Requests that pile up do so by three standard deviations before a run is called saturated. */
-const saturationEvidence = 3;
 
 /** A failed request has no latency: where nothing is limited but failures, or means are compared, they count alone. */
 function failureCriterion(judged: readonly RequestOutcome[], slo: Slo): readonly Criterion[] {

@@ -147,8 +147,9 @@ export type CellResult = {
 const mostRuns = 14;
 /** A run may be repeated at twice its length. */
 const mostLengthenings = 1;
-/** Invalid runs at one rate after which it is given up. */
+/** Invalid runs at one rate after which it is given up, and runs too short for a steady state, each longer than before. */
 const mostInvalid = 2;
+const mostShort = 3;
 
 /**
  * The next run to be made; null where every cell is known as well as it can be.
@@ -255,17 +256,24 @@ const fewWorks = 3;
 function cellKnowledge(cell: Cell, records: readonly RunRecord[]): CellKnowledge {
   const lastAt = new Map<number, RunRecord>();
   const invalid = new Map<number, number>();
+  const short = new Map<number, number>();
   for (const record of records) {
     if (record.verdict === 'meets' || record.verdict === 'misses') lastAt.set(record.requestRate, record);
-    else if (!isTelling(record)) invalid.set(record.requestRate, (invalid.get(record.requestRate) ?? 0) + 1);
+    else {
+      const kind = record.verdict === 'short' ? short : invalid;
+      kind.set(record.requestRate, (kind.get(record.requestRate) ?? 0) + 1);
+    }
   }
   const counted = [...lastAt.values()].toSorted((a, b) => a.requestRate - b.requestRate);
   const low = counted.findLast(({ verdict }) => verdict === 'meets') ?? null;
   const high =
     counted.find(({ verdict, requestRate }) => verdict === 'misses' && requestRate > (low?.requestRate ?? 0)) ?? null;
-  const givenUp = [...invalid]
-    .filter(([rate, count]) => count >= mostInvalid && !lastAt.has(rate))
-    .map(([rate]) => rate);
+  const givenUp = [
+    ...[...invalid].filter(([, count]) => count >= mostInvalid),
+    ...[...short].filter(([, count]) => count >= mostShort),
+  ]
+    .map(([rate]) => rate)
+    .filter((rate) => !lastAt.has(rate));
   return {
     cell,
     records,
@@ -277,6 +285,8 @@ function cellKnowledge(cell: Cell, records: readonly RunRecord[]): CellKnowledge
         .filter(
           (record) =>
             isTelling(record) &&
+            // A second short run at a rate tells that longer ones are short as well.
+            short.get(record.requestRate) === 1 &&
             record.requestRate > (low?.requestRate ?? 0) &&
             record.requestRate < (high?.requestRate ?? Number.POSITIVE_INFINITY),
         )
@@ -322,21 +332,23 @@ function nextOfCell(known: Knowledge, cell: Cell): PlannedRun | null {
   const smaller = presumedNone(known, own);
   if (smaller !== null) return presumedRun(known, own, smaller);
   const requestRate = nextRate(known, own);
-  return requestRate === null ? null : planned(known, own, { requestRate, length: null });
+  if (requestRate === null) return null;
+  return planned(known, own, { requestRate, length: requestRate === own.likelyLow?.requestRate ? 1 : null });
 }
 
 /** `length`: how many times the usual length; null = as long as what is known so far is worth. */
 type Wanted = { readonly requestRate: number; readonly length: number | null };
 
 /** The last run was invalid, and its rate has not been given up. */
-function invalidToRepeat({ records }: CellKnowledge): Wanted | null {
+function invalidToRepeat({ records, likelyLow }: CellKnowledge): Wanted | null {
   const last = records.at(-1);
-  if (last === undefined || last.verdict === 'meets' || last.verdict === 'misses' || isTelling(last)) return null;
+  if (last === undefined || last.verdict === 'meets' || last.verdict === 'misses' || last === likelyLow) return null;
   const same = records.filter(
-    (record) => (record.verdict === 'invalid' || record.verdict === 'short') && record.requestRate === last.requestRate,
-  );
-  // Longer, since too short a run to become steady is the fault that a repetition mends.
-  return same.length >= mostInvalid ? null : { requestRate: last.requestRate, length: 2 };
+    (record) => record.verdict === last.verdict && record.requestRate === last.requestRate,
+  ).length;
+  if (same >= (last.verdict === 'short' ? mostShort : mostInvalid)) return null;
+  // Not at once in full: that a run was short says how long requests take, from which the next length follows.
+  return { requestRate: last.requestRate, length: last.verdict === 'short' ? same : 2 };
 }
 
 /** A rate that misses lies below one that meets: chance made one of the two. The one with less evidence is repeated. */
@@ -431,13 +443,15 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   const { rateStart, rateLimit, resolution } = settings;
   const step = Math.log(1 + resolution);
   const floor = Math.log(rateStart);
-  const top = Math.min(
-    Math.log(rateLimit),
-    own.invalidFrom === null ? Number.POSITIVE_INFINITY : Math.log(own.invalidFrom),
-  );
+  const top = Math.log(rateLimit);
   const lowest = own.likelyLow ?? own.low;
   const low = lowest === null ? null : Math.log(lowest.requestRate);
-  const high = own.high === null ? null : Math.log(own.high.requestRate);
+  // Rates that cannot be measured are as good as rates that miss: nothing from there on is looked at.
+  const highest = Math.min(
+    own.high?.requestRate ?? Number.POSITIVE_INFINITY,
+    own.invalidFrom ?? Number.POSITIVE_INFINITY,
+  );
+  const high = highest === Number.POSITIVE_INFINITY ? null : Math.log(highest);
   // What a short run made likely is settled by a whole one.
   if (own.likelyLow !== null && (high ?? top) - low! <= step + Math.log(roundingSlack))
     return own.likelyLow.requestRate;
@@ -629,6 +643,7 @@ const exploringResidences = 1.8;
 
 /** Is the capacity known to some steps, so that the next run may be the last? */
 function isNarrow({ settings, ...known }: Knowledge, own: CellKnowledge): boolean {
+  if (own.records.length === 0 && reachesLimit({ settings, ...known }, own.cell)) return true;
   const lowest = own.likelyLow ?? own.low;
   const factor = (1 + settings.resolution) ** narrowSteps;
   if (lowest !== null && own.high !== null) return own.high.requestRate <= lowest.requestRate * factor;
