@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import type { Command } from 'commander';
 import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
 import { probe } from '../adapters/openai/probe.js';
@@ -122,6 +123,7 @@ export async function runBenchmarkCommand(flags: BenchmarkFlags, around: Benchma
         {
           servers,
           signal: around.signal,
+          promptSalt: randomInt(largestSalt),
           write: (rows, record) => store.write(notedLines(rows, { record, settings })),
           ...(progress === null ? {} : { onProgress: progress.show }),
         },
@@ -138,6 +140,9 @@ export async function runBenchmarkCommand(flags: BenchmarkFlags, around: Benchma
     await Promise.all(servers.map((server) => server.close()));
   }
 }
+
+/** Salts of prompts are below this. */
+const largestSalt = 2 ** 31;
 
 function exitCode({ ended, results }: BenchmarkReport): number {
   if (ended === 'interrupted' || ended === 'lost') return 1;
@@ -231,7 +236,7 @@ async function openServers(flags: BenchmarkFlags, around: BenchmarkSurroundings)
           temperature: flags.temperature,
           timeoutSeconds: flags.timeout,
         },
-        { signal: around.signal, promptSalt: flags.seed + index + 1 },
+        { signal: around.signal, promptSalt: randomInt(largestSalt) + index },
       ),
     ),
   );

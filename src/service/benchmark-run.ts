@@ -51,6 +51,11 @@ export type BenchmarkPorts = {
   /** Stores the rows of one run, whole. */
   readonly write: (rows: readonly BenchmarkRow[], record: RunRecord) => Promise<void>;
   readonly signal: AbortSignal;
+  /**
+   * One for each benchmark, however often it is begun: its prompts are in no cache that an earlier one filled. Of a benchmark's own
+   * runs, no two send the same prompts. Default 0.
+   */
+  readonly promptSalt?: number;
   readonly onProgress?: (progress: BenchmarkProgress) => void;
 };
 
@@ -221,7 +226,7 @@ class BenchmarkSession {
     const watch = this.#watch(server, run);
     const served = await server.serve({
       requests,
-      promptSalt: seed,
+      promptSalt: saltOf(this.#ports.promptSalt ?? 0, seed, run.requestRate),
       signal: this.#ports.signal,
       onOutcome: watch,
       shouldAbort,
@@ -353,8 +358,18 @@ export function isSettled(state: CellResult['state']): boolean {
  * that they differ by the rate alone; cells, and a run that is repeated, see others, so that no luck is shared.
  */
 export function runSeed(seed: number, { inputTokens, outputTokens }: Cell, attempt: number): number {
+  return hashOf([seed, inputTokens, outputTokens, attempt]);
+}
+
+/** Prompts of its own for each run: arrivals at two rates are alike, and their prompts would be cached from the first on. */
+export function saltOf(benchmark: number, seed: number, requestRate: number): number {
+  return hashOf([benchmark, seed, Math.round(requestRate * 1e6)]);
+}
+
+/** FNV-1a of whole numbers. */
+function hashOf(parts: readonly number[]): number {
   let hash = 0x811c9dc5;
-  for (const part of [seed, inputTokens, outputTokens, attempt]) {
+  for (const part of parts) {
     for (let rest = Math.abs(part), i = 0; i < 7; i++, rest = Math.floor(rest / 256)) {
       hash = Math.imul(hash ^ (rest & 0xff), 0x01000193);
     }
