@@ -1,15 +1,11 @@
 import { randomInt } from 'node:crypto';
 import type { Command } from 'commander';
-import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
 import { probe } from '../adapters/openai/probe.js';
 import { targetDefaults } from '../adapters/openai/target.js';
 import { readRequestLog } from '../adapters/request-log.js';
 import { openRowFile } from '../adapters/row-file.js';
 import { blockTokens } from '../core/gpu-memory.js';
-import { gpuByName } from '../core/gpu-types.js';
-import { InputError, quoteInput } from '../core/input-error.js';
-import { modelByName, weightPrecisionInName } from '../core/model-types.js';
-import { nearestName } from '../core/parse.js';
+import { InputError } from '../core/input-error.js';
 import { parseProfile } from '../core/profile.js';
 import { compileWork, type WorkTable } from '../core/work.js';
 import type { TracedRequest } from '../profiling/arrivals.js';
@@ -26,6 +22,7 @@ import { stepTimesOf } from '../simulation/step-time.js';
 import { type BenchmarkFlags, type BenchmarkIntent, benchmarkFlags, fault, intentOf } from './benchmark-flags.js';
 import { benchmarkProgressLine } from './benchmark-progress.js';
 import { mixLines, openLines, ratesTable } from './benchmark-table.js';
+import { cataloguedReplica } from './catalogued-replica.js';
 import { defaultLimitMib, readDocument } from './read-document.js';
 import { hang } from './terminal-text.js';
 import { packageVersion } from './version.js';
@@ -250,17 +247,9 @@ async function openServers(flags: BenchmarkFlags, around: BenchmarkSurroundings)
 }
 
 async function simulated(flags: BenchmarkFlags): Promise<BenchmarkServer> {
-  const [gpus, models] = await Promise.all([loadGpuCatalogue(), loadModelCatalogue()]);
-  const gpu = gpuByName(gpus, flags.gpu!);
-  if (gpu === undefined) throw unknown('--gpu', flags.gpu!, gpus.entries);
-  const model = modelByName(models, flags.model);
-  if (model === undefined) throw unknown('--model', flags.model, models.entries);
-  if (model.task !== 'generate')
-    throw fault('--model', `${model.name}, which makes embeddings`, 'a model that writes tokens');
-  const gpusPerReplica = flags.gpus ?? 1;
-  const weightPrecision = flags.precision ?? weightPrecisionInName(flags.model) ?? model.publishedPrecision;
-  const kvPrecision = flags.kvPrecision ?? 'bf16';
-  const stepTimes = stepTimesOf({ gpu, model, gpusPerReplica, weightPrecision, kvPrecision });
+  const spec = await cataloguedReplica({ ...flags, gpu: flags.gpu! });
+  const stepTimes = stepTimesOf(spec);
+  const { gpu, model, gpusPerReplica, weightPrecision } = spec;
   const cached = Math.floor(stepTimes.kvCacheTokens / blockTokens) * blockTokens;
   return simulatedBenchmarkServer({
     name: `simulated: ${model.name} (${weightPrecision}) on ${gpusPerReplica} x ${gpu.name}`,
@@ -271,19 +260,6 @@ async function simulated(flags: BenchmarkFlags): Promise<BenchmarkServer> {
       maxTokens: Math.min(model.maxTokens, cached),
     },
   });
-}
-
-function unknown(flag: string, name: string, entries: readonly { readonly name: string }[]): InputError {
-  const known = entries.map((entry) => entry.name);
-  const suggestion = nearestName(name, known);
-  return new InputError(flag, [
-    {
-      place: '',
-      found: quoteInput(name),
-      expected: `one of the catalogue: ${known.join(', ')}`,
-      ...(suggestion === undefined ? {} : { suggestion }),
-    },
-  ]);
 }
 
 function leastOf(values: readonly (number | null)[]): number | null {
