@@ -88,7 +88,7 @@ class RedisStore implements SharedStore {
   readonly #onConnection: RedisStoreOptions['onConnection'];
   #connected: boolean | null = null;
   #closed = false;
-  #lastProblem = 'no connection yet';
+  #lastProblem: string;
   /** Set where the server refused to select the database: the connection then works, on the wrong database. */
   #wrongDatabase: string | null = null;
   #identity: StoreIdentity | null = null;
@@ -99,6 +99,9 @@ class RedisStore implements SharedStore {
     this.#clock = clock;
     this.#name = describeRedis(settings);
     this.#password = settings.password;
+    // A server without TLS says nothing to a client with it: there is no error that would tell.
+    this.#lastProblem =
+      settings.tls === null ? 'no connection yet' : 'no connection with TLS yet (redis:// is without)';
     this.#commandTimeoutMs = options.commandTimeoutMs ?? 3000;
     this.#connectTimeoutMs = options.connectTimeoutMs ?? 5000;
     this.#chunkSize = options.chunkSize ?? 500;
@@ -474,7 +477,13 @@ class RedisStore implements SharedStore {
     const inner = error.lastNodeError ?? error.errors?.[0];
     const own = error.message === '' ? (error.code ?? error.name) : error.message;
     const text = inner === undefined ? own : error.message === '' ? inner.message : `${own} (${inner.message})`;
-    const readable = text === 'Command timed out' ? `no answer within ${this.#commandTimeoutMs} ms` : text;
+    const isLost = text.startsWith("Stream isn't writeable");
+    const timedOut = text === 'Command timed out';
+    const readable = timedOut
+      ? `no answer within ${this.#commandTimeoutMs} ms`
+      : isLost
+        ? 'the connection was closed before there was an answer'
+        : text;
     return this.#password === null ? readable : readable.replaceAll(this.#password, '***');
   }
 }

@@ -1,3 +1,4 @@
+import { type AddressInfo, createServer } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseRedisUrl, type RedisSettings } from '../../src/adapters/redis-settings.js';
 import { createRedisStore, type RedisStoreOptions, reconnectDelayMs } from '../../src/adapters/redis-store.js';
@@ -324,6 +325,28 @@ describe.skipIf(redisMissing !== null)('Redis', () => {
       await expect(open(server.url.replace('rediss', 'redis'), impatient).readTraces([key])).rejects.toMatchObject({
         code: 'redis_unreachable',
       });
+    });
+  });
+
+  describe('what is not what it is taken for', () => {
+    it('without TLS, where TLS is asked for', async () => {
+      const server = await startRedisServer();
+      const url = `rediss://127.0.0.1:${server.port}`;
+      await expect(open(url, impatient).writeState('s', 'x')).rejects.toThrow('no connection with TLS yet');
+      await server.stop();
+    });
+
+    it('another server, in words of a connection', async () => {
+      const server = createServer((socket) => {
+        socket.on('error', () => {});
+        socket.end('HTTP/1.1 400 Bad Request\r\n\r\n', () => socket.destroy());
+      });
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      const { port } = server.address() as AddressInfo;
+      const problem = open(`redis://127.0.0.1:${port}`, impatient).writeState('s', 'x');
+      await expect(problem).rejects.toThrow(Unavailable);
+      await expect(problem).rejects.not.toThrow(/Stream|enableOfflineQueue/);
+      server.close();
     });
   });
 
