@@ -9,6 +9,7 @@ import {
   gpuClassOf,
   type StepCalibration,
 } from '../src/simulation/estimate-calibration.js';
+import { kvCacheTokensOf } from '../src/simulation/step-time.js';
 import type { MeasuredPoint } from './measured-profiles.js';
 import { median, percentile } from './timing.js';
 
@@ -89,8 +90,10 @@ const waves = 10;
 
 function compare(point: MeasuredPoint, stepTimes: CalibratedTimes): Comparison | null {
   const { inputTokens, outputTokens, requests } = point;
+  // Sequences of all ages have half of their answer on average; those of a batch reach its end together.
+  const sequenceTokens = inputTokens + (point.run === 'closed' ? outputTokens / 2 : outputTokens);
   const options = {
-    stepTimes,
+    stepTimes: { ...stepTimes, kvCacheTokens: kvCacheTokensOf(point, sequenceTokens) },
     requestMs: stepTimes.requestMs,
     limits: limitsOf(point),
     cell: { inputTokens, outputTokens },

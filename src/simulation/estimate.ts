@@ -2,7 +2,7 @@ import type { GpuProfile, ProfileMatrix } from '../core/profile.js';
 import { calibratedStepTimes, calibrationFor, errorBarsFor, type StepCalibration } from './estimate-calibration.js';
 import { type LatencySlo, type PoissonLatencies, poissonRate, type SloPercentile } from './poisson-rate.js';
 import type { ReplicaLimits } from './replica.js';
-import type { ReplicaSpec } from './step-time.js';
+import { kvCacheTokensOf, type ReplicaSpec } from './step-time.js';
 
 /**
  * A profile without a benchmark: the catalogue's figures of the GPU and the shape of the model give step times, factors
@@ -47,7 +47,7 @@ export type EstimateOptions = {
 
 export type Estimate = {
   readonly profile: GpuProfile;
-  /** Tokens that the KV cache of one replica holds. */
+  /** Tokens that the KV cache of one replica holds; where layers have windows, in sequences of 4,096 tokens. */
   readonly kvCacheTokens: number;
   /** How many of the cells have a rate at all that meets the SLO. */
   readonly cellsThatMeet: number;
@@ -72,7 +72,8 @@ export function estimateProfile(options: EstimateOptions): Estimate {
   const cells = grid.outputTokens.map((outputTokens) =>
     grid.inputTokens.map((inputTokens) =>
       poissonRate({
-        stepTimes,
+        // Half of its answer is what a sequence has on average: a window leaves out the more, the longer it is.
+        stepTimes: { ...stepTimes, kvCacheTokens: kvCacheTokensOf(spec, inputTokens + outputTokens / 2) },
         requestMs: stepTimes.requestMs,
         limits,
         cell: { inputTokens, outputTokens },

@@ -45,7 +45,10 @@ export type Step = {
 
 /** How long steps of a replica take, and how much cache it has. */
 export type StepTimes = {
-  /** Tokens whose keys and values fit beside the weights, over all GPUs of the replica; Infinity for models without a cache. */
+  /**
+   * Tokens whose keys and values fit beside the weights, over all GPUs of the replica; Infinity for models without a
+   * cache. Where layers look back over a window only, in sequences of 4,096 tokens: `kvCacheTokensOf` for others.
+   */
   readonly kvCacheTokens: number;
   /** Duration of one step [ms]; > 0 for every step with work. */
   stepMs(step: Step): number;
@@ -96,6 +99,17 @@ function flopsPerMs(gpu: CataloguedGpu, formats: readonly GpuPrecision[]): numbe
     if (teraflops !== undefined) return teraflops * 1e9;
   }
   throw fault(gpu, 'teraflops', 'no rate that step times can be computed from', `one of ${formats.join(', ')}`);
+}
+
+/**
+ * Tokens whose keys and values fit beside the weights in sequences of that length; Infinity for models without a cache,
+ * 0 where the weights do not fit. The length matters where layers look back over a window only: long sequences leave out
+ * more, so that the same memory holds more of their tokens.
+ */
+export function kvCacheTokensOf(spec: ReplicaSpec, sequenceTokens: number): number {
+  const { gpu, model, gpusPerReplica, weightPrecision, bitsPerWeight = null, kvPrecision = 'bf16' } = spec;
+  const fit = fitOf({ gpu, model, gpusPerReplica, weightPrecision, bitsPerWeight, kvPrecision, sequenceTokens });
+  return fit.fits && fit.kvBytesPerTokenPerGpu === 0 ? Number.POSITIVE_INFINITY : fit.kvCacheTokens;
 }
 
 /**

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { loadGpuCatalogue, loadModelCatalogue } from '../../src/adapters/catalogue-file.js';
 import { type GpuCatalogue, gpuByName } from '../../src/core/gpu-types.js';
 import { InputError } from '../../src/core/input-error.js';
-import { type ModelCatalogue, modelByName } from '../../src/core/model-types.js';
+import { type ModelCatalogue, modelByName, type WeightPrecision } from '../../src/core/model-types.js';
 import { parseProfile, profileDocument } from '../../src/core/profile.js';
 import { type EstimateOptions, estimateProfile } from '../../src/simulation/estimate.js';
 import { errorBarsFor, errorsByGpu, errorsOfUnseen } from '../../src/simulation/estimate-calibration.js';
@@ -17,15 +17,22 @@ type Asked = Partial<Omit<EstimateOptions, 'spec'>> & {
   readonly gpu?: string;
   readonly model?: string;
   readonly gpus?: number;
+  readonly precision?: WeightPrecision;
 };
 
-function estimate({ gpu = 'H100', model = 'llama-3.1-8b', gpus: count = 1, ...options }: Asked = {}) {
+function estimate({
+  gpu = 'H100',
+  model = 'llama-3.1-8b',
+  gpus: count = 1,
+  precision = 'bf16',
+  ...options
+}: Asked = {}) {
   return estimateProfile({
     spec: {
       gpu: gpuByName(gpus, gpu)!,
       model: modelByName(models, model)!,
       gpusPerReplica: count,
-      weightPrecision: 'bf16',
+      weightPrecision: precision,
     },
     slo: { ttftSeconds: 1, tpotSeconds: 0.05 },
     percentile: 99,
@@ -58,6 +65,29 @@ describe('an estimated profile', () => {
     expect(read.cells!.flat().every((origin) => origin === 'estimated')).toBe(true);
     expect(read.provenance!.relativeError).toEqual({ p10: errorBars.p10, p90: errorBars.p90 });
     expect(read.provenance!.details).toContain('estimated without a run');
+  });
+
+  it('holds more sequences of a model with windows, the longer they are', () => {
+    // gpt-oss-20b: half of its 24 layers look back over 128 tokens only. 2 (K, V) · 8 heads · 64 · 2 bytes a layer.
+    const cacheBytes = (tokens: number): number => 12 * 2048 * (tokens + Math.min(tokens, 128));
+    // Without a limit on latency only the cache bounds how many decode at once: rate × time (Little's law).
+    const sequences = (inputTokens: number): number => {
+      const { profile } = estimate({
+        gpu: 'L4',
+        model: 'gpt-oss-20b',
+        precision: 'fp4',
+        slo: { tpotSeconds: 1e6 },
+        percentile: 0,
+        grid: { inputTokens: [inputTokens], outputTokens: [2000] },
+        limits: { maxSequences: 1e6 },
+      });
+      return profile.grid.tputs[0]![0]! * 1999 * profile.tpot![0]![0]!;
+    };
+    const [short, long] = [sequences(1000), sequences(15_000)] as const;
+    // The same memory, in sequences with half of their answer each.
+    const ratio = short / long / (cacheBytes(16_000) / cacheBytes(2000));
+    // One figure for all lengths would be 5.5 % off.
+    expect(Math.abs(ratio - 1)).toBeLessThan(0.02);
   });
 
   it('has cells up to 32k input and 4k output tokens, and latencies beside every rate', () => {
