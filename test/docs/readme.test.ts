@@ -14,7 +14,8 @@ function blocks(language: string): readonly string[] {
 /** A line `$ command`, and what the README says that it prints. */
 const shown = blocks('console').flatMap((block) => {
   const [, command, output] = block.match(/^\$ (.+)\n([\s\S]*)$/) ?? [];
-  return command !== undefined && /^node dist\/cli\/main\.js (plan samples|explain samples|estimate --gpu)/.test(command)
+  return command !== undefined &&
+    /^node dist\/cli\/main\.js (plan samples|explain samples|estimate --gpu)/.test(command)
     ? [{ command, output: output! }]
     : [];
 });
