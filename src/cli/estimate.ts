@@ -4,6 +4,7 @@ import type { CataloguedGpu } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
 import { type CataloguedModel, type WeightPrecision, weightPrecisions } from '../core/model-types.js';
 import { profileDocument } from '../core/profile.js';
+import type { SloLimits, SloPercentile } from '../profiling/attainment.js';
 import {
   defaultEstimateGrid,
   describeWeights,
@@ -11,7 +12,6 @@ import {
   type EstimateGrid,
   estimateProfile,
 } from '../simulation/estimate.js';
-import type { LatencySlo, SloPercentile } from '../simulation/poisson-rate.js';
 import type { ReplicaSpec } from '../simulation/step-time.js';
 import { cataloguedReplica } from './catalogued-replica.js';
 import { documentTime } from './document-time.js';
@@ -145,7 +145,7 @@ export async function runEstimate(flags: EstimateFlags, around: EstimateSurround
     around.writeError(`gpumix: ${misfit}\n`);
     return 1;
   }
-  const slo: LatencySlo = { ttftSeconds: ttft, tpotSeconds: tpot, e2eSeconds: e2e };
+  const slo: SloLimits = { ttftSeconds: ttft ?? null, tpotSeconds: tpot ?? null, e2eSeconds: e2e ?? null };
   const listPrice = gpu.usdPerGpuHour === null ? null : gpu.usdPerGpuHour * flags.gpus;
   const estimate = estimateProfile({
     spec,

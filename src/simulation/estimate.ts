@@ -1,6 +1,8 @@
 import type { GpuProfile, ProfileMatrix } from '../core/profile.js';
+import type { SloLimits, SloPercentile } from '../profiling/attainment.js';
+import { doubling } from '../profiling/sweep.js';
 import { calibratedStepTimes, calibrationFor, errorBarsFor, type StepCalibration } from './estimate-calibration.js';
-import { type LatencySlo, type PoissonLatencies, poissonRate, type SloPercentile } from './poisson-rate.js';
+import { type PoissonLatencies, poissonRate } from './poisson-rate.js';
 import type { ReplicaLimits } from './replica.js';
 import { kvCacheTokensOf, type ReplicaSpec } from './step-time.js';
 
@@ -13,12 +15,6 @@ import { kvCacheTokensOf, type ReplicaSpec } from './step-time.js';
 /** Token counts of the cells, each ascending. */
 export type EstimateGrid = { readonly inputTokens: readonly number[]; readonly outputTokens: readonly number[] };
 
-const doubling = (from: number, to: number): readonly number[] => {
-  const values: number[] = [];
-  for (let value = from; value <= to; value *= 2) values.push(value);
-  return values;
-};
-
 /** Up to 32k input and 4k output tokens. Prompts of 64 tokens and less cost the same step. */
 export const defaultEstimateGrid: EstimateGrid = {
   inputTokens: doubling(64, 32_768),
@@ -30,7 +26,7 @@ export const defaultEstimateLimits = { maxSequences: 256, maxBatchedTokens: 8192
 
 export type EstimateOptions = {
   readonly spec: ReplicaSpec;
-  readonly slo: LatencySlo;
+  readonly slo: SloLimits;
   readonly percentile: SloPercentile;
   readonly grid?: EstimateGrid;
   /** Longest request is the model's context where it is not given. */
@@ -129,10 +125,8 @@ function significant(value: number): number {
   return Number(value.toPrecision(4));
 }
 
-function stated(values: Readonly<Record<string, number | undefined>>): Readonly<Record<string, number>> {
-  return Object.fromEntries(
-    Object.entries(values).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
-  );
+function stated(values: Readonly<Record<string, number | null>>): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(values).flatMap(([name, value]) => (value === null ? [] : [[name, value]])));
 }
 
 /** `int4 weights`, or `6.56-bit weights` (GGUF). */

@@ -1,3 +1,4 @@
+import type { SloLimits, SloPercentile } from '../profiling/attainment.js';
 import { mostSequences, type RunOptions, type SteadyLoad, steadyLoad } from './closed-loop.js';
 
 /**
@@ -11,17 +12,6 @@ import { mostSequences, type RunOptions, type SteadyLoad, steadyLoad } from './c
  * - E2E: both.
  * Tested against the simulated replica (test/simulation/poisson-rate.test.ts).
  */
-
-/** Limits on latency [s]; absent = no limit. */
-export type LatencySlo = {
-  readonly ttftSeconds?: number | undefined;
-  readonly tpotSeconds?: number | undefined;
-  readonly e2eSeconds?: number | undefined;
-};
-
-/** Percentiles at which an SLO can be stated; 0 = the mean. */
-export const sloPercentiles = [0, 50, 90, 95, 99] as const;
-export type SloPercentile = (typeof sloPercentiles)[number];
 
 /** Mean latencies under Poisson arrivals, and those at the percentile asked for [ms]. */
 export type PoissonLatencies = {
@@ -171,7 +161,7 @@ function placeQueue(of: {
 }
 
 export type PoissonRateOptions = RunOptions & {
-  readonly slo: LatencySlo;
+  readonly slo: SloLimits;
   readonly percentile: SloPercentile;
 };
 
@@ -230,8 +220,8 @@ function aloneIn(options: RunOptions): PoissonLatencies {
   return { requestsPerSecond: 0, mean: latencies, atPercentile: latencies, sequences: 0 };
 }
 
-function isWithin({ atPercentile }: PoissonLatencies, slo: LatencySlo): boolean {
-  const limit = (seconds: number | undefined): number => (seconds === undefined ? Infinity : 1000 * seconds);
+function isWithin({ atPercentile }: PoissonLatencies, slo: SloLimits): boolean {
+  const limit = (seconds: number | null): number => (seconds === null ? Infinity : 1000 * seconds);
   return (
     atPercentile.ttftMs <= limit(slo.ttftSeconds) &&
     atPercentile.tpotMs <= limit(slo.tpotSeconds) &&

@@ -6,6 +6,7 @@ import { type ModelCatalogue, modelByName, type WeightPrecision } from '../../sr
 import { parseProfile, profileDocument } from '../../src/core/profile.js';
 import { type EstimateOptions, estimateProfile } from '../../src/simulation/estimate.js';
 import { errorBarsFor, errorsByGpu, errorsOfUnseen } from '../../src/simulation/estimate-calibration.js';
+import { within } from './slo.js';
 
 let gpus: GpuCatalogue;
 let models: ModelCatalogue;
@@ -34,7 +35,7 @@ function estimate({
       gpusPerReplica: count,
       weightPrecision: precision,
     },
-    slo: { ttftSeconds: 1, tpotSeconds: 0.05 },
+    slo: within({ ttftSeconds: 1, tpotSeconds: 0.05 }),
     percentile: 99,
     deployment: 'llama-h100',
     modelName: 'meta-llama/Llama-3.1-8B-Instruct',
@@ -76,7 +77,7 @@ describe('an estimated profile', () => {
         gpu: 'L4',
         model: 'gpt-oss-20b',
         precision: 'fp4',
-        slo: { tpotSeconds: 1e6 },
+        slo: within({ tpotSeconds: 1e6 }),
         percentile: 0,
         grid: { inputTokens: [inputTokens], outputTokens: [2000] },
         limits: { maxSequences: 1e6 },
@@ -114,9 +115,9 @@ describe('an estimated profile', () => {
     const base = rates({});
     for (const row of base) for (let c = 1; c < row.length; c++) expect(row[c]!).toBeLessThanOrEqual(row[c - 1]!);
     const others = [
-      rates({ slo: { ttftSeconds: 0.5, tpotSeconds: 0.03 } }),
+      rates({ slo: within({ ttftSeconds: 0.5, tpotSeconds: 0.03 }) }),
       rates({ gpu: 'L4' }),
-      rates({ slo: { ttftSeconds: 1, tpotSeconds: 0.05, e2eSeconds: 5 } }),
+      rates({ slo: within({ ttftSeconds: 1, tpotSeconds: 0.05, e2eSeconds: 5 }) }),
     ];
     for (const other of others) {
       for (const [r, row] of other.entries()) {
@@ -127,19 +128,19 @@ describe('an estimated profile', () => {
   });
 
   it('has 0 where a request is longer than the context, or than the cache', () => {
-    const { profile } = estimate({ limits: { maxTokens: 5000 }, slo: { tpotSeconds: 0.05 } });
+    const { profile } = estimate({ limits: { maxTokens: 5000 }, slo: within({ tpotSeconds: 0.05 }) });
     const [outputs, inputs] = profile.grid.indexes;
     expect(inputs!.at(-1)).toBe(4096);
     expect(profile.grid.tputs[outputs!.indexOf(1024)]![inputs!.indexOf(4096)]).toBe(0);
     expect(profile.e2e![outputs!.indexOf(1024)]![inputs!.indexOf(4096)]).toBeNull();
     expect(profile.grid.tputs[outputs!.indexOf(512)]![inputs!.indexOf(4096)]).toBeGreaterThan(0);
-    const small = estimate({ gpu: 'L4', slo: { tpotSeconds: 10 } });
+    const small = estimate({ gpu: 'L4', slo: within({ tpotSeconds: 10 }) });
     expect(small.kvCacheTokens).toBeLessThan(32_768);
     expect(small.profile.grid.tputs[0]!.at(-1)).toBe(0);
   });
 
   it('is written where no cell meets the SLO, with the latencies of a request alone', () => {
-    const { profile, cellsThatMeet } = estimate({ slo: { tpotSeconds: 0.0001 } });
+    const { profile, cellsThatMeet } = estimate({ slo: within({ tpotSeconds: 0.0001 }) });
     expect(cellsThatMeet).toBe(0);
     expect(profile.tpot![0]![0]!).toBeGreaterThan(0.001);
     expect(() => profileDocument(profile)).not.toThrow();

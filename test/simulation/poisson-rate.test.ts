@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type LatencySlo, poissonRate, type SloPercentile } from '../../src/simulation/poisson-rate.js';
+import type { SloLimits, SloPercentile } from '../../src/profiling/attainment.js';
+import { poissonRate } from '../../src/simulation/poisson-rate.js';
 import { type ReplicaLimits, SimulatedReplica } from '../../src/simulation/replica.js';
 import type { StepTimes } from '../../src/simulation/step-time.js';
 import { seededRandom } from '../support/seeded-random.js';
+import { within } from './slo.js';
 
 const limits: ReplicaLimits = { maxSequences: 256, maxBatchedTokens: 8192, maxTokens: 131_072 };
 
@@ -91,7 +93,7 @@ function at(percentile: SloPercentile, values: readonly number[]): number {
 function simulatedRate(options: {
   readonly stepTimes: StepTimes;
   readonly cell: { readonly inputTokens: number; readonly outputTokens: number };
-  readonly slo: LatencySlo;
+  readonly slo: SloLimits;
   readonly percentile: SloPercentile;
   readonly around: number;
   readonly requests: number;
@@ -124,14 +126,14 @@ const cells = [
   [4096, 256],
 ] as const;
 
-const cases: readonly (readonly [keyof typeof replicas, LatencySlo, SloPercentile])[] = [
-  ['fast', { ttftSeconds: 1, tpotSeconds: 0.05 }, 99],
-  ['fast', { ttftSeconds: 0.5, tpotSeconds: 0.03 }, 90],
-  ['fast', { ttftSeconds: 2, tpotSeconds: 0.1 }, 0],
-  ['fast', { e2eSeconds: 10 }, 99],
-  ['slow', { ttftSeconds: 4, tpotSeconds: 0.15 }, 99],
-  ['slow', { ttftSeconds: 4, tpotSeconds: 0.15 }, 90],
-  ['slow', { e2eSeconds: 40 }, 95],
+const cases: readonly (readonly [keyof typeof replicas, SloLimits, SloPercentile])[] = [
+  ['fast', within({ ttftSeconds: 1, tpotSeconds: 0.05 }), 99],
+  ['fast', within({ ttftSeconds: 0.5, tpotSeconds: 0.03 }), 90],
+  ['fast', within({ ttftSeconds: 2, tpotSeconds: 0.1 }), 0],
+  ['fast', within({ e2eSeconds: 10 }), 99],
+  ['slow', within({ ttftSeconds: 4, tpotSeconds: 0.15 }), 99],
+  ['slow', within({ ttftSeconds: 4, tpotSeconds: 0.15 }), 90],
+  ['slow', within({ e2eSeconds: 40 }), 95],
 ];
 
 describe('the rate under Poisson arrivals', () => {
@@ -159,7 +161,7 @@ describe('the rate under Poisson arrivals', () => {
 
   it('has the means that the simulated replica shows at it', () => {
     const cell = { inputTokens: 1024, outputTokens: 128 };
-    const slo = { ttftSeconds: 1, tpotSeconds: 0.025 };
+    const slo = within({ ttftSeconds: 1, tpotSeconds: 0.025 });
     const stepTimes = replicas.fast;
     const { requestsPerSecond, mean } = poissonRate({ stepTimes, limits, cell, slo, percentile: 90 })!;
     const seen = observe({ stepTimes, cell, requestsPerSecond, requests: 3000 });
@@ -172,27 +174,27 @@ describe('the rate under Poisson arrivals', () => {
   it('is 0, with the latencies of a request alone, where even that misses the SLO', () => {
     const cell = { inputTokens: 1000, outputTokens: 101 };
     const stepTimes: StepTimes = { kvCacheTokens: 1e6, stepMs: ({ prefillTokens }) => 10 + prefillTokens / 100 };
-    const found = poissonRate({ stepTimes, limits, cell, slo: { ttftSeconds: 0.019 }, percentile: 99 })!;
+    const found = poissonRate({ stepTimes, limits, cell, slo: within({ ttftSeconds: 0.019 }), percentile: 99 })!;
     expect(found.requestsPerSecond).toBe(0);
     // One step with 1,000 tokens, then 100 of 10 ms.
     expect(found.mean.ttftMs).toBeCloseTo(20, 9);
     expect(found.mean.tpotMs).toBeCloseTo(10, 9);
     expect(found.mean.e2eMs).toBeCloseTo(1020, 9);
-    const barely = poissonRate({ stepTimes, limits, cell, slo: { ttftSeconds: 0.2 }, percentile: 99 })!;
+    const barely = poissonRate({ stepTimes, limits, cell, slo: within({ ttftSeconds: 0.2 }), percentile: 99 })!;
     expect(barely.requestsPerSecond).toBeGreaterThan(0);
   });
 
   it('counts the time of a request before its first step in TTFT and E2E', () => {
     const cell = { inputTokens: 1000, outputTokens: 101 };
     const stepTimes: StepTimes = { kvCacheTokens: 1e6, stepMs: ({ prefillTokens }) => 10 + prefillTokens / 100 };
-    const slo = { ttftSeconds: 0.001 };
+    const slo = within({ ttftSeconds: 0.001 });
     const found = poissonRate({ stepTimes, requestMs: 25, limits, cell, slo, percentile: 99 })!;
     expect(found.mean.ttftMs).toBeCloseTo(45, 9);
     expect(found.mean.e2eMs).toBeCloseTo(1045, 9);
   });
 
   it('is null where the cache cannot hold one request, and where it is longer than the longest allowed', () => {
-    const slo = { tpotSeconds: 1 };
+    const slo = within({ tpotSeconds: 1 });
     const cell = { inputTokens: 20_000, outputTokens: 4001 };
     expect(poissonRate({ stepTimes: replicas.slow, limits, cell, slo, percentile: 99 })).toBeNull();
     const short = { ...limits, maxTokens: 24_000 };
@@ -220,7 +222,7 @@ describe('the rate under Poisson arrivals', () => {
             stepTimes: roofline(given),
             limits,
             cell,
-            slo: { ttftSeconds: ttftSeconds * factor, tpotSeconds: tpotSeconds * factor },
+            slo: within({ ttftSeconds: ttftSeconds * factor, tpotSeconds: tpotSeconds * factor }),
             percentile: 95,
           });
         const loose = rateWith(1);
