@@ -117,8 +117,6 @@ export type Counts = {
   readonly counted: number;
   /** Completions that the throughput rests on: ended in the steady state. */
   readonly countedCompletions: number;
-  /** Requests sent in the steady state, whatever became of them; 0 where there was none. */
-  readonly countedArrivals: number;
   /** Kinds that occurred, each with its number. */
   readonly failed: Readonly<Partial<Record<FailureKind, number>>>;
   /** Completed with fewer tokens than were wanted. */
@@ -160,6 +158,11 @@ export type Measurement = {
   /** Whether the run did what was asked of it; where false the figures are of another experiment. */
   readonly valid: boolean;
   readonly invalidBecause: string | null;
+  /**
+   * Of the requests that arrived in the steady state, the part that was completed in it; what is in flight by chance counts as
+   * completed, what failed does not. 0 to 1; null without a steady state.
+   */
+  readonly servedShare: number | null;
   /** Requests piled up for as long as they arrived: the server cannot keep up with this rate. */
   readonly saturated: boolean;
   readonly aborted: string | null;

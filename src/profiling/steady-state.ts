@@ -56,7 +56,7 @@ export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPl
     arrivals: plan.arrivals,
     seed: plan.seed,
     temperature: plan.temperature,
-    counts: countsOf({ sent, completed, counted, ended, arrivals: flow?.arrived ?? 0 }),
+    counts: countsOf({ sent, completed, counted, ended }),
     throughputRps: perSecond(ended.length),
     outputTokensPerSecond: perSecond(total(ended, ({ outputTokens }) => outputTokens)),
     ...latenciesOf(counted),
@@ -66,6 +66,7 @@ export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPl
     steadyState,
     valid: invalidBecause === null,
     invalidBecause,
+    servedShare: flow === null ? null : servedShare(flow, ended.length),
     saturated: flow?.trend === 'growing',
     aborted: plan.aborted ?? null,
     seconds: sent.length === 0 ? 0 : lastEnd(sent) - sent[0]!.sentSeconds,
@@ -159,6 +160,8 @@ export function warmUpLength(samples: readonly number[]): number {
 type Flow = {
   readonly arrived: number;
   readonly left: number;
+  /** Requests in flight in the first or the last third of it, whichever are fewer. */
+  readonly leastInFlight: number;
   /** Of requests in flight, where it is more than chance. */
   readonly trend: 'growing' | 'shrinking' | null;
 };
@@ -172,9 +175,19 @@ function flowIn(sent: readonly RequestOutcome[], { startSeconds, endSeconds }: S
     meanInFlight(sent, startSeconds + (i * length) / 3, startSeconds + ((i + 1) * length) / 3),
   ) as [number, number, number];
   const chance = Math.max(0.05 * arrived, 3 * Math.sqrt(Math.max(1, second)));
-  if (arrived - left > chance && first < second && second < third) return { arrived, left, trend: 'growing' };
-  if (left - arrived > chance) return { arrived, left, trend: 'shrinking' };
-  return { arrived, left, trend: null };
+  const counts = { arrived, left, leastInFlight: Math.min(first, third) };
+  if (arrived - left > chance && first < second && second < third) return { ...counts, trend: 'growing' };
+  if (left - arrived > chance) return { ...counts, trend: 'shrinking' };
+  return { ...counts, trend: null };
+}
+
+/** See `Measurement.servedShare`. */
+function servedShare({ arrived, left, leastInFlight, trend }: Flow, completed: number): number | null {
+  if (arrived === 0) return null;
+  // The numbers in flight at either end of the window are each off by their root: one deviation of their difference.
+  const chance = trend === 'growing' ? 0 : Math.sqrt(2 * leastInFlight);
+  const unfinished = Math.max(0, arrived - left);
+  return Math.min(1, (completed + Math.min(unfinished, chance)) / arrived);
 }
 
 function meanInFlight(sent: readonly RequestOutcome[], from: number, to: number): number {
@@ -208,7 +221,6 @@ function countsOf(groups: {
   readonly completed: readonly RequestOutcome[];
   readonly counted: readonly RequestOutcome[];
   readonly ended: readonly RequestOutcome[];
-  readonly arrivals: number;
 }): Counts {
   const failed: Partial<Record<FailureKind, number>> = {};
   for (const { failure } of groups.sent) {
@@ -219,7 +231,6 @@ function countsOf(groups: {
     completed: groups.completed.length,
     counted: groups.counted.length,
     countedCompletions: groups.ended.length,
-    countedArrivals: groups.arrivals,
     failed,
     shortened: groups.completed.filter(({ outputTokens, wantedOutputTokens }) => outputTokens < wantedOutputTokens)
       .length,

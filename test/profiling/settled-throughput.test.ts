@@ -40,7 +40,7 @@ describe('the throughput of a run', () => {
   it('is what an overrun server completes, not the rate', () => {
     const shares = sharesOf(fifo(1 / (0.8 * 2)));
     expect(mean(shares.map(({ settled }) => settled))).toBeGreaterThan(0.74);
-    expect(mean(shares.map(({ settled }) => settled))).toBeLessThan(0.86);
+    expect(mean(shares.map(({ settled }) => settled))).toBeLessThan(0.9);
   });
 
   it('leaves out what failed', () => {
