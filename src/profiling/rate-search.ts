@@ -14,19 +14,21 @@ import { residencesOfSteadyRun } from './steady-state.js';
  * For each cell, in the order given (`coarseFirstCells`), it looks for two rates, the *highest that meets* and the *lowest
  * that does not*, until they are within the resolution of each other:
  *
- * 1. *Where to look.* The capacity of other cells predicts the work of this one (`cellPredictor`), and so how likely each
- *    rate is to be its capacity. Cells with at least as many tokens bound it from below, those with at most as many from
- *    above. Each run of the cell itself adds what it says: a run that met the SLO by a hair is near the capacity, and a run
- *    that was overrun completed about as many requests as the server can.
+ * 1. *Where to look.* Each run of the cell projects its capacity (`projectCapacity`), and the capacities of other cells
+ *    predict it (`cellPredictor`), kept within what cells with more and with fewer tokens allow. Each is a normal
+ *    distribution of the logarithm of the rate; they are multiplied, and where two contradict each other the less sure has
+ *    no say.
  * 2. *Which rate.* The median of that distribution within the bracket, so that either outcome halves what is not known;
  *    without any knowledge that is bisection in the logarithm of the rate. Rates nearer to the bracket's end than the
- *    resolution are not asked for.
+ *    resolution are not asked for; where runs keep coming out alike, the bracket is halved, or steps away from its one end
+ *    double. Where TPOT or E2E is within half the resolution of its limit, the rate is the answer without a miss above it.
  * 3. *How long.* The counted requests asked for, after as many as are in the server in the steady state (Little's law:
- *    rate × time of a request).
+ *    rate × time of a request), and as many again. While the place is not known, a quarter of them (a draft); the rate that
+ *    is the answer is measured in full.
  * 4. *How sure.* Both ends need the stated confidence; where a run leaves it open, it is repeated at twice the length,
- *    once. The last run at a rate counts, as in profiles.
- * 5. *What cannot be measured.* An invalid run (the generator fell behind, the state was never steady) is repeated once, then
- *    given up: rates from there on are not looked at, and the result says so.
+ *    once. The last run at a rate counts, as in profiles. A rate that misses below one that meets is measured again.
+ * 5. *What cannot be measured.* An invalid run (the generator fell behind) is repeated once, one too short for a steady
+ *    state twice, each longer; then rates from there on are not looked at, and the result says so.
  */
 export type SearchSettings = {
   /** In the order in which they are to be measured. */
