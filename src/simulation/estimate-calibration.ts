@@ -1,4 +1,4 @@
-import type { CataloguedGpu } from '../core/gpu-types.js';
+import type { CataloguedGpu, GpuVendor } from '../core/gpu-types.js';
 import { efficiencyOf, tileTokens } from './gpu-efficiency.js';
 import { type ReplicaSpec, type StepTimes, stepTimesOf } from './step-time.js';
 
@@ -6,8 +6,8 @@ import { type ReplicaSpec, type StepTimes, stepTimesOf } from './step-time.js';
  * How far real engines are from the step-time model, per class of GPUs: few factors, fitted on published end-to-end
  * measurements of half of the GPUs, and how far estimates are off on those and on the GPUs that the fit never saw.
  *
- * Made by `npm run bench -- estimate`, which prints this table; test/simulation/estimate-calibration.test.ts holds it to
- * the measurements where they are at hand.
+ * Made by `npm run bench -- estimate`, which prints this table; test/benchmarks/estimate.test.ts holds it to the
+ * measurements where they are at hand.
  */
 
 /** Factors on what the step-time model, which adds up kernels, takes a GPU to achieve; 1 = as it does. */
@@ -111,6 +111,11 @@ export function calibratedStepTimes(spec: ReplicaSpec, calibration: StepCalibrat
 /** With fewer points a GPU's own spread says little, and that of its class is taken. */
 const enoughPoints = 50;
 
+const vendorNames = { nvidia: 'NVIDIA', amd: 'AMD', intel: 'Intel', huawei: 'Huawei' } satisfies Record<
+  GpuVendor,
+  string
+>;
+
 /** How far an estimated rate may be off, and on what that was seen. */
 export type ErrorBars = { readonly p10: number; readonly p90: number; readonly basis: string };
 
@@ -127,13 +132,13 @@ export function errorBarsFor(gpu: CataloguedGpu): ErrorBars {
   const gpuClass = gpuClassOf(gpu);
   const unseen = gpuClass === null ? undefined : errorsOfUnseen[gpuClass];
   if (unseen !== undefined) {
-    const basis = `${unseen.points} published runs on other GPUs of ${gpu.vendor} that the fit never saw`;
+    const basis = `${unseen.points} published runs on other GPUs of ${vendorNames[gpu.vendor]} that the fit never saw`;
     return { p10: unseen.p10, p90: unseen.p90, basis };
   }
   const known = Object.values(errorsByGpu).filter(({ points }) => points >= enoughPoints);
   return {
     p10: Math.min(...known.map(({ p10 }) => p10)),
     p90: Math.max(...known.map(({ p90 }) => p90)),
-    basis: `published runs on the GPU that was predicted worst: no unseen GPU of ${gpu.vendor} was measured`,
+    basis: `published runs on the GPU that was predicted worst: no unseen GPU of ${vendorNames[gpu.vendor]} was measured`,
   };
 }

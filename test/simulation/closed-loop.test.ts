@@ -68,10 +68,11 @@ describe('a closed loop', () => {
   ])('of %o at %i in flight is as the simulated replica has it', (cell, concurrency) => {
     const seen = run({ times: stepTimes, cell, requests: concurrency, waves: 10 });
     const found = closedLoop({ stepTimes, limits, cell, concurrency, waves: 10 })!;
-    expect(found.tpotMs! / seen.tpotMs).toBeGreaterThan(0.9);
-    expect(found.tpotMs! / seen.tpotMs).toBeLessThan(1.1);
-    expect(found.ttftMs / seen.ttftMs).toBeGreaterThan(0.6);
-    expect(found.ttftMs / seen.ttftMs).toBeLessThan(1.6);
+    expect(found.tpotMs! / seen.tpotMs).toBeGreaterThan(0.98);
+    expect(found.tpotMs! / seen.tpotMs).toBeLessThan(1.07);
+    // Lowest, 0.84, in the third of these cells; that the prompts of a closed loop come in whole groups is a simplification.
+    expect(found.ttftMs / seen.ttftMs).toBeGreaterThan(0.82);
+    expect(found.ttftMs / seen.ttftMs).toBeLessThan(1.03);
   });
 
   it('obeys Little: as many are in flight as its rate times its latency', () => {

@@ -158,6 +158,7 @@ describe('the error bars of an estimate', () => {
     const { p10, p90, basis } = barsOf('H200');
     expect({ p10, p90 }).toEqual({ p10: errorsByGpu.H200!.p10, p90: errorsByGpu.H200!.p90 });
     expect(basis).toContain('on H200');
+    expect(barsOf('L4').basis).toContain('on other GPUs of NVIDIA that');
   });
 
   it('are those of unseen GPUs of its vendor where it was not measured, or hardly', () => {
