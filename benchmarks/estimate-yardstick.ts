@@ -1,5 +1,4 @@
 import { InputError } from '../src/core/input-error.js';
-import { closedLoop, staticBatch } from '../src/simulation/closed-loop.js';
 import {
   type CalibratedTimes,
   calibratedStepTimes,
@@ -10,6 +9,7 @@ import {
   type StepCalibration,
 } from '../src/simulation/estimate-calibration.js';
 import { kvCacheTokensOf } from '../src/simulation/step-time.js';
+import { closedLoop, staticBatch } from './closed-loop.js';
 import type { MeasuredPoint } from './measured-profiles.js';
 import { median, percentile } from './timing.js';
 

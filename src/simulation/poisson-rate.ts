@@ -1,5 +1,5 @@
 import type { SloLimits, SloPercentile } from '../profiling/attainment.js';
-import { mostSequences, type RunOptions, type SteadyLoad, steadyLoad } from './closed-loop.js';
+import { mostSequences, type RunOptions, type SteadyLoad, steadyLoad } from './steady-load.js';
 
 /**
  * The highest rate of Poisson arrivals at which a replica meets an SLO at a percentile, without events.

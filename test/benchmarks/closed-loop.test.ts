@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { closedLoop, mostSequences, staticBatch } from '../../src/simulation/closed-loop.js';
+import { closedLoop, staticBatch } from '../../benchmarks/closed-loop.js';
 import { type ReplicaLimits, SimulatedReplica } from '../../src/simulation/replica.js';
 import type { StepTimes } from '../../src/simulation/step-time.js';
 
@@ -96,18 +96,6 @@ describe('a closed loop', () => {
     expect(closedLoop({ stepTimes: small, limits, cell, concurrency: 1 })).toBeNull();
     const short = { ...limits, maxTokens: 1000 };
     expect(closedLoop({ stepTimes, limits: short, cell, concurrency: 1 })).toBeNull();
-  });
-});
-
-describe('sequences that run at once', () => {
-  it('are those whose prompts and half of their outputs fit into the cache, at least one', () => {
-    const cell = { inputTokens: 900, outputTokens: 200 };
-    const withCache = (kvCacheTokens: number) =>
-      mostSequences({ stepTimes: { ...stepTimes, kvCacheTokens }, limits, cell });
-    expect(withCache(10_000)).toBe(10);
-    expect(withCache(1100)).toBe(1);
-    expect(withCache(1099)).toBe(0);
-    expect(withCache(1e9)).toBe(256);
   });
 });
 
