@@ -1,4 +1,5 @@
 import { Agent, type Dispatcher, request } from 'undici';
+import { connectionFault } from './connection-fault.js';
 
 /**
  * One HTTP request whose answer is small and soon there, or does not count: for servers that should answer at once and
@@ -14,6 +15,8 @@ export type BoundedRequest = {
   readonly timeoutMs: number;
   readonly largestBytes: number;
   readonly dispatcher: Dispatcher;
+  /** Calls the request off. */
+  readonly signal?: AbortSignal;
 };
 
 /** A connection pool of its own, with the authority to trust instead of the system's. */
@@ -28,11 +31,22 @@ export class RequestFailed extends Error {}
 /**
  * The text of an answer with status 2xx.
  *
- * User and password in the URL are sent as Basic authentication.
- *
- * @throws RequestFailed
+ * @throws RequestFailed; what `signal` says where that called it off
  */
 export async function readBounded(options: BoundedRequest): Promise<string> {
+  const { status, text } = await askBounded(options);
+  if (isSuccess(status)) return text;
+  throw new RequestFailed(`status ${status}${text === '' ? '' : ` (${text})`}`);
+}
+
+/**
+ * The status of an answer, and its text: all of it with status 2xx, else how it begins, on one line.
+ *
+ * User and password in the URL are sent as Basic authentication.
+ *
+ * @throws RequestFailed; what `signal` says where that called it off
+ */
+export async function askBounded(options: BoundedRequest): Promise<{ readonly status: number; readonly text: string }> {
   const { url, method = 'GET', headers = {}, body, timeoutMs, largestBytes, dispatcher } = options;
   const target = new URL(url);
   const authorization =
@@ -43,35 +57,42 @@ export async function readBounded(options: BoundedRequest): Promise<string> {
         };
   target.username = '';
   target.password = '';
-  const signal = AbortSignal.timeout(timeoutMs);
+  const limit = AbortSignal.timeout(timeoutMs);
   try {
     const answer = await request(target, {
       method,
       headers: { ...authorization, ...headers },
       ...(body === undefined ? {} : { body }),
-      signal,
+      signal: options.signal === undefined ? limit : AbortSignal.any([limit, options.signal]),
       dispatcher,
     });
-    if (answer.statusCode < 200 || answer.statusCode > 299) {
-      const said = await firstWords(answer.body);
-      throw new RequestFailed(`status ${answer.statusCode}${said === '' ? '' : ` (${said})`}`);
-    }
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > largestBytes) {
-        answer.body.destroy();
-        throw new RequestFailed(`an answer of more than ${largestBytes} bytes`);
-      }
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks).toString('utf8');
+    const { statusCode: status } = answer;
+    const text = isSuccess(status) ? await wholeText(answer.body, largestBytes) : await firstWords(answer.body);
+    return { status, text };
   } catch (error) {
+    options.signal?.throwIfAborted();
     if (error instanceof RequestFailed) throw error;
-    if (signal.aborted) throw new RequestFailed(`no whole answer within ${timeoutMs / 1000} s`);
-    throw new RequestFailed(describe(error));
+    if (limit.aborted) throw new RequestFailed(`no whole answer within ${timeoutMs / 1000} s`);
+    throw new RequestFailed(connectionFault(error).words);
   }
+}
+
+function isSuccess(status: number): boolean {
+  return status >= 200 && status <= 299;
+}
+
+async function wholeText(body: Dispatcher.ResponseData['body'], largestBytes: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > largestBytes) {
+      body.destroy();
+      throw new RequestFailed(`an answer of more than ${largestBytes} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** Characters of a refusal that are repeated. */
@@ -89,20 +110,6 @@ async function firstWords(body: Dispatcher.ResponseData['body']): Promise<string
   }
   body.destroy();
   return text.slice(0, shownCharacters).replace(/\s+/g, ' ').trim();
-}
-
-function describe(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  // Happy eyeballs fail with a list of what failed.
-  const inner = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error;
-  const { code } = inner as Error & { code?: string };
-  const known: Readonly<Record<string, string>> = {
-    ECONNREFUSED: 'nobody who listens there (ECONNREFUSED)',
-    ENOTFOUND: 'no such host (ENOTFOUND)',
-    ECONNRESET: 'a connection that was reset (ECONNRESET)',
-    UND_ERR_SOCKET: 'a connection that was closed before the answer ended',
-  };
-  return (code === undefined ? undefined : known[code]) ?? (inner.message || code || 'no answer');
 }
 
 /** A URL for people: without user, password and query. */

@@ -1,5 +1,6 @@
 import type { Dispatcher } from 'undici';
 import type { FailureKind } from '../../profiling/measurement.js';
+import { connectionFault } from '../connection-fault.js';
 import { type Answer, AnswerReader } from './answer.js';
 
 /** What happened to one request. Times are of the caller's clock. */
@@ -101,8 +102,8 @@ class RunningExchange implements Dispatcher.DispatchHandler {
 
   /** What dispatch itself threw. */
   refuse(error: unknown): void {
-    const { code, message } = describe(error);
-    queueMicrotask(() => this.#settle({ failure: 'connect', failureDetail: message, errorCode: code }));
+    const { code, words } = connectionFault(error);
+    queueMicrotask(() => this.#settle({ failure: 'connect', failureDetail: words, errorCode: code }));
   }
 
   cut(failure: FailureKind, failureDetail: string): void {
@@ -169,11 +170,11 @@ class RunningExchange implements Dispatcher.DispatchHandler {
       this.#stopTimer();
       return;
     }
-    const { code, message } = describe(error);
+    const { code, words } = connectionFault(error);
     const failure: FailureKind = !this.#isConnected ? 'connect' : code?.startsWith('HPE_') ? 'malformed' : 'dropped';
     // The status of an error is worth more than how its connection ended.
     if (this.#status !== null && this.#status !== 200) this.#endWithStatus();
-    else this.#settle({ failure, failureDetail: message, errorCode: code });
+    else this.#settle({ failure, failureDetail: words, errorCode: code });
   }
 
   #endWithAnswer(): void {
@@ -241,14 +242,6 @@ class CutOff extends Error {
 function kindOfStatus(status: number): FailureKind {
   if (status === 401 || status === 404 || status === 429) return `http_${status}`;
   return status >= 500 ? 'http_5xx' : 'http_other';
-}
-
-function describe(error: unknown): { readonly code: string | null; readonly message: string } {
-  if (!(error instanceof Error)) return { code: null, message: String(error) };
-  // Node tries all addresses of a host and reports them together, with an empty message.
-  const first = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error;
-  const code = 'code' in first && typeof first.code === 'string' ? first.code : null;
-  return { code, message: first.message || code || first.name };
 }
 
 /** The message of an error body: OpenAI's, FastAPI's `detail`, or the beginning of whatever it is. */

@@ -2,6 +2,7 @@ import { InputError, type InputIssue, quoteInput } from '../../core/input-error.
 import { nearestName } from '../../core/parse.js';
 import { type CountedPrompt, findSingleTokenWords, type PromptSource, promptSource } from '../../profiling/prompts.js';
 import { promptWords } from '../../profiling/words.js';
+import { RequestFailed } from '../bounded-request.js';
 import type { Exchange } from './exchange.js';
 import { OpenAiServer } from './server.js';
 import { type ExtraField, extraFields, type OpenAiTarget } from './target.js';
@@ -50,8 +51,8 @@ async function checkModel(server: OpenAiServer, signal: AbortSignal | undefined)
   try {
     answer = await server.question({ method: 'GET', path, ...(signal === undefined ? {} : { signal }) });
   } catch (error) {
-    signal?.throwIfAborted();
-    return refuse(server, { place: '', found: connectionFault(error), expected: 'a running OpenAI-compatible server' });
+    if (!(error instanceof RequestFailed)) throw error;
+    return refuse(server, { place: '', found: error.message, expected: 'a running OpenAI-compatible server' });
   }
   const { status, document } = answer;
   refuseStatus(server, status, path);
@@ -93,14 +94,6 @@ function refuseStatus(server: OpenAiServer, status: number, path: string): void 
       expected: 'the server itself (redirects are not followed: give the URL that it leads to)',
     });
   }
-}
-
-function connectionFault(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error.name === 'TimeoutError') return 'no answer in time';
-  const first = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error;
-  const code = 'code' in first ? String(first.code) : '';
-  return first.message.includes(code) ? first.message || code : `${code}: ${first.message}`;
 }
 
 /** Models of a `/v1/models` document; null where it is none. `max_model_len` is vLLM's. */
@@ -288,8 +281,8 @@ async function findTokenizer(
         const { status, document } = await server.question(options);
         const tokens = status === 200 ? tokenCount(document) : null;
         if (tokens !== null) return tokens;
-      } catch {
-        signal?.throwIfAborted();
+      } catch (error) {
+        if (!(error instanceof RequestFailed)) throw error;
       }
       throw new NoCount();
     };

@@ -4,6 +4,7 @@ import type { FailureKind } from '../../profiling/measurement.js';
 import type { CountedPrompt, PromptLengths } from '../../profiling/prompts.js';
 import { assumedPromptLengths, fitPromptLengths } from '../../profiling/prompts.js';
 import { promptWords } from '../../profiling/words.js';
+import { askBounded } from '../bounded-request.js';
 import { type Exchange, sendRequest } from './exchange.js';
 import {
   checkApiKey,
@@ -136,8 +137,8 @@ export class OpenAiServer {
   /**
    * A question about the server itself, answered in JSON.
    *
-   * @returns status and document; document null where the body is no JSON
-   * @throws what the connection threw
+   * @returns status and document; document null where the body is no JSON, as for every status but 2xx
+   * @throws RequestFailed where there is no answer; what the signal says where that called it off
    */
   async question(options: {
     readonly method: 'GET' | 'POST';
@@ -145,23 +146,18 @@ export class OpenAiServer {
     readonly body?: unknown;
     readonly signal?: AbortSignal;
   }): Promise<{ readonly status: number; readonly document: unknown }> {
-    const limit = AbortSignal.timeout(questionSeconds * 1000);
-    const { statusCode, body } = await this.#pool.request({
-      method: options.method,
-      path: options.path,
+    const { method, path, body, signal } = options;
+    const { status, text } = await askBounded({
+      url: new URL(path, this.address.origin),
+      method,
       headers: { ...this.#headers, accept: 'application/json' },
-      body: options.body === undefined ? null : JSON.stringify(options.body),
-      signal: options.signal === undefined ? limit : AbortSignal.any([limit, options.signal]),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      timeoutMs: questionSeconds * 1000,
+      largestBytes: questionBytes,
+      dispatcher: this.#pool,
+      ...(signal === undefined ? {} : { signal }),
     });
-    const pieces: Buffer[] = [];
-    let length = 0;
-    for await (const piece of body as AsyncIterable<Buffer>) {
-      length += piece.length;
-      if (length > questionBytes)
-        throw new Error(`the answer to ${options.path} is longer than ${questionBytes} bytes`);
-      pieces.push(piece);
-    }
-    return { status: statusCode, document: parsedOrNull(Buffer.concat(pieces).toString('utf8')) };
+    return { status, document: status >= 200 && status <= 299 ? parsedOrNull(text) : null };
   }
 
   /** A text of the server or the connection as it may be shown: without the key, on one line, shortened. */
