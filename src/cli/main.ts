@@ -8,7 +8,7 @@ import { packageVersion } from './version.js';
  *
  * A command's code is loaded when that command is asked for, so that `--help` costs nothing.
  */
-const exitCodes = { done: 0, badInput: 2, ownFault: 70 } as const;
+const exitCodes = { done: 0, calledOff: 1, badInput: 2, ownFault: 70 } as const;
 
 type LazyCommand = { readonly summary: string; readonly load: () => Promise<Command> };
 
@@ -87,6 +87,11 @@ function report(error: unknown): number {
   if (error instanceof InputError) {
     process.stderr.write(`gpumix: ${error.message}\n`);
     return exitCodes.badInput;
+  }
+  // Only a command that listens for Ctrl-C or SIGTERM aborts what it waits for: that was wanted.
+  if (error instanceof Error && error.name === 'AbortError') {
+    process.stderr.write('gpumix: called off before there was a result\n');
+    return exitCodes.calledOff;
   }
   const wantsStack = (process.env.DEBUG ?? '') !== '';
   const message = error instanceof Error ? (wantsStack ? error.stack : error.message) : String(error);

@@ -1,15 +1,22 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { childEnvironment } from '../support/child-environment.js';
 
 /** Runs the real program, as it is installed. */
-function gpumix(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+function gpumix(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  onStart: (child: ChildProcess) => void = () => {},
+) {
   return new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve, reject) => {
     const child = spawn(process.execPath, ['dist/cli/main.js', ...args], {
       env: childEnvironment(env),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    onStart(child);
     let [stdout, stderr] = ['', ''];
     child.stdout.on('data', (chunk) => {
       stdout += chunk;
@@ -51,6 +58,21 @@ describe('gpumix', () => {
     const { code, stderr } = await gpumix(['serve', '--prot', '8080']);
     expect(code).toBe(2);
     expect(stderr).toContain('--port');
+  });
+
+  it('says that it was called off by a signal, which is no fault, and exits with 1', async () => {
+    let child: ChildProcess | undefined;
+    // Asked for its models, the server is silent; then comes Ctrl-C.
+    const silent = createServer(() => child?.kill('SIGINT'));
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const args = ['benchmark', '--base-url', url, '--model', 'm', '--slo-ttft', '1'];
+    const { code, stdout, stderr } = await gpumix(args, {}, (started) => {
+      child = started;
+    });
+    silent.closeAllConnections();
+    silent.close();
+    expect([code, stdout, stderr]).toEqual([1, '', 'gpumix: called off before there was a result\n']);
   });
 
   it('reports bad input with its place, without a stack, and exits with 2', async () => {
