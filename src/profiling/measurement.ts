@@ -130,14 +130,7 @@ export type SteadyState = {
   readonly endSeconds: number;
 };
 
-export type Measurement = {
-  readonly model: string;
-  readonly cell: Cell | null;
-  readonly mix: string | null;
-  readonly requestRate: number;
-  readonly arrivals: ArrivalKind;
-  readonly seed: number;
-  readonly temperature: number;
+export type Measurement = Required<Omit<MeasurementPlan, 'generatorFault'>> & {
   readonly counts: Counts;
   /** TPUT: completions per second of the steady state; 0 where nothing completed. */
   readonly throughputRps: number;
@@ -159,13 +152,12 @@ export type Measurement = {
   readonly valid: boolean;
   readonly invalidBecause: string | null;
   /**
-   * Of the requests that arrived in the steady state, the part that was completed in it; what is in flight by chance counts as
-   * completed, what failed does not. 0 to 1; null without a steady state.
+   * Of the requests that arrived in the steady state, the part that was completed in it; what is in flight by chance
+   * counts as completed, what failed does not. 0 to 1; null without a steady state.
    */
   readonly servedShare: number | null;
   /** Requests piled up for as long as they arrived: the server cannot keep up with this rate. */
   readonly saturated: boolean;
-  readonly aborted: string | null;
   /** From the first arrival to the last end [s]. */
   readonly seconds: number;
   /** The least good source of token counts among the completed requests. */

@@ -22,8 +22,9 @@ import { summarise } from './summary.js';
  *   look at, R before the drain): then `steadyState` is null, everything completed counts, and throughput is completions
  *   over the whole time, an underestimate.
  * - *Throughput* is completions in the steady state by its length; where fewer arrived than left, by the bounds of
- *   saturation below, a backlog of the warm-up was worked off, which cannot last: then it is arrivals. *Latencies* are of requests sent in it, but for its
- *   last R, so that the typical one ended under full load; where those would be none, of all sent in it.
+ *   saturation below, a backlog of the warm-up was worked off, which cannot last: then it is arrivals.
+ * - *Latencies* are of requests sent in it, but for its last R, so that the typical one ended under full load; where
+ *   those would be none, of all sent in it.
  * - *Saturated*: in the steady state more arrived than left, by over 5 % of the arrivals and over three standard
  *   deviations of a Poisson number in flight, and of its thirds each had more in flight than the one before.
  * - *Invalid*: the 99th percentile of the schedule error is over 10 ms and over a tenth of the mean gap between arrivals

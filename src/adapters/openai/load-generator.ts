@@ -39,8 +39,9 @@ export type LoadOptions = {
  *
  * Requests leave at their times whatever the server does: a timer sleeps until shortly before the next one, then the
  * event loop turns (reading answers) until it is due; over a hundred requests a second, where it would never sleep, it
- * turns once a millisecond instead and sends all that is due. How late each left is in its outcome. No request is held back: where
- * `maxInFlight` are in flight the run ends and is at fault, because a queue in here would make the loop a closed one.
+ * turns once a millisecond instead and sends all that is due. How late each left is in its outcome. No request is held
+ * back: where `maxInFlight` are in flight the run ends and is at fault, because a queue in here would make the loop a
+ * closed one.
  *
  * Each request ends within the target's time limit, hence so does the run.
  */
