@@ -466,11 +466,12 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   // Where the last two runs moved the same end of a bracket, the belief is off: halve it.
   const isStuck = low !== null && high !== null && sameVerdicts(own) >= 2;
   let rate = isStuck ? (from + to) / 2 : truncatedMedian(belief, from, to);
-  // Nothing is known at all: a run of seconds says where to go on, whichever side of the capacity it is on.
-  if (low === null && high === null && belief.deviation >= Math.log(rateLimit / rateStart)) {
-    rate = Math.max(rate, Math.log(settings.requests / firstRunSeconds));
+  if (low === null && isGuess) {
+    // A run above the capacity is over in seconds, one far below it takes minutes: a guess comes down from above.
+    const seconds = Math.log(settings.requests / firstRunSeconds);
+    rate = Math.max(rate, high === null ? seconds : high - Math.log(descent));
   }
-  // A run far above the capacity costs more than one far below it: requests pile up until that is seen.
+  // With a rate that meets the SLO, one far above the capacity costs the more requests: they pile up until that is seen.
   else if (high === null && isGuess) rate -= Math.min(belief.deviation, (rate - from) / 2) / 2;
   // Where only one end is known, what led there was wrong: steps away from it double.
   const stride = step * 2 ** Math.min(mostDoublings, Math.max(0, sameVerdicts(own) - 1));
@@ -496,8 +497,10 @@ function sameVerdicts({ records }: CellKnowledge): number {
 /** Strides of 16 steps more than double the rate. */
 const mostDoublings = 4;
 
-/** The very first run of a search takes about so long [s]. */
+/** A cell of which nothing is known is first looked at by a run that takes about so long [s] … */
 const firstRunSeconds = 5;
+/** … and further down by rates that are so many times lower. */
+const descent = 4;
 
 /** Beliefs wider than this, as a logarithm, are guesses. */
 const wideBelief = 0.5;
