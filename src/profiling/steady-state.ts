@@ -46,7 +46,7 @@ export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPl
   const seconds = window.endSeconds - window.startSeconds;
   // Of what a backlog gave, only the part that new arrivals would give.
   const lasting = flow?.trend === 'shrinking' ? flow.arrived / flow.left : 1;
-  const perSecond = (amount: number) => (seconds > 0 ? (amount * lasting) / seconds : 0);
+  const perSecond = (amount: number) => (seconds > shortestSeconds ? (amount * lasting) / seconds : 0);
   const scheduleError = summarise(sent.map((outcome) => outcome.sentSeconds - outcome.scheduledSeconds));
   const invalidBecause = plan.generatorFault ?? fellBehind(scheduleError?.p99 ?? 0, plan) ?? nothingSent(sent);
   return {
@@ -74,6 +74,9 @@ export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPl
     usage: worstUsage(completed),
   };
 }
+
+/** What no clock tells apart [s]: rates over less would be beyond all numbers. */
+const shortestSeconds = 1e-9;
 
 /** Times a run must be longer than a request stays, to have a steady state. */
 export const residencesOfSteadyRun = 3;
@@ -106,7 +109,7 @@ function findSteadyState(sent: readonly RequestOutcome[], completed: readonly Re
   if (!(last - first >= residencesOfSteadyRun * residence) || last === first) return null;
   const truncated = completed[warmUpLength(completed.map(e2eOf))]!.sentSeconds;
   const startSeconds = Math.max(first + residence, truncated);
-  return startSeconds < last ? { startSeconds, endSeconds: last } : null;
+  return last - startSeconds > shortestSeconds ? { startSeconds, endSeconds: last } : null;
 }
 
 function wholeRun(sent: readonly RequestOutcome[], completed: readonly RequestOutcome[]): SteadyState {

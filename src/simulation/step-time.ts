@@ -103,8 +103,8 @@ function flopsPerMs(gpu: CataloguedGpu, formats: readonly GpuPrecision[]): numbe
 
 /**
  * Tokens whose keys and values fit beside the weights in sequences of that length; Infinity for models without a cache,
- * 0 where the weights do not fit. The length matters where layers look back over a window only: long sequences leave out
- * more, so that the same memory holds more of their tokens.
+ * 0 where the weights do not fit. The length matters where layers look back over a window only: long sequences leave
+ * out more, so that the same memory holds more of their tokens.
  */
 export function kvCacheTokensOf(spec: ReplicaSpec, sequenceTokens: number): number {
   const { gpu, model, gpusPerReplica, weightPrecision, bitsPerWeight = null, kvPrecision = 'bf16' } = spec;

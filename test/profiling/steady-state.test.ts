@@ -319,6 +319,9 @@ describe('what a measurement says', () => {
           tokenGapsSeconds: streamed ? [stay] : [],
         }),
       );
+    // Shorter than any clock tells apart: a rate over it would be beyond all numbers.
+    const momentary = measure([outcome({ sentSeconds: 0, endSeconds: Number.MIN_VALUE })], plan());
+    expect([momentary.counts.completed, momentary.throughputRps]).toEqual([1, 0]);
     fc.assert(
       fc.property(fc.array(anyOutcome, { maxLength: 40 }), (outcomes) => {
         const measured = measure(outcomes, plan());

@@ -34,8 +34,8 @@ export type ExchangeOptions = {
 const errorBytes = 2048;
 
 /**
- * What may follow a stream's last event: the end of the body, perhaps an empty line or a comment. A connection that goes
- * on beyond either is given up, for it would be lost to other requests.
+ * What may follow a stream's last event: the end of the body, perhaps an empty line or a comment. A connection that
+ * goes on beyond either is given up, for it would be lost to other requests.
  */
 const mostBytesAfter = 1024;
 const mostMsAfter = 1000;
@@ -75,8 +75,8 @@ export function sendRequest(options: ExchangeOptions): (kind: FailureKind, detai
 /**
  * Handles the events of undici for one request.
  *
- * Sent → (connected) → status → body … → settled → over. It may be cut at any time: before a connection exists there is nothing
- * to abort yet, so that the abort waits for `onRequestStart`.
+ * Sent → (connected) → status → body … → settled → over. It may be cut at any time: before a connection exists there is
+ * nothing to abort yet, so that the abort waits for `onRequestStart`.
  */
 class RunningExchange implements Dispatcher.DispatchHandler {
   readonly #options: ExchangeOptions;
