@@ -149,7 +149,7 @@ function scan(
   { cell, rate }: CellResult,
   { requests, seedShift }: { readonly requests: number; readonly seedShift: number },
 ): number {
-  const seed = runSeed(seedShift, cell, 0);
+  const seed = runSeed(seedShift, 0);
   const meets = (requestRate: number): boolean => judge(stepTimes, { cell, requestRate, seed, requests }).meets;
   const step = 1.02;
   let from = rate! / 1.15;

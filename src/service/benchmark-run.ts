@@ -208,7 +208,7 @@ class BenchmarkSession {
     const attempt = this.#records.filter(
       (record) => sameCell(record.cell, run.cell) && record.requestRate === run.requestRate,
     ).length;
-    const seed = runSeed(this.#work.seed, run.cell, attempt);
+    const seed = runSeed(this.#work.seed, attempt);
     const requests = this.#schedule(run, seed);
     const rules = slo === null || !abortsEarly ? null : { slo, schedule: requests, requestRate: run.requestRate };
     let gone: RequestOutcome | null = null;
@@ -226,7 +226,7 @@ class BenchmarkSession {
     const watch = this.#watch(server, run);
     const served = await server.serve({
       requests,
-      promptSalt: saltOf(this.#ports.promptSalt ?? 0, seed, run.requestRate),
+      promptSalt: saltOf(this.#ports.promptSalt ?? 0, seed, run),
       signal: this.#ports.signal,
       onOutcome: watch,
       shouldAbort,
@@ -354,16 +354,20 @@ export function isSettled(state: CellResult['state']): boolean {
 }
 
 /**
- * The seed of a run: that of the benchmark, stirred with cell and attempt. All rates of a cell see the same arrivals, so
- * that they differ by the rate alone; cells, and a run that is repeated, see others, so that no luck is shared.
+ * The seed of a run's arrivals: that of the benchmark. All cells and rates see the same arrivals, stretched to their rate, so
+ * that they differ by themselves alone and predict each other. A run that is repeated sees others: it is to tell chance apart.
  */
-export function runSeed(seed: number, { inputTokens, outputTokens }: Cell, attempt: number): number {
-  return hashOf([seed, inputTokens, outputTokens, attempt]);
+export function runSeed(seed: number, attempt: number): number {
+  return attempt === 0 ? seed : hashOf([seed, attempt]);
 }
 
-/** Prompts of its own for each run: arrivals at two rates are alike, and their prompts would be cached from the first on. */
-export function saltOf(benchmark: number, seed: number, requestRate: number): number {
-  return hashOf([benchmark, seed, Math.round(requestRate * 1e6)]);
+/** Prompts of its own for each run: two runs of one seed would send prompts that begin alike, and a cache would know them. */
+export function saltOf(
+  benchmark: number,
+  seed: number,
+  { cell, requestRate }: Pick<PlannedRun, 'cell' | 'requestRate'>,
+): number {
+  return hashOf([benchmark, seed, cell.inputTokens, cell.outputTokens, Math.round(requestRate * 1e6)]);
 }
 
 /** FNV-1a of whole numbers. */
