@@ -13,19 +13,19 @@ import { fileURLToPath } from 'node:url';
 const here = dirname(fileURLToPath(import.meta.url));
 const cli = join(here, '..', '..', 'dist', 'cli', 'main.js');
 const model = 'llama-3.1-8b';
-/** One replica of each; the objectives hold at the 95th percentile. */
+/** On-demand prices of AWS, us-east-1, 2026-07-20. The objectives hold at the 90th percentile. */
 const deployments = [
-  { name: 'llama-l4', gpu: 'L4' },
-  { name: 'llama-a100', gpu: 'A100-80GB' },
+  { name: 'llama-l4', gpu: 'L4', usdPerHour: 0.8048 },
+  { name: 'llama-a100', gpu: 'A100-80GB', usdPerHour: 3.4309 },
 ];
-const objectives = { ttft: 1, tpot: 0.1, percentile: 95 };
+const objectives = { ttft: 0.5, tpot: 0.1, percentile: 90 };
 /** Lengths that are measured [tokens]: few and short, so that this is a matter of minutes. */
-const inputs = '128,1024';
-const outputs = '8,32';
+const inputs = '128,2048';
+const outputs = '32';
 /** Requests that arrive afterwards: so many a second of each length. */
 const demand = [
-  { inputTokens: 128, outputTokens: 32, rps: 20 },
-  { inputTokens: 1024, outputTokens: 32, rps: 6 },
+  { inputTokens: 128, outputTokens: 32, rps: 50 },
+  { inputTokens: 2048, outputTokens: 32, rps: 3 },
 ];
 
 if (!existsSync(cli)) throw new Error('gpumix is not built yet: npm install && npm run build');
@@ -156,8 +156,12 @@ async function measure(deployment, url) {
       ...slo,
       ...lengths,
       ...output,
+      '--requests',
+      '40',
+      '--resolution',
+      '0.15',
       '--max-minutes',
-      '1',
+      '2',
     ]),
   );
 }
@@ -166,7 +170,9 @@ async function profile(deployment, redis) {
   const { ttft, tpot, percentile } = objectives;
   const slo = ['--ttft', String(ttft), '--tpot', String(tpot), '--percentile', String(percentile)];
   const target = `${redis}?model=${encodeURIComponent(model)}`;
-  await done(gpumix(['gen-profile', deployment.name, '--benchmark', resultsOf(deployment), ...slo, '-o', target]));
+  const facts = ['--cost', String(deployment.usdPerHour), '--gpu-type', deployment.gpu];
+  const results = ['--benchmark', resultsOf(deployment)];
+  await done(gpumix(['gen-profile', deployment.name, ...results, ...slo, ...facts, '-o', target]));
 }
 
 async function planned(redis) {
