@@ -222,15 +222,26 @@ function throughputCriterion({
   throughputRps,
   requestRate,
   counts,
+  e2e,
   steadyState,
 }: Measurement): readonly Criterion[] {
   if (steadyState === null || aborted !== null) return [];
   const judged = counts.countedCompletions;
-  const share = throughputRps / requestRate;
-  const meets = share >= keepsUpShare;
-  // The number of completions in a window varies with its square root.
-  const evidence = (share - keepsUpShare) * Math.sqrt(Math.max(1, judged));
-  return [{ name: 'throughput', meets, evidence, judged, met: judged, effective: judged, ratio: null }];
+  const meets = throughputRps >= keepsUpShare * requestRate;
+  // Completions differ from arrivals by how the number in the server changed, and that number varies as a Poisson one does.
+  const inFlight = Math.max(1, requestRate * (e2e?.mean ?? 0));
+  const evidence = (judged - keepsUpShare * counts.countedArrivals) / Math.sqrt(2 * inFlight);
+  return [
+    {
+      name: 'throughput',
+      meets,
+      evidence: meets ? Math.max(0, evidence) : Math.min(0, evidence),
+      judged,
+      met: judged,
+      effective: judged,
+      ratio: null,
+    },
+  ];
 }
 
 /** A failed request has no latency: where nothing is limited but failures, or means are compared, they count alone. */

@@ -117,6 +117,8 @@ export type Counts = {
   readonly counted: number;
   /** Completions that the throughput rests on: ended in the steady state. */
   readonly countedCompletions: number;
+  /** Requests sent in the steady state, whatever became of them; 0 without one. */
+  readonly countedArrivals: number;
   /** Kinds that occurred, each with its number. */
   readonly failed: Readonly<Partial<Record<FailureKind, number>>>;
   /** Completed with fewer tokens than were wanted. */

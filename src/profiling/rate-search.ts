@@ -95,7 +95,12 @@ export function recordOf(
   // An aborted run says that its rate is too high; whether it would have been valid otherwise is no matter. A run that
   // missed before it was steady would have missed later too; one that met may only have been too short to fill the server.
   const meets = aborted === null && attainment.meets;
-  const isShort = meets && steadyState === null;
+  const isOpen =
+    aborted === null &&
+    attainment.decidedBy === 'throughput' &&
+    !attainment.meets &&
+    attainment.evidence > -decidedEvidence;
+  const isShort = (meets && steadyState === null) || isOpen;
   const fault = aborted !== null || valid ? null : (invalidBecause ?? 'no reason stated');
   return {
     cell: run.cell,
@@ -116,6 +121,9 @@ export function recordOf(
     seconds,
   };
 }
+
+/** Below, a throughput that lacks a tenth of the rate may have it in flight: the run was too short to tell. */
+const decidedEvidence = 2;
 
 /** The evidence of a run that was given up: its rules leave one mistake in ten thousand [standard deviations]. */
 const certainty = 3.7;
@@ -215,6 +223,11 @@ type CellKnowledge = {
   readonly high: RunRecord | null;
   /** A rate above `low` and below `high` that is as good as met: a short run was far from the limit there. */
   readonly likelyLow: RunRecord | null;
+  /**
+   * A whole run missed at a rate that a short one was far from missing at, or none became steady: short runs of this cell tell
+   * nothing.
+   */
+  readonly shortRunsMislead: boolean;
   readonly invalidFrom: number | null;
 };
 
@@ -276,16 +289,21 @@ function cellKnowledge(cell: Cell, records: readonly RunRecord[]): CellKnowledge
   ]
     .map(([rate]) => rate)
     .filter((rate) => !lastAt.has(rate));
+  const isMisled =
+    [...short.values()].some((count) => count >= mostShort) ||
+    records.some((draft) => isTelling(draft) && high !== null && high.requestRate <= draft.requestRate * roundingSlack);
   return {
     cell,
     records,
     lastAt,
     low,
     high,
+    shortRunsMislead: isMisled,
     likelyLow:
       records
         .filter(
           (record) =>
+            !isMisled &&
             isTelling(record) &&
             // A second short run at a rate tells that longer ones are short as well.
             short.get(record.requestRate) === 1 &&
@@ -303,6 +321,7 @@ const nothingKnown = (cell: Cell): CellKnowledge => ({
   lastAt: new Map(),
   low: null,
   high: null,
+  shortRunsMislead: false,
   likelyLow: null,
   invalidFrom: null,
 });
@@ -473,6 +492,11 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   }
   // With a rate that meets the SLO, one far above the capacity costs the more requests: they pile up until that is seen.
   else if (high === null && isGuess) rate -= Math.min(belief.deviation, (rate - from) / 2) / 2;
+  if (own.shortRunsMislead) {
+    // What an overrun server completed is what it can, however late that would have shown in the latencies.
+    const served = Math.log(mostServed(own) * withinServed);
+    if (Number.isFinite(served) && (low === null || served > low + step)) rate = Math.min(rate, served);
+  }
   // Where only one end is known, what led there was wrong: steps away from it double.
   const stride = step * 2 ** Math.min(mostDoublings, Math.max(0, sameVerdicts(own) - 1));
   const atLeast = low === null ? floor : low + (high === null ? Math.min(stride, top - low) : step);
@@ -487,8 +511,21 @@ function nextRate(known: Knowledge, own: CellKnowledge): number | null {
   return own.lastAt.has(requestRate) ? null : requestRate;
 }
 
+/** The highest rate of completions among the runs in which arrivals outran them [requests/s]; 0 = none. */
+function mostServed({ records }: CellKnowledge): number {
+  return records
+    .filter(({ verdict, throughputRps, requestRate }) => verdict !== 'meets' && throughputRps < 0.9 * requestRate)
+    .reduce((most, { throughputRps }) => Math.max(most, throughputRps), 0);
+}
+
+/** The part of it that is looked at. */
+const withinServed = 0.95;
+
 /** How many of the last runs came out alike: on the same side of the capacity. */
-function sameVerdicts({ records }: CellKnowledge): number {
+function sameVerdicts(own: CellKnowledge): number {
+  const records = own.shortRunsMislead
+    ? own.records.filter(({ verdict }) => verdict === 'meets' || verdict === 'misses')
+    : own.records;
   const isMiss = records.at(-1)?.verdict === 'misses';
   const other = records.findLastIndex(({ verdict }) => (verdict === 'misses') !== isMiss);
   return records.length - 1 - other;
@@ -621,7 +658,7 @@ export function normalCdf(z: number): number {
 function planned(known: Knowledge, own: CellKnowledge, { requestRate, length }: Wanted): PlannedRun {
   const { settings } = known;
   const stay = expectedStay(known, own, requestRate);
-  const isFinding = length === null && !isNarrow(known, own);
+  const isFinding = length === null && !own.shortRunsMislead && !isNarrow(known, own);
   const requests = isFinding
     ? draftLength({ requestRate, staySeconds: stay, requests: settings.requests })
     : runLength({ requestRate, staySeconds: stay, requests: settings.requests, length: length ?? 1 });

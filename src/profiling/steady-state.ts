@@ -57,7 +57,7 @@ export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPl
     arrivals: plan.arrivals,
     seed: plan.seed,
     temperature: plan.temperature,
-    counts: countsOf({ sent, completed, counted, ended }),
+    counts: countsOf({ sent, completed, counted, ended, arrivals: flow?.arrived ?? 0 }),
     throughputRps: perSecond(ended.length),
     outputTokensPerSecond: perSecond(total(ended, ({ outputTokens }) => outputTokens)),
     ...latenciesOf(counted),
@@ -225,6 +225,7 @@ function countsOf(groups: {
   readonly completed: readonly RequestOutcome[];
   readonly counted: readonly RequestOutcome[];
   readonly ended: readonly RequestOutcome[];
+  readonly arrivals: number;
 }): Counts {
   const failed: Partial<Record<FailureKind, number>> = {};
   for (const { failure } of groups.sent) {
@@ -235,6 +236,7 @@ function countsOf(groups: {
     completed: groups.completed.length,
     counted: groups.counted.length,
     countedCompletions: groups.ended.length,
+    countedArrivals: groups.arrivals,
     failed,
     shortened: groups.completed.filter(({ outputTokens, wantedOutputTokens }) => outputTokens < wantedOutputTokens)
       .length,

@@ -21,6 +21,7 @@ function measurement(overrides: Partial<Measurement> = {}): Measurement {
       completed: 118,
       counted: 90,
       countedCompletions: 91,
+      countedArrivals: 92,
       failed: { timeout: 2 },
       shortened: 1,
     },
