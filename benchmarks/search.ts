@@ -84,7 +84,7 @@ async function onServer(
   const range = { rateStart: start, rateLimit: limit };
   const search = await mode(
     'search',
-    searchAgenda({ cells, slo, ...range, requests, resolution: 0.05, confidence: 0.9, maxTokens: null }),
+    searchAgenda({ cells, slo, ...range, requests, resolution: 0.05, confidence: 0.8, maxTokens: null }),
     true,
   );
   const sweep = await mode(

@@ -106,7 +106,7 @@ export function benchmarkFlags(): Command {
         .default(95 satisfies SloPercentile),
     )
     .option('--resolution <share>', 'search: how close the rate is looked for', share(0.001, 1), 0.05)
-    .option('--confidence <p>', 'search: chance that a verdict is right', share(0.5, 0.999), 0.9)
+    .option('--confidence <p>', 'search: chance that a verdict is right', share(0.5, 0.999), 0.8)
     .option(
       '--max-minutes <minutes>',
       'begin nothing that would last longer; a coarse grid comes first',
