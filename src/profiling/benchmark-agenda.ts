@@ -2,6 +2,7 @@ import type { Cell } from './measurement.js';
 import {
   type CellResult,
   cellResults,
+  leavesLowerRatesOpen,
   nextRun,
   type PlannedRun,
   type RunRecord,
@@ -21,6 +22,8 @@ export type Agenda = {
   results(records: readonly RunRecord[]): readonly CellResult[];
   /** About how long one server takes for the rest [s]. */
   remainingSeconds(records: readonly RunRecord[]): number;
+  /** Does a run leave it open whether lower rates of its cell meet the SLO? */
+  leavesLowerRatesOpen(record: RunRecord): boolean;
   readonly cells: readonly Cell[];
 };
 
@@ -29,6 +32,7 @@ export function searchAgenda(settings: SearchSettings): Agenda {
     next: (records, options) => nextRun(settings, records, options),
     results: (records) => cellResults(settings, records),
     remainingSeconds: (records) => remainingSeconds(settings, records),
+    leavesLowerRatesOpen: (record) => leavesLowerRatesOpen(settings, record),
     cells: settings.cells,
   };
 }
@@ -71,6 +75,8 @@ export function sweepAgenda(options: {
     },
     results: (records) =>
       options.cells.map((cell) => sweptCell({ cell, rates, tooLong: !fitting.includes(cell), records })),
+    // A sweep makes them all, or is resumed: a profile of half a sweep is one of fewer rates, as AIBrix's is.
+    leavesLowerRatesOpen: () => false,
     remainingSeconds: (records) => runs.reduce((sum, run) => sum + (planned(records, run)?.expectedSeconds ?? 0), 0),
   };
 }

@@ -47,6 +47,8 @@ export type BenchmarkRow = {
   readonly invalid_because?: string | undefined;
   /** Why the run was ended before its time; such a run says that its rate is too high, and no more. */
   readonly aborted?: string | undefined;
+  /** True where the run missed the SLO of its search, and whether a lower rate meets it was not known by then. */
+  readonly lower_rates_open?: boolean | undefined;
   /** What TPUT was in a run that is invalid or aborted. `mean` is null there, so that AIBrix's reader drops the rate. */
   readonly unreliable_mean?: number | null | undefined;
   /** On TPUT: requests arrived faster than they were served. */
@@ -92,6 +94,8 @@ export type BenchmarkRun = {
   readonly failures: string | null;
   /** Why it was ended before its time: its rate was too high to go on; null = it was not. */
   readonly aborted: string | null;
+  /** It missed the SLO of its search, which had not looked at lower rates yet. */
+  readonly lowerRatesOpen?: boolean;
   readonly method: 'measured' | 'simulated';
 };
 
@@ -117,7 +121,7 @@ export type ReadRows = { readonly rows: readonly BenchmarkRow[]; readonly notice
  */
 export function rowsOf(
   measurement: Measurement,
-  options: { readonly method?: 'measured' | 'simulated' } = {},
+  options: { readonly method?: 'measured' | 'simulated'; readonly lowerRatesOpen?: boolean } = {},
 ): readonly BenchmarkRow[] {
   const { cell, counts, throughputRps, scheduleError } = measurement;
   const counted = measurement.valid && measurement.aborted === null;
@@ -133,6 +137,7 @@ export function rowsOf(
   const state = {
     ...(measurement.valid ? {} : { valid: false, invalid_because: measurement.invalidBecause ?? 'no reason stated' }),
     ...(measurement.aborted === null ? {} : { aborted: measurement.aborted }),
+    ...(options.lowerRatesOpen === true ? { lower_rates_open: true } : {}),
     ...(measurement.mix === null ? {} : { mix: measurement.mix }),
     ...(options.method === 'simulated' ? { method: options.method } : {}),
   };
@@ -317,6 +322,7 @@ function checkRow(value: unknown, line: number, source: string): BenchmarkRow {
   };
   const valid = own(value, 'valid');
   const saturated = own(value, 'saturated');
+  const lowerRatesOpen = own(value, 'lower_rates_open');
   const method = text('method');
   const row: Record<string, unknown> = {
     input_tokens,
@@ -331,6 +337,7 @@ function checkRow(value: unknown, line: number, source: string): BenchmarkRow {
     valid: typeof valid === 'boolean' ? valid : undefined,
     invalid_because: text('invalid_because'),
     aborted: text('aborted'),
+    lower_rates_open: lowerRatesOpen === true ? true : undefined,
     unreliable_mean: number('unreliable_mean'),
     saturated: typeof saturated === 'boolean' ? saturated : undefined,
     seconds: number('seconds'),
@@ -388,6 +395,7 @@ export function runsOfRows(
         invalid: null,
         failures: null,
         aborted: null,
+        lowerRatesOpen: false,
         method: row.method ?? 'measured',
       };
       open.set(key, run);
@@ -402,6 +410,7 @@ export function runsOfRows(
       P99: row.P99 ?? null,
     };
     if (row.aborted !== undefined) run.aborted = row.aborted;
+    if (row.lower_rates_open === true) run.lowerRatesOpen = true;
     if (row.sent !== undefined) run.failures = tooManyFailures(row.failed ?? 0, row.sent);
     if (row.valid === false) run.invalid = row.invalid_because ?? 'marked invalid';
   }

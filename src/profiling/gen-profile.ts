@@ -134,10 +134,15 @@ export function generateProfile(options: GenerateOptions): GeneratedProfile {
 
   const lacking = lackingMetrics(decided.flat(), slo, percentile);
   if (lacking !== null) notices.push(lacking);
-  const { tputs, between, beyond } = fillThroughputs(
+  const {
+    tputs: filledIn,
+    between,
+    beyond,
+  } = fillThroughputs(
     indexes,
     decided.map((row) => row.map(({ tput }) => tput)),
   );
+  const tputs = filledIn.map((row, r) => row.map((tput, c) => Math.min(tput, decided[r]![c]!.below ?? tput)));
   if (between + beyond > 0) notices.push(filledNotice({ missing, between, beyond }));
   if (tputs.every((row) => row.every((tput) => tput === 0))) {
     notices.push({
@@ -359,7 +364,11 @@ function requireMetrics(options: {
 }
 
 /** A cell before gaps are filled: `tput` null is a gap. */
-export type DecidedCell = Omit<CellDecision, 'tput'> & { readonly tput: number | null };
+export type DecidedCell = Omit<CellDecision, 'tput'> & {
+  readonly tput: number | null;
+  /** Of a gap: a rate that missed the SLO, so that less is served; absent = not known. */
+  readonly below?: number;
+};
 
 function decideCell(
   options: Lengths & {
@@ -384,6 +393,10 @@ function decideCell(
   const qualified = candidates.filter(({ refused }) => refused === null);
   const keepingUp = qualified.filter(({ keepsUp }) => keepsUp);
   const chosen = (keepingUp.at(-1) ?? qualified[0])?.run ?? null;
+  // The search ended before it knew: that no rate meets the SLO would be another answer.
+  if (chosen === null && candidates[0]!.run.lowerRatesOpen === true) {
+    return { ...lengths, chosen: null, origin: 'interpolated', tput: null, below: candidates[0]!.run.requestRate };
+  }
   const tput = chosen?.metrics.TPUT?.mean ?? 0;
   const origin = (chosen ?? runs[0]!).method;
   return { ...lengths, chosen, origin, tput: tput < smallestThroughput ? 0 : tput };

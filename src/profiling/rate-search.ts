@@ -455,6 +455,15 @@ function missesAlone(high: RunRecord | null): boolean {
   return high.requestRate * high.e2eSeconds <= nearlyAlone && confidenceOf(high) >= 0.99;
 }
 
+/**
+ * Does a run that missed leave it open whether lower rates meet the SLO? It does not where it is at the lowest rate that is looked at,
+ * where its requests had the server to themselves, and where a smaller cell said so.
+ */
+export function leavesLowerRatesOpen({ rateStart }: SearchSettings, record: RunRecord): boolean {
+  if (record.verdict !== 'misses' || record.presumed !== null) return false;
+  return record.requestRate > rateStart * roundingSlack && !missesAlone(record);
+}
+
 /** A normal distribution of the natural logarithm of the capacity [requests/s]. */
 type Belief = { readonly mean: number; readonly deviation: number };
 

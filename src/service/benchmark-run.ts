@@ -259,7 +259,13 @@ class BenchmarkSession {
     });
     this.#records.push(record);
     this.#warn(measured, record);
-    await this.#ports.write(rowsOf(asJudged(measured, record), { method: server.method }), record);
+    await this.#ports.write(
+      rowsOf(asJudged(measured, record), {
+        method: server.method,
+        lowerRatesOpen: this.#work.agenda.leavesLowerRatesOpen(record),
+      }),
+      record,
+    );
     this.#remaining = this.#work.agenda.remainingSeconds(this.#records) / this.#ports.servers.length;
     return null;
   }

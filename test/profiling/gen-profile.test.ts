@@ -268,6 +268,26 @@ describe('a cell without a run', () => {
     run(256, 64, 4, { tput: 3.8, e2e: 1.5 }),
   ];
 
+  it('is one too where a search ended before it found a rate: that none meets the SLO would be another answer', () => {
+    const slo = { e2e: 5 };
+    const missed = run(512, 256, 4, { e2e: 9 });
+    const closed = generate([run(128, 256, 8), missed], slo);
+    expect(closed.tputs).toEqual([[8, 0]]);
+    const open = generate([run(128, 256, 8), { ...missed, lowerRatesOpen: true }], slo);
+    expect(open.profile.cells).toEqual([['measured', 'interpolated']]);
+    // Work grows with tokens: a quarter of the rate.
+    expect(open.tputs[0]![1]).toBeCloseTo(2, 9);
+    // What was seen to miss is an upper bound.
+    const nearer = generate([run(128, 256, 8), { ...missed, requestRate: 0.5, lowerRatesOpen: true }], slo);
+    expect(nearer.tputs[0]![1]).toBe(0.5);
+    // A lower rate that missed for good settles it.
+    const settled = generate(
+      [run(128, 256, 8), { ...missed, lowerRatesOpen: true }, run(512, 256, 0.1, { e2e: 8 })],
+      slo,
+    );
+    expect(settled.tputs).toEqual([[8, 0]]);
+  });
+
   it('is interpolated by its works in log2 tokens, marked and said', () => {
     const { tputs, profile, notices } = generate(corners);
     // 256 lies half way between 128 and 512 in log2: work (1/2 + 1/1)/2 along the row; nothing is known beyond it on the column.

@@ -4,6 +4,7 @@ import type { Cell } from '../../src/profiling/measurement.js';
 import {
   type CellResult,
   cellResults,
+  leavesLowerRatesOpen,
   nextRun,
   normalCdf,
   type PlannedRun,
@@ -178,6 +179,14 @@ describe('the ends of the range', () => {
       exactServer,
     );
     expect(results.map(({ state }) => state)).toEqual(['none', 'none', 'none', 'found']);
+    // Of a missed rate it is known whether lower ones meet the SLO only at the end of the search.
+    const missed = records.filter(({ verdict }) => verdict === 'misses');
+    const ofFirst = missed.filter(({ cell: of }) => of === cells[0]);
+    expect(ofFirst.at(-1)!.requestRate).toBe(4);
+    for (const one of missed) {
+      const isOpen = one.presumed === null && one.requestRate > 4;
+      expect(leavesLowerRatesOpen(settings({ cells, rateStart: 4 }), one)).toBe(isOpen);
+    }
     const presumed = records.filter((one) => one.presumed !== null);
     expect(presumed.map(({ requests, presumed: why }) => [requests, why])).toEqual([
       [1, '4096 input and 4096 output tokens already miss the SLO at this rate'],
