@@ -20,12 +20,12 @@ const deployments = [
 ];
 const objectives = { ttft: 0.5, tpot: 0.1, percentile: 90 };
 /** Lengths that are measured [tokens]: few and short, so that this is a matter of minutes. */
-const inputs = '128,2048';
+const inputs = '128,512';
 const outputs = '32';
 /** Requests that arrive afterwards: so many a second of each length. */
 const demand = [
-  { inputTokens: 128, outputTokens: 32, rps: 50 },
-  { inputTokens: 2048, outputTokens: 32, rps: 3 },
+  { inputTokens: 128, outputTokens: 32, rps: 80 },
+  { inputTokens: 512, outputTokens: 32, rps: 1 },
 ];
 
 if (!existsSync(cli)) throw new Error('gpumix is not built yet: npm install && npm run build');

@@ -26,6 +26,9 @@ describe.skipIf(redisMissing !== null)('samples/profiling', () => {
       Number(count),
     );
     expect(replicas).toHaveLength(2);
-    expect(replicas.reduce((sum, count) => sum + count, 0)).toBeGreaterThan(0);
+    // Two L4 are all there are, of some 14 requests/s each, and 81 arrive. How many of them are worth it beside A100s goes by what
+    // was measured, on a machine that may be busy.
+    expect(replicas[0]).toBeLessThanOrEqual(2);
+    expect(replicas[1]).toBeGreaterThan(0);
   }, 240_000);
 });
