@@ -126,8 +126,15 @@ export function generateProfile(options: GenerateOptions): GeneratedProfile {
   );
   const missing = decided.flat().filter(({ tput }) => tput === null);
   if (missing.length === indexes[0]!.length * indexes[1]!.length) {
+    const isUnfinished = missing.some(({ below }) => below !== undefined);
     throw new InputError(source, [
-      { place: '', found: 'no run that counts', expected: 'at least one valid run with a throughput (TPUT)' },
+      isUnfinished
+        ? {
+            place: '',
+            found: 'a search that ended before it had found any rate',
+            expected: 'one that went on (gpumix benchmark --resume)',
+          }
+        : { place: '', found: 'no run that counts', expected: 'at least one valid run with a throughput (TPUT)' },
     ]);
   }
   if (missing.length > 0 && options.strict) throw gaps(missing, source);

@@ -280,6 +280,9 @@ describe('a cell without a run', () => {
     // What was seen to miss is an upper bound.
     const nearer = generate([run(128, 256, 8), { ...missed, requestRate: 0.5, lowerRatesOpen: true }], slo);
     expect(nearer.tputs[0]![1]).toBe(0.5);
+    expect(faultOf(() => generate([{ ...missed, lowerRatesOpen: true }], slo))).toBe(
+      'runs.jsonl: found a search that ended before it had found any rate, expected one that went on (gpumix benchmark --resume)',
+    );
     // A lower rate that missed for good settles it.
     const settled = generate(
       [run(128, 256, 8), { ...missed, lowerRatesOpen: true }, run(512, 256, 0.1, { e2e: 8 })],
