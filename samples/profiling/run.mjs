@@ -182,11 +182,15 @@ async function planned(redis) {
   const url = await urlOf(service);
   const replay = gpumix(['replay', '--trace', '-', '--redis', redis, '--model', model], { stdin: 'pipe', show: false });
   replay.child.stdin.end(requestLog());
-  console.log(`  waiting for the first interval of requests (10 s) at ${url}/api/v1/plan`);
+  console.log(`  waiting for a whole interval of requests (10 to 20 s) at ${url}/api/v1/plan`);
+  // The first record may hold a part of an interval, and so of the rate; the requests last for a minute.
+  const wanted = 0.9 * demand.reduce((sum, { rps }) => sum + rps, 0);
+  const deadline = Date.now() + 50_000;
   const plan = await until(service, async () => {
     const answer = await fetch(`${url}/api/v1/plan`);
     const document = answer.ok ? await answer.json() : null;
-    return document?.shares?.some(({ rps }) => rps > 0) ? document : null;
+    const rps = (document?.shares ?? []).reduce((sum, share) => sum + share.rps, 0);
+    return rps >= wanted || (rps > 0 && Date.now() > deadline) ? document : null;
   });
   return plan;
 }
