@@ -29,7 +29,7 @@ export function benchmarkProgressLine(terminal: {
 }
 
 /** `128 in, 512 out · 3.42 requests/s · 37/84 · TTFT 0.21 s · cell 12 of 121 · about 1 h 40 min left` */
-export function progressText(progress: BenchmarkProgress): string {
+function progressText(progress: BenchmarkProgress): string {
   const { run, ended, ttftSeconds, cellsDone, cells, remainingSeconds } = progress;
   const { cell, requestRate, requests } = run;
   return [

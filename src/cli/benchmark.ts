@@ -22,6 +22,7 @@ import { stepTimesOf } from '../simulation/step-time.js';
 import { type BenchmarkFlags, type BenchmarkIntent, benchmarkFlags, fault, intentOf } from './benchmark-flags.js';
 import { benchmarkProgressLine } from './benchmark-progress.js';
 import { mixLines, openLines, ratesTable } from './benchmark-table.js';
+import { runUntilCalledOff } from './called-off.js';
 import { cataloguedReplica } from './catalogued-replica.js';
 import { defaultLimitMib, readDocument } from './read-document.js';
 import { hang } from './terminal-text.js';
@@ -47,13 +48,8 @@ export type BenchmarkSurroundings = {
 export function benchmarkCommand(): Command {
   return benchmarkFlags().action(async (flags: BenchmarkFlags) => {
     const { env, stdin, stdout, stderr } = process;
-    const calledOff = new AbortController();
-    const callOff = (): void => calledOff.abort();
-    // Once each: a second Ctrl-C ends the process at once. What was written by then stays whole.
-    process.once('SIGINT', callOff);
-    process.once('SIGTERM', callOff);
-    try {
-      process.exitCode = await runBenchmarkCommand(flags, {
+    await runUntilCalledOff((signal) =>
+      runBenchmarkCommand(flags, {
         env,
         stdin,
         write: (text) => stdout.write(text),
@@ -61,12 +57,9 @@ export function benchmarkCommand(): Command {
         isTerminal: stderr.isTTY === true,
         width: () => stderr.columns,
         nowSeconds: () => performance.now() / 1000,
-        signal: calledOff.signal,
-      });
-    } finally {
-      process.off('SIGINT', callOff);
-      process.off('SIGTERM', callOff);
-    }
+        signal,
+      }),
+    );
   });
 }
 

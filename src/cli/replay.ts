@@ -8,6 +8,7 @@ import { readRequestLog } from '../adapters/request-log.js';
 import { InputError } from '../core/input-error.js';
 import { Unavailable } from '../core/ports.js';
 import { type ReplayProgress, type ReplaySummary, replayAsGateway } from '../service/gateway-replay.js';
+import { runUntilCalledOff } from './called-off.js';
 import { nonNegativeNumber, positiveNumber } from './flag-values.js';
 
 export type ReplayFlags = {
@@ -63,25 +64,17 @@ export function replayCommand(): Command {
     .option('--json', 'print the summary as JSON', false)
     .action(async (flags: ReplayFlags) => {
       const { env, stdin, stdout, stderr } = process;
-      const calledOff = new AbortController();
-      const callOff = (): void => calledOff.abort();
-      // Once each: a second Ctrl-C ends the process at once.
-      process.once('SIGINT', callOff);
-      process.once('SIGTERM', callOff);
-      try {
-        process.exitCode = await runReplay(flags, {
+      await runUntilCalledOff((signal) =>
+        runReplay(flags, {
           env,
           stdin,
           write: (text) => stdout.write(text),
           writeError: (text) => stderr.write(text),
           isTerminal: stderr.isTTY === true,
           width: () => stderr.columns,
-          signal: calledOff.signal,
-        });
-      } finally {
-        process.off('SIGINT', callOff);
-        process.off('SIGTERM', callOff);
-      }
+          signal,
+        }),
+      );
     });
 }
 
