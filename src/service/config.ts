@@ -334,6 +334,54 @@ const historySchema = z.strictObject({
   decisions: whole.min(1).max(100_000).default(1000).describe('Past decisions that are remembered.'),
 });
 
+/** How `gpumix simulate` builds the fleet that serves a trace; the service itself does not read it. */
+const simulationSchema = z.strictObject({
+  model: name
+    .nullable()
+    .default(null)
+    .describe('Configured model that the requests of the trace ask for; null = the only one.'),
+  catalogueModel: name
+    .nullable()
+    .default(null)
+    .describe("Model of the catalogue whose engine is simulated; null = the one of the model's own name."),
+  startsAt: z.iso
+    .datetime({ offset: true })
+    .default('2026-01-05T00:00:00Z')
+    .describe('Simulated time of the first moment of the trace (a Monday): days, weeks and calendars go by it.'),
+  startupSeconds: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(180)
+    .describe('From the creation of a replica until it serves, where its deployment says nothing (median).'),
+  startupSpread: z
+    .number()
+    .min(0)
+    .max(2)
+    .default(0.1)
+    .describe('Standard deviation of the logarithm of start-up times; 0 = always the median.'),
+  meanHoursBetweenFailures: z
+    .number()
+    .gt(0)
+    .nullable()
+    .default(null)
+    .describe('A ready replica fails once in so many hours, on average; null = never.'),
+  drainSeconds: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(300)
+    .describe('What a replica that is taken away has not finished by then fails; it is billed until it is done.'),
+  queueTimeoutSeconds: z
+    .number()
+    .gt(0)
+    .max(86_400)
+    .default(60)
+    .describe('A request that no replica took for so long is unserved.'),
+  maxSequences: whole.min(1).max(100_000).default(256).describe('Sequences that a replica runs at once.'),
+  maxBatchedTokens: whole.min(1).max(10_000_000).default(8192).describe('Tokens of one step of a replica.'),
+});
+
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
 const logSchema = z.strictObject({
@@ -371,6 +419,7 @@ const configObject = z.strictObject({
   publish: publishSchema.prefault({}),
   options: optionsSchema.prefault({}),
   history: historySchema.prefault({}),
+  simulation: simulationSchema.prefault({}),
   log: logSchema.prefault({}),
 });
 

@@ -44,6 +44,8 @@ export type PlanningCycleOptions = {
   readonly logger: Logger;
   /** A new name that nothing else has, such as a random UUID. */
   readonly newId: () => string;
+  /** Whether it also computes what one GPU type alone would cost, for information; true by default. */
+  readonly comparesSingleTypes?: boolean;
 };
 
 export type PhaseContext = PlanningCycleOptions & {

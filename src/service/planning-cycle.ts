@@ -237,9 +237,11 @@ export class PlanningCycle {
     this.#ready ||= cycle.read.size === 3;
     this.#drift.startReading([...this.#context.fleet.observed.values()], clock.now());
     await this.flush(cycle);
-    await compareWithSingleTypes(cycle, this.#context).catch((error) => {
-      logger.warn({ err: error }, `the single-type comparison failed: ${sentence(error)}`);
-    });
+    if (this.#context.comparesSingleTypes ?? true) {
+      await compareWithSingleTypes(cycle, this.#context).catch((error) => {
+        logger.warn({ err: error }, `the single-type comparison failed: ${sentence(error)}`);
+      });
+    }
     return { at: nowMs, phaseSeconds, plan: this.plan, errors: cycle.errors };
   }
 
