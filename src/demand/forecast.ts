@@ -66,3 +66,45 @@ export function meanLengths(
   }
   return { inputTokens, outputTokens };
 }
+
+/** One minute of an earlier time: the mean rate of [endSeconds − 60, endSeconds) [requests/s]. */
+export type KnownMinute = { readonly endSeconds: number; readonly rps: number };
+
+/** What a forecaster says for one moment. */
+export type RateForecast = {
+  /** Rate to plan for [requests/s]: a quantile of the largest 60 s mean rate within the horizon. */
+  readonly rps: number;
+  /** What made it. */
+  readonly method: ForecasterName;
+  readonly horizonSeconds: number;
+};
+
+/** What `DemandForecaster.memory` gives and its constructor takes: plain JSON, under 200 kB. */
+export type ForecastMemory = { readonly version: 1 };
+
+/** The forecaster of one model. A cycle is: `observe` the window, `forecast`. */
+export class DemandForecaster {
+  readonly #options: ForecastOptions;
+  #known: readonly number[] = [];
+
+  constructor(options: ForecastOptions, _memory: ForecastMemory | null = null) {
+    this.#options = options;
+  }
+
+  /** Hands over what is known of the time before the window, oldest first. */
+  rememberMinutes(_minutes: readonly KnownMinute[]): void {}
+
+  observe(history: Pick<DemandHistory, 'intervals'>, _nowMs: number): void {
+    this.#known = history.intervals.flatMap((interval) => (interval.state === 'known' ? [interval.rps] : []));
+  }
+
+  forecast({ horizonSeconds }: { readonly nowMs: number; readonly horizonSeconds: number }): RateForecast {
+    const { method } = this.#options;
+    const rps = this.#known.length === 0 ? 0 : forecasters[method](this.#known, this.#options);
+    return { rps, method, horizonSeconds };
+  }
+
+  memory(): ForecastMemory {
+    return { version: 1 };
+  }
+}
