@@ -39,6 +39,8 @@ export const problemDeploymentSchema = z
     pendingReplicas: wholeReplicas.nullable().default(null),
     fixedReplicas: wholeReplicas.nullable().default(null).describe('set by a person: exactly this many'),
     startupSeconds: nonNegative.nullable().default(null),
+    startUsdPerReplica: usd.optional().describe('price of starting a replica; absent = that of the options'),
+    stopUsdPerReplica: usd.optional().describe('price of stopping a replica; absent = that of the options'),
     targetUtilization: z.number().gt(0).max(1).default(1).describe('share of a replica that the plan may fill'),
     maxTokens: z.number().gt(0).nullable().default(null).describe('context limit: input + output tokens'),
     profile: profileGridSchema
@@ -160,6 +162,17 @@ export type PlanOptions = DeepReadonly<z.output<typeof planOptionsSchema>>;
  * would hold the process for seconds before its first fault is found.
  */
 export const largestProblemText = 64 * 1024 * 1024;
+
+/** What it costs to start and to stop one replica of a deployment [USD]. */
+export function switchingPrices(
+  { startUsdPerReplica, stopUsdPerReplica }: Pick<ProblemDeployment, 'startUsdPerReplica' | 'stopUsdPerReplica'>,
+  options: Pick<PlanOptions, 'startUsdPerReplica' | 'stopUsdPerReplica'>,
+): { readonly startUsd: number; readonly stopUsd: number } {
+  return {
+    startUsd: startUsdPerReplica ?? options.startUsdPerReplica,
+    stopUsd: stopUsdPerReplica ?? options.stopUsdPerReplica,
+  };
+}
 
 /** Is a model without demand? Then its idle floors bind. */
 export function isIdle(model: ProblemModel): boolean {

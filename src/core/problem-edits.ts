@@ -127,6 +127,8 @@ const deploymentKeys = [
   'pendingReplicas',
   'fixedReplicas',
   'startupSeconds',
+  'startUsdPerReplica',
+  'stopUsdPerReplica',
   'targetUtilization',
   'maxTokens',
 ] as const satisfies readonly (keyof ProblemDeployment)[];
@@ -157,7 +159,10 @@ function editSelected(
     if (key === throughputKey) return withThroughput(deployment, edit, place);
     const deploymentKey = deploymentKeys.find((candidate) => candidate === key)!;
     const schema = problemDeploymentSchema.shape[deploymentKey];
-    return { ...deployment, [deploymentKey]: newValue(edit, { place, old: deployment[deploymentKey], schema }) };
+    // A price of starting or stopping that a deployment does not have is that of the options.
+    const isSwitching = deploymentKey === 'startUsdPerReplica' || deploymentKey === 'stopUsdPerReplica';
+    const old = deployment[deploymentKey] ?? (isSwitching ? problem.options[deploymentKey] : null);
+    return { ...deployment, [deploymentKey]: newValue(edit, { place, old, schema }) };
   };
   return {
     ...problem,

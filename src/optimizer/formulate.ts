@@ -1,4 +1,10 @@
-import { isIdle, type PlanOptions, type ProblemDeployment, type ProblemModel } from '../core/planning-problem.js';
+import {
+  isIdle,
+  type PlanOptions,
+  type ProblemDeployment,
+  type ProblemModel,
+  switchingPrices,
+} from '../core/planning-problem.js';
 import { bestEffortWork, bucketWork, compileWork } from '../core/work.js';
 import { type MergedBuckets, mergeBuckets } from './merge.js';
 import type { Program, Switching } from './program.js';
@@ -255,15 +261,14 @@ export function toProgram(
 
 /** What starting and stopping costs [USD/hour per replica]; null = nothing. */
 function switchingOf({ deployments, bounds }: Formulation, options: PlanOptions): Switching | null {
-  const start = options.startUsdPerReplica / options.horizonHours;
-  const stop = options.stopUsdPerReplica / options.horizonHours;
-  if (start === 0 && stop === 0) return null;
+  const prices = deployments.map((deployment) => switchingPrices(deployment, options));
+  if (prices.every(({ startUsd, stopUsd }) => startUsd === 0 && stopUsd === 0)) return null;
   return {
     // Outside the bounds the difference is paid whatever the plan: the program begins at the nearest bound.
     current: Float64Array.from(deployments, ({ currentReplicas }, d) =>
       currentReplicas === null ? Number.NaN : Math.min(bounds[d]!.upper, Math.max(bounds[d]!.lower, currentReplicas)),
     ),
-    start: new Float64Array(deployments.length).fill(start),
-    stop: new Float64Array(deployments.length).fill(stop),
+    start: Float64Array.from(prices, ({ startUsd }) => startUsd / options.horizonHours),
+    stop: Float64Array.from(prices, ({ stopUsd }) => stopUsd / options.horizonHours),
   };
 }

@@ -1,5 +1,10 @@
 import type { BucketShares, PlanNotice, PlannedDeployment, PlannedModel, UnservedDemand } from '../core/plan.js';
-import type { PlanningProblem, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
+import {
+  type PlanningProblem,
+  type ProblemDeployment,
+  type ProblemModel,
+  switchingPrices,
+} from '../core/planning-problem.js';
 import type { Formulation } from './formulate.js';
 import { modelShares } from './model-shares.js';
 import {
@@ -90,14 +95,15 @@ function heldDeploymentReason({ fixedReplicas, currentReplicas }: ProblemDeploym
 
 /** What going from the current replicas to the target costs, spread over the horizon [USD/hour]. */
 export function switchingCost(
-  { currentReplicas }: ProblemDeployment,
+  deployment: ProblemDeployment,
   target: number | null,
   options: PlanningProblem['options'],
 ): number {
+  const { currentReplicas } = deployment;
   if (currentReplicas === null || target === null) return 0;
-  const { startUsdPerReplica, stopUsdPerReplica, horizonHours } = options;
+  const { startUsd, stopUsd } = switchingPrices(deployment, options);
   const change = target - currentReplicas;
-  return (change > 0 ? startUsdPerReplica * change : stopUsdPerReplica * -change) / horizonHours;
+  return (change > 0 ? startUsd * change : stopUsd * -change) / options.horizonHours;
 }
 
 /**

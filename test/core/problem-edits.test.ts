@@ -136,6 +136,10 @@ describe('an edited problem', () => {
   it('has options of the right kind', () => {
     expect(edited('options.routing=proportional').options.routing).toBe('proportional');
     expect(edited('options.startUsdPerReplica=2', 'options.startUsdPerReplica+=1').options.startUsdPerReplica).toBe(3);
+    // A deployment without a price of its own counts from that of the options.
+    const one = edited('options.startUsdPerReplica=2', 'deployments.prod/chat-l4.startUsdPerReplica*=2');
+    expect(deploymentOf(one, 'prod/chat-l4').startUsdPerReplica).toBe(4);
+    expect(deploymentOf(one, 'lab/llama-3.1-8b-l4').startUsdPerReplica).toBeUndefined();
   });
 
   it('loses all that is of a GPU type', () => {

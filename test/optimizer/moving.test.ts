@@ -141,3 +141,79 @@ describe('what a start and a stop cost', () => {
     expect(plan(dear)).toMatchObject({ unserved: [], deployments: [{ targetReplicas: 3 }] });
   });
 });
+
+describe('what a start costs one deployment', () => {
+  test('takes the place of the price in the options, for that deployment alone', () => {
+    const of = (startUsdPerReplica: number | undefined, common: number): PlanningProblem =>
+      problem({
+        demand: [short(5)],
+        deployments: [
+          deployment({ id: 'prod/a', gpuType: 'A', usdPerReplicaHour: 1, currentReplicas: 1 }),
+          deployment({
+            id: 'prod/b',
+            gpuType: 'B',
+            usdPerReplicaHour: 0.9,
+            currentReplicas: 0,
+            ...(startUsdPerReplica === undefined ? {} : { startUsdPerReplica }),
+          }),
+        ],
+        options: { startUsdPerReplica: common },
+      });
+    const targets = (it: PlanningProblem) => plan(it).deployments.map(({ targetReplicas }) => targetReplicas);
+    expect(targets(of(undefined, 0))).toEqual([0, 1]);
+    expect(targets(of(0.11, 0))).toEqual([1, 0]);
+    expect(targets(of(0.09, 0))).toEqual([0, 1]);
+    expect(targets(of(undefined, 0.11))).toEqual([1, 0]);
+    expect(targets(of(0.09, 0.11))).toEqual([0, 1]);
+    expect(plan(of(0.09, 0.11)).switchingUsdPerHour).toBeCloseTo(0.09, 12);
+  });
+
+  test('is weighed exactly: no other replicas are cheaper with their own starts and stops', () => {
+    const random = seededRandom(11);
+    const amount = (most: number) => Math.round(random.next() * most * 100) / 100;
+    for (let round = 0; round < 150; round += 1) {
+      const kinds = [0, 1, 2].map(() => ({
+        rps: 2 + Math.floor(random.next() * 9),
+        usd: 0.5 + amount(3),
+        start: amount(2),
+        stop: amount(1),
+        current: Math.floor(random.next() * 4),
+      }));
+      const rps = 1 + amount(25);
+      const answer = plan(
+        problem({
+          demand: [short(rps)],
+          deployments: kinds.map((kind, k) =>
+            deployment({
+              id: `prod/${k}`,
+              gpuType: `${k}`,
+              usdPerReplicaHour: kind.usd,
+              startUsdPerReplica: kind.start,
+              stopUsdPerReplica: kind.stop,
+              currentReplicas: kind.current,
+              maxReplicas: 14,
+              profile: flat(kind.rps),
+            }),
+          ),
+          options: { horizonHours: 0.5 },
+        }),
+      );
+      let least = Number.POSITIVE_INFINITY;
+      for (let a = 0; a <= 14; a += 1) {
+        for (let b = 0; b <= 14; b += 1) {
+          for (let c = 0; c <= 14; c += 1) {
+            const counts = [a, b, c];
+            if (kinds.reduce((sum, kind, k) => sum + kind.rps * counts[k]!, 0) < rps * (1 - 1e-9)) continue;
+            const cost = kinds.reduce((sum, kind, k) => {
+              const change = counts[k]! - kind.current;
+              return sum + kind.usd * counts[k]! + 2 * (change > 0 ? kind.start * change : -kind.stop * change);
+            }, 0);
+            least = Math.min(least, cost);
+          }
+        }
+      }
+      expect(answer.status).toBe('optimal');
+      expect(answer.objectiveUsdPerHour).toBeCloseTo(least, 6);
+    }
+  });
+});

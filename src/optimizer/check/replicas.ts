@@ -1,5 +1,10 @@
 import type { PlannedDeployment } from '../../core/plan.js';
-import type { PlanOptions, ProblemDeployment, ProblemModel } from '../../core/planning-problem.js';
+import {
+  type PlanOptions,
+  type ProblemDeployment,
+  type ProblemModel,
+  switchingPrices,
+} from '../../core/planning-problem.js';
 import { close, quote, type Say } from './faults.js';
 import { floorOf, isStanding, type Ledger } from './ledger.js';
 
@@ -40,8 +45,9 @@ export function checkReplicas(
       }
       usdPerHour += cost;
       if (deployment.currentReplicas !== null) {
-        switchingUsd += options.startUsdPerReplica * Math.max(0, target - deployment.currentReplicas);
-        switchingUsd += options.stopUsdPerReplica * Math.max(0, deployment.currentReplicas - target);
+        const { startUsd, stopUsd } = switchingPrices(deployment, options);
+        switchingUsd += startUsd * Math.max(0, target - deployment.currentReplicas);
+        switchingUsd += stopUsd * Math.max(0, deployment.currentReplicas - target);
       }
     } else {
       if (deployment.profile !== null && !isHeld) say(`${deployment.id} has a profile but no target`);
