@@ -36,6 +36,30 @@ export type Reading =
 /** Which server answered, and since when it has run: an emptied or replaced store is a different one. */
 export type StoreIdentity = { readonly runId: string; readonly startedAtMs: number };
 
+/** What a source of demand says of one interval. `unknown`: it cannot tell what arrived, which is never zero. */
+export type TraceReading = Reading | { readonly kind: 'unknown' };
+
+/**
+ * Where interval records come from, if not from the shared store: a Prometheus server that scrapes the engines.
+ *
+ * `absent` means what `DemandWindow` takes it for; a source that saw nothing arrive says so with a record, and one that
+ * did not see says `unknown`.
+ */
+export interface TraceSource {
+  /** Names it in readiness, metrics and errors. */
+  readonly input: 'prometheus';
+  /** Whose records these are, and since when it has kept them. */
+  identity(): Promise<StoreIdentity>;
+  /**
+   * In the order of the keys. Rejects with `Unavailable` where the source as a whole cannot be read, never with an empty
+   * answer instead.
+   */
+  readTraces(keys: readonly TraceKey[]): Promise<readonly TraceReading[]>;
+  /** What people should know of the last answers although they were used, in one sentence; null = nothing. */
+  readonly concern: string | null;
+  close(): Promise<void>;
+}
+
 /** Names one profile record. `deployment` is the deployment's name without namespace. */
 export type ProfileKey = { readonly model: string; readonly deployment: string };
 

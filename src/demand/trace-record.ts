@@ -46,7 +46,7 @@ export const gatewayIntervalSeconds = 10;
 const largestCount = 1_000_000_000;
 
 /** Finer steps than 1/1000 of a doubling are no bucketing at all; the window keeps its shape in such steps. */
-const largestPrecision = 1000;
+export const largestPrecision = 1000;
 
 const largestIntervalSeconds = 3600;
 
@@ -232,29 +232,31 @@ function readMeta(entries: readonly (readonly [string, unknown])[], source: stri
 /**
  * The text of a record as a gateway writes it (version 4): compact JSON, whole numbers.
  *
- * Token counts must be those of bucket indexes at precision 10, as `parseTraceRecord` of versions 2 to 4 and
- * `GatewayTrace` give them; others go to the nearest index. One token in and one out is written `0:0`, as the gateway
- * does, and so reads back as unknown length.
+ * Token counts must be those of bucket indexes at the precision, as `parseTraceRecord` of versions 2 to 4 and
+ * `GatewayTrace` give them at precision 10; others go to the nearest index. One token in and one out is written `0:0`, as
+ * the gateway does, and so reads back as unknown length.
+ *
+ * @param precision bucket indexes per doubling of tokens, 1 to 1000
  */
-export function formatTraceRecord(record: Omit<TraceRecord, 'version'>): string {
+export function formatTraceRecord(record: Omit<TraceRecord, 'version'>, precision: number = gatewayPrecision): string {
   const counts = new Map<string, number>();
   if (record.unknownLength > 0) counts.set('0:0', record.unknownLength);
   for (const bucket of record.buckets) {
-    const key = `${indexOfTokens(bucket.inputTokens)}:${indexOfTokens(bucket.outputTokens)}`;
+    const key = `${indexOfTokens(bucket.inputTokens, precision)}:${indexOfTokens(bucket.outputTokens, precision)}`;
     counts.set(key, (counts.get(key) ?? 0) + bucket.count);
   }
   return JSON.stringify({
     ...Object.fromEntries(counts),
     meta_interval_sec: record.intervalSeconds,
     meta_pending_reqs: record.pending,
-    meta_precision: gatewayPrecision,
+    meta_precision: precision,
     meta_queueing_reqs: record.queueing,
     meta_total_reqs: record.arrivals,
     meta_v: newestTraceVersion,
   });
 }
 
-/** Inverse of `tokensOfBucketIndex` at the gateway's precision (not of its truncating index of raw token counts). */
-function indexOfTokens(tokens: number): number {
-  return tokens <= 1 ? 0 : Math.round(Math.log2(tokens) * gatewayPrecision);
+/** Inverse of `tokensOfBucketIndex` (not of the gateway's truncating index of raw token counts). */
+function indexOfTokens(tokens: number, precision: number): number {
+  return tokens <= 1 ? 0 : Math.round(Math.log2(tokens) * precision);
 }

@@ -1,5 +1,5 @@
 import { InputError } from '../core/input-error.js';
-import type { Reading, StoreIdentity } from '../core/ports.js';
+import type { StoreIdentity, TraceReading } from '../core/ports.js';
 import type { UntracedSpan } from './fleet-silence.js';
 import { parseTraceRecord, type TraceNotice, type TraceRecord } from './trace-record.js';
 
@@ -14,7 +14,9 @@ import { parseTraceRecord, type TraceNotice, type TraceRecord } from './trace-re
  *      while nothing is recorded are long generations or tracing that was switched off, and the two look alike;
  *   d. it lies in no silence of the whole fleet (`fleet-silence.ts`): tracing that is switched off records nothing;
  *   e. its record had time to be written (`latenessSeconds`): before that the window simply ends one interval earlier.
- * A key that could not be read, or whose text is no record, is unknown.
+ * A key that could not be read, or whose text is no record, is unknown; so is one of which the source says that it cannot
+ * tell (`unknown`). A source that watches the engines (Prometheus) never answers `absent`: where nothing arrived it gives a
+ * record of zero arrivals, which is known like any other.
  *
  * Key T holds [T − interval, T); keys live 10 minutes.
  */
@@ -108,11 +110,12 @@ const futureIntervals = 2;
  * @returns the reading for `DemandWindow.record`, what was left out of it, and why it is unknown where it is
  */
 export function interpretReading(
-  reading: Reading,
+  reading: TraceReading,
   source: string,
   expected: { readonly intervalSeconds?: number } = {},
 ): { readonly reading: IntervalReading; readonly notices: readonly TraceNotice[]; readonly problem: string | null } {
   if (reading.kind === 'absent') return { reading: { kind: 'absent' }, notices: [], problem: null };
+  if (reading.kind === 'unknown') return { reading: { kind: 'failed' }, notices: [], problem: null };
   if (reading.kind === 'failed') {
     return { reading: { kind: 'failed' }, notices: [], problem: `${source}: ${reading.message}` };
   }
