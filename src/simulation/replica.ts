@@ -41,7 +41,7 @@ export type ReplicaEvent = {
   readonly outputTokens: number;
 };
 
-/** Told of events one by one, without an object for each. */
+/** Told of events one by one, without an object for each; of tokens, `advanceMilestones` tells the first only. */
 export type ReplicaListener = (kind: ReplicaEventKind, id: number, atMs: number, outputTokens: number) => void;
 
 export type ReplicaLoad = {
@@ -91,6 +91,16 @@ export class SimulatedReplica {
   #inStep: Sequence[] = [];
   /** Events of steps that `submit` and `cancel` had to end first; told by the next `advance`. */
   readonly #untold: ReplicaEvent[] = [];
+  /** Sum of the durations of all steps that began. */
+  #begunMs = 0;
+  /**
+   * Steps that may be passed over: those that end and are followed by one alike, in which the same sequences decode, with
+   * none that finishes, comes in or is preempted. `#passed` of them have been, and are not in the sequences yet.
+   */
+  #passable = 0;
+  #passed = 0;
+  /** Tokens in the cache of the sequences of the step in progress, where it may be passed over. */
+  #contextTokens = 0;
 
   constructor({ stepTimes, limits }: { readonly stepTimes: StepTimes; readonly limits: ReplicaLimits }) {
     for (const name of ['maxSequences', 'maxBatchedTokens', 'maxTokens'] as const) {
@@ -133,6 +143,7 @@ export class SimulatedReplica {
       inStep: 0,
       ended: false,
     };
+    this.#settle();
     this.#live.set(id, sequence);
     this.#queue.push(sequence);
     this.#waiting++;
@@ -143,6 +154,7 @@ export class SimulatedReplica {
     this.#moveTo(atMs);
     const sequence = this.#live.get(id);
     if (sequence === undefined) return;
+    this.#settle();
     this.#live.delete(id);
     sequence.ended = true;
     this.#release(sequence);
@@ -177,10 +189,41 @@ export class SimulatedReplica {
   advanceEach(untilMs: number, listener: ReplicaListener): void {
     for (const event of this.#untold) listener(event.kind, event.id, event.atMs, event.outputTokens);
     this.#untold.length = 0;
-    this.#run(untilMs, listener);
+    this.#settle();
+    this.#run(untilMs, listener, false);
+  }
+
+  /**
+   * As `advanceEach`, without `token` events other than each request's first. What happens is the same to the last bit,
+   * and costs far less: steps in which sequences only decode are added up without touching each sequence.
+   */
+  advanceMilestones(untilMs: number, listener: ReplicaListener): void {
+    if (this.#untold.length > 0) {
+      for (const { kind, id, atMs, outputTokens } of this.#untold) {
+        if (kind !== 'token' || outputTokens === 1) listener(kind, id, atMs, outputTokens);
+      }
+      this.#untold.length = 0;
+    }
+    this.#run(untilMs, listener, true);
+  }
+
+  /** Requests in the batch. */
+  get running(): number {
+    return this.#running.length;
+  }
+
+  /** Requests in the queue. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Time since the start in which it computed, up to the last `advance` [ms]. */
+  get busyMs(): number {
+    return this.#begunMs - (this.#stepEndMs === null ? 0 : Math.max(0, this.#stepEndMs - this.#nowMs));
   }
 
   load(): ReplicaLoad {
+    this.#settle();
     return {
       running: this.#running.length,
       waiting: this.#waiting,
@@ -200,10 +243,10 @@ export class SimulatedReplica {
 
   #moveTo(atMs: number): void {
     if (!Number.isFinite(atMs)) throw new RangeError(`the time is ${atMs}, expected milliseconds`);
-    this.#run(atMs, this.#keep);
+    if (atMs > this.#nowMs) this.#run(atMs, this.#keep, false);
   }
 
-  #run(untilMs: number, listener: ReplicaListener): void {
+  #run(untilMs: number, listener: ReplicaListener, onlyMilestones: boolean): void {
     for (;;) {
       if (this.#stepEndMs === null) {
         // What is submitted at the very time at which a step begins takes part in it.
@@ -212,9 +255,53 @@ export class SimulatedReplica {
         if (this.#stepEndMs === null) break;
       }
       if (this.#stepEndMs > untilMs) break;
-      this.#end(this.#stepEndMs, listener);
+      if (onlyMilestones && this.#passable > this.#passed) this.#pass(untilMs);
+      if (this.#stepEndMs > untilMs) break;
+      this.#end(this.#stepEndMs, listener, onlyMilestones);
     }
     if (untilMs > this.#nowMs && untilMs !== Number.POSITIVE_INFINITY) this.#nowMs = untilMs;
+  }
+
+  /** Passes over the steps that may be, as far as those go that end before then. */
+  #pass(untilMs: number): void {
+    const sequences = this.#inStep.length;
+    let endMs = this.#stepEndMs!;
+    let decodeContextTokens = this.#contextTokens;
+    let passed = this.#passed;
+    let begunMs = this.#begunMs;
+    while (endMs < untilMs && passed < this.#passable) {
+      passed++;
+      decodeContextTokens += sequences;
+      const ms = this.#stepTimes.stepMs({
+        prefillTokens: 0,
+        prefillAttention: 0,
+        decodeSequences: sequences,
+        decodeContextTokens,
+      });
+      begunMs += ms;
+      endMs += ms;
+    }
+    this.#stepEndMs = endMs;
+    this.#contextTokens = decodeContextTokens;
+    this.#passed = passed;
+    this.#begunMs = begunMs;
+  }
+
+  /** Brings the steps that were passed over into the sequences; the step in progress is an ordinary one then. */
+  #settle(): void {
+    const passed = this.#passed;
+    this.#passable = 0;
+    if (passed === 0) return;
+    this.#passed = 0;
+    for (const sequence of this.#inStep) {
+      sequence.computed += passed;
+      sequence.produced += passed;
+      const blocks = Math.floor(sequence.computed / blockTokens) + 1;
+      if (blocks > sequence.blocks) {
+        this.#freeBlocks -= blocks - sequence.blocks;
+        sequence.blocks = blocks;
+      }
+    }
   }
 
   /** Plans the next step, from now on, where none is in progress and there is work. */
@@ -229,6 +316,7 @@ export class SimulatedReplica {
     let decodeSequences = 0;
     let decodeContextTokens = 0;
     let preempted = false;
+    let tokensLeft = Number.POSITIVE_INFINITY;
 
     const compute = (sequence: Sequence): void => {
       const rest = sequence.promptTokens - sequence.computed;
@@ -237,6 +325,8 @@ export class SimulatedReplica {
         decodeSequences++;
         decodeContextTokens += sequence.computed + 1;
         budget--;
+        const left = sequence.outputTokens - sequence.produced;
+        if (left < tokensLeft) tokensLeft = left;
       } else {
         const tokens = rest < budget ? rest : budget;
         sequence.inStep = tokens;
@@ -276,11 +366,21 @@ export class SimulatedReplica {
       running.push(next);
       compute(next);
     }
-    this.#stepEndMs =
-      this.#nowMs + this.#stepTimes.stepMs({ prefillTokens, prefillAttention, decodeSequences, decodeContextTokens });
+    const ms = this.#stepTimes.stepMs({ prefillTokens, prefillAttention, decodeSequences, decodeContextTokens });
+    this.#begunMs += ms;
+    this.#stepEndMs = this.#nowMs + ms;
+    if (prefillTokens > 0 || preempted || decodeSequences < running.length || decodeSequences === 0) return;
+    // The queue's head comes in with the next step where it may; while it may not, nothing frees a place or a block.
+    const next = budget > 0 && running.length < this.#limits.maxSequences ? this.#first() : undefined;
+    if (next !== undefined && Math.ceil(next.promptTokens / blockTokens) <= this.#freeBlocks) return;
+    // Each sequence takes at most one block in 16 steps.
+    const untilShort = blockTokens * Math.floor(this.#freeBlocks / decodeSequences);
+    this.#passable = Math.min(tokensLeft - 1, untilShort);
+    this.#contextTokens = decodeContextTokens;
   }
 
-  #end(atMs: number, listener: ReplicaListener): void {
+  #end(atMs: number, listener: ReplicaListener, onlyMilestones: boolean): void {
+    this.#settle();
     this.#nowMs = atMs;
     this.#stepEndMs = null;
     let anyEnded = false;
@@ -289,7 +389,7 @@ export class SimulatedReplica {
       sequence.computed += sequence.inStep;
       if (sequence.computed < sequence.promptTokens) continue;
       sequence.produced++;
-      listener('token', sequence.id, atMs, sequence.produced);
+      if (!onlyMilestones || sequence.produced === 1) listener('token', sequence.id, atMs, sequence.produced);
       if (sequence.produced === sequence.outputTokens) {
         sequence.ended = true;
         anyEnded = true;

@@ -194,15 +194,27 @@ export function stepTimesOf(spec: ReplicaSpec): StepTimes {
   const reduceMsPerToken =
     reductions > 0 ? (reductions * ((2 * (gpus - 1)) / gpus) * 2 * hiddenSize) / (reduceGBps * 1e6) : 0;
 
+  const matricesMs = (tokens: number, decodeSequences: number): number => {
+    // A token leaves out an expert with probability 1 − share; an expert that no token uses is not read.
+    const read = readAlwaysMs + (routed > 0 ? readExpertsMs * (1 - (1 - expertShare) ** tokens) : 0);
+    const compute = computeMsPerToken * (tokens + rampTokens) + outputMsPerSequence * Math.max(1, decodeSequences);
+    const longer = Math.max(read, compute);
+    return longer * (1 + (Math.min(read, compute) / longer) ** bend) ** (1 / bend);
+  };
+  // Step after step decodes the same sequences, and powers take most of the time: the last ones are kept.
+  let lastTokens = Number.NaN;
+  let lastSequences = Number.NaN;
+  let matrices = 0;
+
   return {
     kvCacheTokens: fit.kvBytesPerTokenPerGpu === 0 ? Number.POSITIVE_INFINITY : fit.kvCacheTokens,
     stepMs: ({ prefillTokens, prefillAttention, decodeSequences, decodeContextTokens }) => {
       const tokens = prefillTokens + decodeSequences;
-      // A token leaves out an expert with probability 1 − share; an expert that no token uses is not read.
-      const read = readAlwaysMs + (routed > 0 ? readExpertsMs * (1 - (1 - expertShare) ** tokens) : 0);
-      const compute = computeMsPerToken * (tokens + rampTokens) + outputMsPerSequence * Math.max(1, decodeSequences);
-      const longer = Math.max(read, compute);
-      const matrices = longer * (1 + (Math.min(read, compute) / longer) ** bend) ** (1 / bend);
+      if (tokens !== lastTokens || decodeSequences !== lastSequences) {
+        matrices = matricesMs(tokens, decodeSequences);
+        lastTokens = tokens;
+        lastSequences = decodeSequences;
+      }
       const decode =
         decodeSequences > 0 ? decodeSequences * attended(decodeContextTokens / decodeSequences) * decodeMsPerToken : 0;
       const prompt =
