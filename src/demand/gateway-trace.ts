@@ -24,8 +24,8 @@ export type FinishedInterval = { readonly endSeconds: number; readonly record: T
 /**
  * Collects one model's requests into interval records.
  *
- * Requests come in time order (within one window the order is free); time moves on with `add` and `advanceTo`, never
- * back. Memory holds the outstanding requests and the buckets of one window.
+ * A request whose end is known is one `add`; otherwise it is an `arrive` and later a `complete` or `fail`. Requests come
+ * in time order (within one window the order is free); time moves on with `add`, `arrive` and `advanceTo`, never back. Memory holds the outstanding requests and the buckets of one window.
  */
 export class GatewayTrace {
   readonly #intervalMs: number;
@@ -33,6 +33,8 @@ export class GatewayTrace {
   /** End of the window that is being filled; null before the first event. [ms] */
   #endMs: number | null = null;
   #arrivals = 0;
+  /** Arrived, and nothing is known of their end. */
+  #endless = 0;
   readonly #open = new CompletionQueue();
 
   constructor(options: { readonly intervalSeconds?: number } = {}) {
@@ -45,7 +47,7 @@ export class GatewayTrace {
 
   /** Requests that arrived and have not completed. */
   get pending(): number {
-    return this.#open.size;
+    return this.#endless + this.#open.size;
   }
 
   /**
@@ -58,15 +60,55 @@ export class GatewayTrace {
     if (!Number.isFinite(atMs) || !(completesAtMs >= atMs)) {
       throw new RangeError(`a request arrives at ${atMs} and completes at ${completesAtMs}: expected times in order`);
     }
-    if (this.#endMs !== null && atMs < this.#endMs - this.#intervalMs) {
-      throw new RangeError(
-        `a request arrives at ${atMs} ms, before the window that begins at ${this.#endMs - this.#intervalMs} ms`,
-      );
-    }
+    this.#checkOpen(atMs, 'arrives');
     const finished = this.advanceTo(atMs);
     this.#arrivals += 1;
     this.#open.push(completesAtMs, gatewayBucketIndex(request.inputTokens), gatewayBucketIndex(request.outputTokens));
     return finished;
+  }
+
+  /**
+   * Takes a request whose end is not known yet, and returns the records that were finished by its arrival.
+   *
+   * @throws RangeError where it lies before a window that is already finished
+   */
+  arrive(atMs: number): readonly FinishedInterval[] {
+    this.#checkOpen(atMs, 'arrives');
+    // Most arrivals finish nothing, and there are many.
+    const finished = this.#endMs !== null && atMs < this.#endMs ? nothing : this.advanceTo(atMs);
+    this.#arrivals += 1;
+    this.#endless += 1;
+    return finished;
+  }
+
+  /**
+   * A request that arrived is answered. Time need not have come there, but must not have passed it by a window.
+   *
+   * @throws RangeError where the window is already finished, or no request is outstanding
+   */
+  complete(request: { readonly atMs: number; readonly inputTokens: number; readonly outputTokens: number }): void {
+    this.#end(request.atMs);
+    this.#open.push(request.atMs, gatewayBucketIndex(request.inputTokens), gatewayBucketIndex(request.outputTokens));
+  }
+
+  /** A request that arrived ends without an answer: it is in no bucket. Throws as `complete`. */
+  fail(atMs: number): void {
+    this.#end(atMs);
+    this.#open.push(atMs, noBucket, noBucket);
+  }
+
+  #end(atMs: number): void {
+    this.#checkOpen(atMs, 'ends');
+    if (this.#endless === 0) throw new RangeError(`a request ends at ${atMs} ms, and none is outstanding`);
+    this.#endless -= 1;
+  }
+
+  #checkOpen(atMs: number, does: 'arrives' | 'ends'): void {
+    if (!Number.isFinite(atMs)) throw new RangeError(`a request ${does} at ${atMs}, expected milliseconds`);
+    if (this.#endMs === null || atMs >= this.#endMs - this.#intervalMs) return;
+    throw new RangeError(
+      `a request ${does} at ${atMs} ms, before the window that begins at ${this.#endMs - this.#intervalMs} ms`,
+    );
   }
 
   /** Moves time on and returns the records of every window that ends at or before `nowMs`, oldest first. */
@@ -82,7 +124,7 @@ export class GatewayTrace {
     return finished;
   }
 
-  /** The records that are still to come when no further request arrives: until the last one has completed. */
+  /** The records that are still to come when no further request arrives: until the last one of known end has completed. */
   finish(): readonly FinishedInterval[] {
     const finished: FinishedInterval[] = [];
     while (this.#endMs !== null && (this.#arrivals > 0 || this.#open.size > 0)) {
@@ -104,6 +146,7 @@ export class GatewayTrace {
     let completions = 0;
     while (this.#open.earliestMs < endMs) {
       const { input, output } = this.#open.pop();
+      if (input === noBucket) continue;
       completions += 1;
       const key = `${input}:${output}`;
       const bucket = counts.get(key);
@@ -120,7 +163,7 @@ export class GatewayTrace {
         version: newestTraceVersion,
         intervalSeconds: this.#intervalSeconds,
         arrivals,
-        pending: this.#open.size,
+        pending: this.pending,
         queueing: 0,
         unknownLength,
         buckets: [...counts.values()].map(({ input, output, count }) => ({
@@ -132,6 +175,11 @@ export class GatewayTrace {
     };
   }
 }
+
+const nothing: readonly FinishedInterval[] = [];
+
+/** In place of a bucket's indexes, for a request that failed. */
+const noBucket = -1;
 
 type Completion = { readonly atMs: number; readonly input: number; readonly output: number };
 

@@ -1,0 +1,306 @@
+import { type FinishedInterval, GatewayTrace } from '../../demand/gateway-trace.js';
+import type { BacktestRequest, Decision, FleetSettings, FleetView, Policy, RunResult } from './backtest.js';
+import { chanceOf } from './chance.js';
+import { Fleet, type FleetReplica, type Flight } from './fleet.js';
+import { RequestRouter } from './router.js';
+import { RunTally } from './run-tally.js';
+import type { RequestStream } from './trace-load.js';
+
+/**
+ * A run in `request` fidelity: every request of the load on a simulated replica.
+ *
+ * Time goes from one thing that happens to the next: a request arrives, a replica becomes ready, fails or has drained, a
+ * policy is asked or what it said is done, a request has waited too long. All replicas are computed up to each of these
+ * moments, so that whoever decides sees them as they are then. What happens at the same moment happens in that order:
+ * steps of replicas end, replicas change, old decisions are done, the policy is asked, requests arrive.
+ *
+ * Memory is that of the open requests, of one interval of the gateway's records, and of the series.
+ */
+
+export type RunOptions = {
+  readonly settings: FleetSettings;
+  /** Ascending in time, none before `startMs`; from the first at or after `endMs` on they are not read. */
+  readonly requests: RequestStream;
+  readonly policy: Policy;
+  /** Asked now and then; true ends the run with a `RunStopped`. */
+  readonly shouldStop?: () => boolean;
+};
+
+/** `shouldStop` said so. */
+export class RunStopped extends Error {
+  override readonly name = 'RunStopped';
+
+  constructor() {
+    super('the run was stopped');
+  }
+}
+
+/** Things that happen between two questions whether to stop. */
+const eventsPerQuestion = 256;
+
+/**
+ * Runs a policy over a load.
+ *
+ * @throws RangeError for requests out of order, settings that are none, and decisions that no fleet can follow
+ * @throws RunStopped
+ */
+export async function runRequests(options: RunOptions): Promise<RunResult> {
+  const { settings, policy, shouldStop } = options;
+  checkTimes(settings, policy);
+  const run = new RequestRun(settings, policy);
+  const source = new RequestSource(options.requests);
+  let events = 0;
+  try {
+    const pulled = source.pull();
+    let next = pulled instanceof Promise ? await pulled : pulled;
+    for (;;) {
+      if (next !== null && !(next.atMs >= run.nowMs)) {
+        throw new RangeError(
+          `a request at ${next.atMs} ms after ${run.nowMs} ms: expected ascending times from the start at ${settings.startMs} ms on`,
+        );
+      }
+      if (next !== null && next.atMs >= settings.endMs) next = null;
+      const asked = run.advanceTo(next?.atMs ?? settings.endMs);
+      // A promise is waited for only where there is one: a turn of the event loop for each request would take longest.
+      if (asked !== null) {
+        await asked;
+      } else if (next !== null) {
+        run.arrive(next);
+        const pulled = source.pull();
+        next = pulled instanceof Promise ? await pulled : pulled;
+      } else {
+        break;
+      }
+      if (++events % eventsPerQuestion === 0 && shouldStop?.() === true) throw new RunStopped();
+    }
+  } finally {
+    await source.close();
+  }
+  return run.finish();
+}
+
+/** Pulls from a stream of either kind; a stream without promises makes none. */
+class RequestSource {
+  readonly #iterator: AsyncIterator<BacktestRequest> | Iterator<BacktestRequest>;
+
+  constructor(requests: RequestStream) {
+    this.#iterator = Symbol.asyncIterator in requests ? requests[Symbol.asyncIterator]() : requests[Symbol.iterator]();
+  }
+
+  /** Null at the end. */
+  pull(): BacktestRequest | null | Promise<BacktestRequest | null> {
+    const pulled = this.#iterator.next();
+    if (!(pulled instanceof Promise)) return pulled.done === true ? null : pulled.value;
+    return pulled.then((result) => (result.done === true ? null : result.value));
+  }
+
+  /** What the stream holds open is closed, however far it was read. */
+  async close(): Promise<void> {
+    await this.#iterator.return?.();
+  }
+}
+
+/** One run: the gateway between the load, the fleet and the policy. */
+class RequestRun {
+  nowMs: number;
+  readonly #settings: FleetSettings;
+  readonly #policy: Policy;
+  readonly #tally: RunTally;
+  readonly #fleet: Fleet;
+  readonly #router: RequestRouter<FleetReplica>;
+  readonly #gateway = new GatewayTrace();
+  /** Records since the last view. */
+  #intervals: FinishedInterval[] = [];
+  /** Requests that no replica took yet, from `#head` on. */
+  #queue: Flight[] = [];
+  #head = 0;
+  /** Decisions that are not done yet, oldest first. */
+  readonly #decided: { readonly atMs: number; readonly replicas: ReadonlyMap<string, number> }[] = [];
+  #nextQuestionMs: number;
+  #isScoring = false;
+  #isOver = false;
+  #lastId = 0;
+
+  constructor(settings: FleetSettings, policy: Policy) {
+    this.nowMs = settings.startMs;
+    this.#nextQuestionMs = settings.startMs;
+    this.#settings = settings;
+    this.#policy = policy;
+    this.#tally = new RunTally(settings);
+    this.#fleet = new Fleet(settings, this.#tally, { answered: this.#answered, failed: this.#failed });
+    this.#router = new RequestRouter({
+      router: settings.router,
+      deployments: settings.deployments.map(({ id }) => id),
+      chance: chanceOf(settings.seed, 'router'),
+    });
+  }
+
+  /**
+   * Lets everything happen up to a moment, included.
+   *
+   * @returns null when it has; a promise where a policy takes its time: to be called again when it is kept
+   */
+  advanceTo(untilMs: number): Promise<void> | null {
+    for (;;) {
+      const eventMs = this.#nextEventMs();
+      this.#fleet.advance(Math.min(eventMs, untilMs));
+      this.nowMs = Math.min(eventMs, untilMs);
+      if (eventMs > untilMs) return null;
+      this.#fleet.happen();
+      while (this.#decided.length > 0 && this.#decided[0]!.atMs <= eventMs) {
+        this.#fleet.scale(this.#decided.shift()!.replicas);
+      }
+      this.#serveQueue();
+      if (!this.#isScoring && this.#settings.scoredFromMs <= eventMs) {
+        this.#isScoring = true;
+        this.#fleet.beginScoring();
+      }
+      if (this.#nextQuestionMs <= eventMs && eventMs < this.#settings.endMs) {
+        const asked = this.#ask();
+        if (asked !== null) return asked;
+      }
+    }
+  }
+
+  /** A request comes to the gateway, now. */
+  arrive({ inputTokens, outputTokens }: BacktestRequest): void {
+    const arrivedMs = this.nowMs;
+    const finished = this.#gateway.arrive(arrivedMs);
+    if (finished.length > 0) this.#intervals.push(...finished);
+    this.#tally.arrive(arrivedMs);
+    const flight = {
+      arrivedMs,
+      inputTokens: Math.max(1, inputTokens),
+      outputTokens: Math.max(1, outputTokens),
+      firstTokenMs: arrivedMs,
+    };
+    if (!this.#send(flight)) this.#queue.push(flight);
+  }
+
+  /** No arrivals from now on: what is open is served to its end. */
+  finish(): RunResult {
+    this.#isOver = true;
+    this.#fleet.endScoring();
+    for (;;) {
+      const eventMs = Math.min(this.#fleet.nextEventMs, this.#queueEndMs());
+      if (eventMs === Number.POSITIVE_INFINITY) break;
+      this.#fleet.advance(eventMs);
+      this.nowMs = eventMs;
+      this.#fleet.happen();
+      this.#serveQueue();
+    }
+    this.#fleet.advance(Number.POSITIVE_INFINITY);
+    for (const { arrivedMs } of this.#queue.slice(this.#head)) this.#tally.leaveUnserved(arrivedMs);
+    return this.#tally.result();
+  }
+
+  #nextEventMs(): number {
+    return Math.min(
+      this.#fleet.nextEventMs,
+      this.#nextQuestionMs < this.#settings.endMs ? this.#nextQuestionMs : Number.POSITIVE_INFINITY,
+      this.#decided[0]?.atMs ?? Number.POSITIVE_INFINITY,
+      this.#queueEndMs(),
+      this.#isScoring ? Number.POSITIVE_INFINITY : this.#settings.scoredFromMs,
+    );
+  }
+
+  /** When the first of the queue has waited too long. */
+  #queueEndMs(): number {
+    const first = this.#queue[this.#head];
+    return first === undefined ? Number.POSITIVE_INFINITY : first.arrivedMs + this.#settings.queueTimeoutSeconds * 1000;
+  }
+
+  /** False where no replica is ready. */
+  #send(flight: Flight): boolean {
+    const replica = this.#router.choose(flight, this.#fleet.ready);
+    replica?.submit(++this.#lastId, flight, this.nowMs);
+    return replica !== null;
+  }
+
+  /** Whoever waits goes to replicas that are ready now, or has waited too long. */
+  #serveQueue(): void {
+    const queue = this.#queue;
+    while (this.#head < queue.length && this.#send(queue[this.#head]!)) this.#head++;
+    while (this.#queueEndMs() <= this.nowMs) {
+      this.#tally.leaveUnserved(queue[this.#head++]!.arrivedMs);
+      if (!this.#isOver) this.#gateway.fail(this.nowMs);
+    }
+    // What has left is cut off now and then, so that a long queue is not copied for each.
+    if (this.#head > 0 && (this.#head === queue.length || this.#head > 1024)) {
+      this.#queue = queue.slice(this.#head);
+      this.#head = 0;
+    }
+  }
+
+  #ask(): Promise<void> | null {
+    this.#nextQuestionMs += this.#policy.periodSeconds * 1000;
+    this.#intervals.push(...this.#gateway.advanceTo(this.nowMs));
+    const view: FleetView = {
+      nowMs: this.nowMs,
+      deployments: this.#fleet.view(),
+      queuedRequests: this.#queue.length - this.#head,
+      intervals: this.#intervals,
+    };
+    this.#intervals = [];
+    const decision = this.#policy.decide(view);
+    if (decision instanceof Promise) return decision.then((kept) => this.#accept(kept));
+    this.#accept(decision);
+    return null;
+  }
+
+  /** Shares count at once: a gateway reads them when they are published. Replicas take the consumer's time. */
+  #accept({ replicas, shares, forecastRps }: Decision): void {
+    this.#router.setShares(shares);
+    this.#tally.forecast(this.nowMs, forecastRps);
+    const wanted = this.#fleet.want(replicas);
+    if (this.#policy.lagSeconds > 0) {
+      this.#decided.push({ atMs: this.nowMs + this.#policy.lagSeconds * 1000, replicas: wanted });
+    } else this.#fleet.scale(wanted);
+  }
+
+  readonly #answered = (flight: Flight, endMs: number): void => {
+    const { arrivedMs, inputTokens, outputTokens, firstTokenMs } = flight;
+    this.#tally.answer({
+      arrivedMs,
+      inputTokens,
+      outputTokens,
+      ttftSeconds: (firstTokenMs - arrivedMs) / 1000,
+      tpotSeconds: outputTokens > 1 ? (endMs - firstTokenMs) / 1000 / (outputTokens - 1) : null,
+      e2eSeconds: (endMs - arrivedMs) / 1000,
+    });
+    if (!this.#isOver) this.#gateway.complete({ atMs: endMs, inputTokens, outputTokens });
+  };
+
+  readonly #failed = ({ arrivedMs }: Flight, endMs: number): void => {
+    this.#tally.fail(arrivedMs);
+    if (!this.#isOver) this.#gateway.fail(endMs);
+  };
+}
+
+/** @throws RangeError for settings that no run can follow */
+function checkTimes(settings: FleetSettings, { periodSeconds, lagSeconds }: Policy): void {
+  const { startMs, scoredFromMs, queueTimeoutSeconds, drainSeconds, meanHoursBetweenFailures, deployments } = settings;
+  const atLeast = (name: string, value: number, least: number): void => {
+    if (!(value >= least)) throw new RangeError(`${name} is ${value}, expected a number >= ${least}`);
+  };
+  const positive = (name: string, value: number): void => {
+    if (!(value > 0)) throw new RangeError(`${name} is ${value}, expected a number > 0`);
+  };
+  if (!Number.isFinite(startMs)) throw new RangeError(`startMs is ${startMs}, expected milliseconds`);
+  atLeast('scoredFromMs', scoredFromMs, startMs);
+  positive('periodSeconds of the policy', periodSeconds);
+  atLeast('lagSeconds of the policy', lagSeconds, 0);
+  atLeast('queueTimeoutSeconds', queueTimeoutSeconds, 0);
+  atLeast('drainSeconds', drainSeconds, 0);
+  if (meanHoursBetweenFailures !== null) positive('meanHoursBetweenFailures', meanHoursBetweenFailures);
+  const ids = new Set<string>();
+  for (const { id, startup, minReplicas, maxReplicas, usdPerReplicaHour } of deployments) {
+    if (ids.has(id)) throw new RangeError(`deployment ${id} is there twice, expected one of each name`);
+    ids.add(id);
+    atLeast(`startup.medianSeconds of ${id}`, startup.medianSeconds, 0);
+    atLeast(`startup.spread of ${id}`, startup.spread, 0);
+    atLeast(`minReplicas of ${id}`, minReplicas, 0);
+    atLeast(`maxReplicas of ${id}`, maxReplicas, minReplicas);
+    atLeast(`usdPerReplicaHour of ${id}`, usdPerReplicaHour, 0);
+  }
+}
