@@ -39,6 +39,8 @@ export type GroupOptions = {
   /** Replicas that the group stands for, > 0. */
   readonly replicas: number;
   readonly atMs: number;
+  /** From which `inFlightMs` counts time; the same for groups that are split and merged. */
+  readonly originMs: number;
 };
 
 type Sequence = {
@@ -61,6 +63,8 @@ type Sequence = {
 const halfBlock = (blockTokens - 1) / 2;
 /** Contexts may grow by this part in steps that are taken together: a step's time is nearly linear in them. */
 const contextGrowth = 0.1;
+/** Of fewer requests a split takes none, so that what is told of never gets lost in rounding. */
+const crumb = 0.001;
 /** Shares of sequences are sums of quotients. */
 const rounding = 1e-9;
 
@@ -74,6 +78,7 @@ export class ReplicaGroup {
   #nowMs: number;
   /** Steps taken since the start. */
   #steps = 0;
+  #lastEndMs: number;
   #admissions = 0;
   /** By `endStep`, the earliest first: a binary heap. */
   #decoding: Sequence[] = [];
@@ -95,6 +100,9 @@ export class ReplicaGroup {
   #running = 0;
   #waiting = 0;
   #busyReplicaMs = 0;
+  /** Minus the start of each request that came, plus the end of each that ended: requests × ms since `#originMs`. */
+  #inFlightMs = 0;
+  readonly #originMs: number;
 
   /** What is in progress: steps that only decode, or one step with prompts; Infinity = nothing is, or not begun. */
   #endMs = Number.POSITIVE_INFINITY;
@@ -104,13 +112,15 @@ export class ReplicaGroup {
   /** Tokens of each of `#prompts` in the step in progress. */
   readonly #chunks: number[] = [];
 
-  constructor({ stepTimes, limits, listener, replicas, atMs }: GroupOptions) {
+  constructor({ stepTimes, limits, listener, replicas, atMs, originMs }: GroupOptions) {
     this.#stepTimes = stepTimes;
     this.#limits = limits;
     this.#listener = listener;
     this.#cacheTokens = Math.floor(stepTimes.kvCacheTokens / blockTokens) * blockTokens;
     this.#replicas = replicas;
     this.#nowMs = atMs;
+    this.#lastEndMs = atMs;
+    this.#originMs = originMs;
   }
 
   get replicas(): number {
@@ -141,6 +151,11 @@ export class ReplicaGroup {
     );
   }
 
+  /** When the last request ended that did, or the group was made [ms]. */
+  get lastEndMs(): number {
+    return this.#lastEndMs;
+  }
+
   /** No later than the next time at which a request ends; Infinity without requests. */
   get nextEventMs(): number {
     return this.#endMs === Number.POSITIVE_INFINITY && !this.isEmpty ? this.#nowMs : this.#endMs;
@@ -150,6 +165,11 @@ export class ReplicaGroup {
   busyReplicaMs(atMs: number): number {
     const begun = this.#endMs === Number.POSITIVE_INFINITY ? 0 : Math.max(0, Math.min(atMs, this.#endMs) - this.#nowMs);
     return this.#busyReplicaMs + begun * this.#replicas;
+  }
+
+  /** Requests in its batches and queues, over all replicas, summed over time since the group was made [request-ms]. */
+  inFlightMs(atMs: number): number {
+    return this.#inFlightMs + (this.#running + this.#waiting) * (atMs - this.#originMs);
   }
 
   /**
@@ -177,6 +197,7 @@ export class ReplicaGroup {
       admitted: 0,
     });
     this.#waiting += count;
+    this.#inFlightMs -= count * (atMs - this.#originMs);
     if (this.#endMs === Number.POSITIVE_INFINITY) this.#nowMs = Math.max(this.#nowMs, atMs);
     // It is looked at when the step ends that is in progress; where others wait already, they are no nearer to a place.
     else if (this.#decodeSteps > 0 && !blocked) this.#cutShort(atMs);
@@ -208,23 +229,35 @@ export class ReplicaGroup {
       listener: this.#listener,
       replicas,
       atMs: this.#nowMs,
+      originMs: this.#originMs,
     });
-    const take = (sequence: Sequence): Sequence => {
-      const taken = { ...sequence, count: sequence.count * part };
-      sequence.count -= taken.count;
-      return taken;
-    };
-    other.#decoding = this.#decoding.map(take);
-    other.#prompts = this.#prompts.map(take);
-    other.#queue = this.#queue.slice(this.#head).map(take);
-    other.#preempted = this.#preempted.map(take);
+    const take = (sequences: readonly Sequence[]): Sequence[] =>
+      sequences.flatMap((sequence) => {
+        const taken = sequence.count * part;
+        if (taken < crumb) return [];
+        sequence.count -= taken;
+        return [{ ...sequence, count: taken }];
+      });
+    // Chunks of the step in progress go with their prompts.
+    for (let i = 0; i < this.#prompts.length; i++) {
+      const [prompt] = take([this.#prompts[i]!]);
+      if (prompt === undefined) continue;
+      other.#prompts.push(prompt);
+      if (i < this.#chunks.length) other.#chunks.push(this.#chunks[i]!);
+    }
+    other.#decoding = take(this.#decoding);
+    other.#queue = take(this.#queue.slice(this.#head));
+    other.#preempted = take(this.#preempted);
+    other.#inFlightMs = this.#inFlightMs * part;
+    this.#inFlightMs -= other.#inFlightMs;
     other.#steps = this.#steps;
     other.#admissions = this.#admissions;
     // Shares of a sequence, and with them step times, are what they were.
-    other.#endMs = this.#endMs;
-    other.#stepMs = this.#stepMs;
-    other.#decodeSteps = this.#decodeSteps;
-    other.#chunks.push(...this.#chunks);
+    if (!other.isEmpty) {
+      other.#endMs = this.#endMs;
+      other.#stepMs = this.#stepMs;
+      other.#decodeSteps = this.#decodeSteps;
+    }
     other.#busyReplicaMs = this.#busyReplicaMs * part;
     this.#busyReplicaMs -= other.#busyReplicaMs;
     this.#replicas -= replicas;
@@ -251,10 +284,11 @@ export class ReplicaGroup {
     this.#admissions = Math.max(this.#admissions, other.#admissions);
     this.#replicas = replicas;
     this.#busyReplicaMs += other.#busyReplicaMs;
+    this.#inFlightMs += other.#inFlightMs;
     this.#sumUp();
   }
 
-  /** Loses all requests that have not ended. */
+  /** Loses all requests that have not ended. The group must not be used again. */
   abandon(): readonly LostRequests[] {
     const lost = [...this.#decoding, ...this.#prompts, ...this.#preempted, ...this.#queue.slice(this.#head)];
     this.#decoding = [];
@@ -433,6 +467,8 @@ export class ReplicaGroup {
 
   #tell({ arrivedMs, inputTokens, outputTokens, count, firstTokenMs }: Sequence, endMs: number): void {
     this.#running -= count;
+    this.#lastEndMs = endMs;
+    this.#inFlightMs += count * (endMs - this.#originMs);
     this.#listener({ arrivedMs, inputTokens, outputTokens, count, firstTokenMs, endMs });
   }
 

@@ -1,0 +1,385 @@
+import type { RandomSource } from '../../profiling/random.js';
+import type { BacktestRequest, Decision, FleetSettings, Policy, RunResult } from './backtest.js';
+import { chanceOf } from './chance.js';
+import { FluidGateway } from './fluid-gateway.js';
+import type { GroupOutcome, ReplicaGroup } from './fluid-group.js';
+import { FluidPool } from './fluid-pool.js';
+import { ShareSelector } from './router.js';
+import { RunTally } from './run-tally.js';
+import type { RequestStream } from './trace-load.js';
+
+/**
+ * A run in `fluid` fidelity: fleets of hundreds of replicas at a cost that does not grow with them.
+ *
+ * Replicas are started, drained, lost and paid for one by one, as in `request` fidelity. They serve in groups of like
+ * ones (`ReplicaGroup`), of which there are at most `groupsPerDeployment`. Requests that go to a deployment are counted,
+ * all of them; each time as many have come as the next group has replicas, the last of them is put into that group and
+ * stands for all of these. So the load of a group keeps the regularity of a large fleet's: it is every r-th request, and
+ * not one drawn with chance 1/r. While no deployment has more than half of `groupsPerDeployment` replicas, every group is
+ * one replica and every request is computed.
+ *
+ * Where fluid may be trusted, and measured differences from `request` fidelity: `docs/backtest-fluid.md`.
+ */
+export type FluidRunOptions = {
+  readonly settings: FleetSettings;
+  /** Ascending in time. */
+  readonly requests: RequestStream;
+  readonly policy: Policy;
+  /** Asked at every decision and every ten seconds of the simulation; true ends the run with an error. */
+  readonly shouldStop?: () => boolean;
+  /**
+   * Requests that each of the stream stands for, > 0; 1 by default. So k copies of a trace may be read as k / w copies
+   * whose requests weigh w: reading costs more than computing where fleets are large. At most the fleet's mean number of
+   * replicas divided by its groups, or requests that are read once are computed several times.
+   */
+  readonly requestWeight?: number;
+  /** Most groups of a deployment, a whole number >= 2. */
+  readonly groupsPerDeployment?: number;
+};
+
+/** Enough that tails are those of the whole fleet, to 2 %; more cost more in proportion. */
+export const defaultGroupsPerDeployment = 64;
+
+/** Requests that were counted, and not yet given to a group. */
+type Stream = { count: number /** Replicas of the group that stood next at the last look. */; next: number };
+
+type Queued = BacktestRequest & { readonly count: number };
+
+type Pending = { readonly atMs: number; readonly replicas: Decision['replicas'] };
+
+/**
+ * Runs a policy against a load.
+ *
+ * @throws RangeError for options that are none, Error where `shouldStop` ended it
+ */
+export async function runFluid(options: FluidRunOptions): Promise<RunResult> {
+  const run = new FluidRun(options);
+  const { requests } = options;
+  await run.controlUntil(options.settings.startMs);
+  if (Symbol.iterator in requests) {
+    for (const request of requests) {
+      if (request.atMs >= run.nextControlMs) await run.controlUntil(request.atMs);
+      if (!run.take(request)) break;
+    }
+  } else {
+    for await (const request of requests) {
+      if (request.atMs >= run.nextControlMs) await run.controlUntil(request.atMs);
+      if (!run.take(request)) break;
+    }
+  }
+  await run.controlUntil(options.settings.endMs);
+  return run.finish();
+}
+
+class FluidRun {
+  /** Nothing but arrivals happens before. */
+  nextControlMs = Number.NEGATIVE_INFINITY;
+  readonly #settings: FleetSettings;
+  readonly #policy: Policy;
+  readonly #shouldStop: () => boolean;
+  readonly #requestWeight: number;
+  readonly #pools: readonly FluidPool[];
+  readonly #tally: RunTally;
+  readonly #gateway = new FluidGateway();
+  readonly #shares: ShareSelector;
+  readonly #chance: RandomSource;
+  /** Of requests that may go to any deployment, and of those that shares gave to one. */
+  readonly #anyStream: Stream = { count: 0, next: 1 };
+  readonly #streams: readonly Stream[];
+  #last: BacktestRequest | null = null;
+  #turn = 0;
+  #queue: Queued[] = [];
+  #decideMs: number;
+  #pending: Pending[] = [];
+  #intervalEndMs: number;
+  #isWarm = false;
+  #nowMs: number;
+
+  constructor(options: FluidRunOptions) {
+    const { settings, policy, requestWeight = 1, groupsPerDeployment = defaultGroupsPerDeployment } = options;
+    if (!(requestWeight > 0 && Number.isFinite(requestWeight))) {
+      throw new RangeError(`requestWeight is ${requestWeight}, expected a number > 0`);
+    }
+    if (!(Number.isInteger(groupsPerDeployment) && groupsPerDeployment >= 2)) {
+      throw new RangeError(`groupsPerDeployment is ${groupsPerDeployment}, expected a whole number >= 2`);
+    }
+    if (!(policy.periodSeconds > 0)) {
+      throw new RangeError(`periodSeconds is ${policy.periodSeconds}, expected a number > 0`);
+    }
+    this.#settings = settings;
+    this.#policy = policy;
+    this.#shouldStop = options.shouldStop ?? (() => false);
+    this.#requestWeight = requestWeight;
+    const tally = new RunTally(settings);
+    this.#tally = tally;
+    const { startMs, drainSeconds, meanHoursBetweenFailures, seed } = settings;
+    this.#pools = settings.deployments.map(
+      (deployment) =>
+        new FluidPool({
+          deployment,
+          initial: settings.initialReplicas.get(deployment.id) ?? 0,
+          startMs,
+          drainSeconds,
+          meanHoursBetweenFailures,
+          seed,
+          mostGroups: groupsPerDeployment,
+          tally,
+          onAnswer: (outcome) => this.#answer(outcome),
+          onLost: (requests) => {
+            for (const each of requests) this.#fail(each.arrivedMs, each.count);
+          },
+        }),
+    );
+    this.#shares = new ShareSelector(settings.deployments.map(({ id }) => id));
+    this.#streams = settings.deployments.map(() => ({ count: 0, next: 1 }));
+    this.#chance = chanceOf(seed, 'router');
+    this.#decideMs = startMs;
+    this.#intervalEndMs = this.#gateway.endOfInterval(startMs);
+    this.#nowMs = startMs;
+  }
+
+  /** A request comes in; false where the span is over. */
+  take(request: BacktestRequest): boolean {
+    if (request.atMs >= this.#settings.endMs) return false;
+    const weight = this.#requestWeight;
+    this.#gateway.arrive(weight);
+    this.#last = request;
+    if (this.#settings.router === 'shares') {
+      const place = this.#shares.next(request);
+      if (place !== null && this.#pools[place]!.ready > 0) {
+        this.#count(this.#streams[place]!, request, place);
+        return true;
+      }
+    }
+    if (this.#pools.some(({ ready }) => ready > 0)) this.#count(this.#anyStream, request, null);
+    else this.#enqueue(request, weight);
+    return true;
+  }
+
+  /** Everything but arrivals that happens up to then, in order. */
+  async controlUntil(untilMs: number): Promise<void> {
+    const { startMs, scoredFromMs, endMs } = this.#settings;
+    for (;;) {
+      this.nextControlMs = this.#nextControlMs();
+      const atMs = Math.max(startMs, this.nextControlMs);
+      if (atMs > untilMs) return;
+      if (this.#shouldStop()) throw new Error('the run was called off');
+      this.#nowMs = atMs;
+      for (const pool of this.#pools) {
+        pool.advance(atMs);
+        pool.change(atMs);
+      }
+      if (!this.#isWarm && scoredFromMs <= atMs) {
+        this.#isWarm = true;
+        this.#giveRest();
+        for (const pool of this.#pools) pool.settle(scoredFromMs);
+      }
+      if (this.#intervalEndMs <= atMs) {
+        this.#gateway.finish(this.#intervalEndMs);
+        this.#intervalEndMs = this.#gateway.endOfInterval(atMs);
+      }
+      while (this.#pending.length > 0 && this.#pending[0]!.atMs <= atMs) this.#apply(this.#pending.shift()!, atMs);
+      if (this.#decideMs <= atMs && atMs < endMs) {
+        await this.#decide(atMs);
+        this.#decideMs = atMs + this.#policy.periodSeconds * 1000;
+        while (this.#pending.length > 0 && this.#pending[0]!.atMs <= atMs) this.#apply(this.#pending.shift()!, atMs);
+      }
+      this.#serveQueue(atMs);
+    }
+  }
+
+  /** Serves what is open to its end. */
+  finish(): RunResult {
+    const { endMs, queueTimeoutSeconds } = this.#settings;
+    this.#giveRest();
+    for (const pool of this.#pools) pool.settle(endMs);
+    // Those that are starting come up as they would, without cost.
+    const lastMs = endMs + queueTimeoutSeconds * 1000;
+    while (this.#queue.length > 0) {
+      const atMs = Math.min(
+        ...this.#pools.map(({ nextMs }) => nextMs),
+        this.#queue[0]!.atMs + queueTimeoutSeconds * 1000,
+      );
+      for (const pool of this.#pools) {
+        pool.advance(atMs);
+        pool.change(atMs);
+      }
+      this.#serveQueue(Math.min(atMs, lastMs));
+    }
+    for (const pool of this.#pools) pool.finish();
+    const result = this.#tally.result();
+    // Parts of requests add up to whole ones but for rounding.
+    const [requests, attained, failed, unserved] = [
+      result.requests,
+      result.attained,
+      result.failed,
+      result.unserved,
+    ].map(Math.round) as [number, number, number, number];
+    return {
+      ...result,
+      requests,
+      attained,
+      failed,
+      unserved,
+      late: Math.max(0, requests - attained - failed - unserved),
+    };
+  }
+
+  #nextControlMs(): number {
+    let next = Math.min(this.#decideMs, this.#intervalEndMs, this.#pending[0]?.atMs ?? Number.POSITIVE_INFINITY);
+    if (!this.#isWarm) next = Math.min(next, this.#settings.scoredFromMs);
+    for (const pool of this.#pools) next = Math.min(next, pool.nextMs);
+    const first = this.#queue[0];
+    if (first !== undefined) next = Math.min(next, first.atMs + this.#settings.queueTimeoutSeconds * 1000);
+    return next;
+  }
+
+  async #decide(atMs: number): Promise<void> {
+    const decision = await this.#policy.decide({
+      nowMs: atMs,
+      deployments: this.#pools.map((pool) => pool.view(atMs)),
+      queuedRequests: Math.round(this.#queue.reduce((sum, { count }) => sum + count, 0)),
+      intervals: this.#gateway.take(),
+    });
+    if (this.#settings.router === 'shares') this.#shares.set(decision.shares);
+    this.#tally.forecast(atMs, decision.forecastRps);
+    this.#pending.push({ atMs: atMs + this.#policy.lagSeconds * 1000, replicas: decision.replicas });
+  }
+
+  #apply({ replicas }: Pending, atMs: number): void {
+    for (const pool of this.#pools) {
+      const wanted = replicas.get(pool.deployment.id);
+      if (wanted !== undefined) pool.scaleTo(wanted, atMs);
+    }
+  }
+
+  /** Counts a request, and gives a group what has come for it. */
+  #count(stream: Stream, request: BacktestRequest, place: number | null): void {
+    stream.count += this.#requestWeight;
+    // The look at all groups is what costs: it waits until there may be enough.
+    while (stream.count >= stream.next - rounding) {
+      const group = this.#choose(place, request.atMs);
+      if (group === null) return;
+      stream.next = group.replicas;
+      if (stream.count < group.replicas - rounding) return;
+      stream.count -= group.replicas;
+      this.#tally.arrive(request.atMs, group.replicas);
+      this.#submit(group, { ...request, count: group.replicas }, request.atMs);
+    }
+  }
+
+  /** Gives away what was counted and is less than a group takes: nothing is open then that came before. */
+  #giveRest(): void {
+    const last = this.#last;
+    if (last === null) return;
+    [...this.#streams, this.#anyStream].forEach((stream, index) => {
+      if (!(stream.count > rounding)) return;
+      const count = stream.count;
+      stream.count = 0;
+      const place = index < this.#streams.length && this.#pools[index]!.ready > 0 ? index : null;
+      const group = this.#choose(place, last.atMs);
+      if (group === null) {
+        this.#enqueue(last, count);
+        return;
+      }
+      this.#tally.arrive(last.atMs, count);
+      this.#submit(group, { ...last, count }, Math.max(last.atMs, this.#nowMs));
+    });
+  }
+
+  #submit(group: ReplicaGroup, { atMs: arrivedMs, inputTokens, outputTokens, count }: Queued, atMs: number): void {
+    if (!group.submit({ arrivedMs, inputTokens, outputTokens, count }, atMs)) this.#fail(arrivedMs, count);
+  }
+
+  /** Null where no replica is ready. */
+  #choose(place: number | null, atMs: number): ReplicaGroup | null {
+    const pools = place === null ? this.#pools : [this.#pools[place]!];
+    for (const pool of pools) pool.advance(atMs);
+    if (this.#settings.router === 'random') return this.#any(pools);
+    let count = 0;
+    for (const { groups } of pools) count += groups.length;
+    if (count === 0) return null;
+    // Equals take turns.
+    const turn = this.#turn % count;
+    this.#turn = turn + 1;
+    let best: ReplicaGroup | null = null;
+    let least = Number.POSITIVE_INFINITY;
+    let fromTurn: ReplicaGroup | null = null;
+    let leastFromTurn = Number.POSITIVE_INFINITY;
+    let at = 0;
+    for (const { groups } of pools) {
+      for (const group of groups) {
+        const { load } = group;
+        if (load < least) {
+          least = load;
+          best = group;
+        }
+        if (at++ >= turn && load < leastFromTurn) {
+          leastFromTurn = load;
+          fromTurn = group;
+        }
+      }
+    }
+    return leastFromTurn <= least + rounding ? fromTurn : best;
+  }
+
+  #any(pools: readonly FluidPool[]): ReplicaGroup | null {
+    let nth = this.#chance.unit() * pools.reduce((sum, { ready }) => sum + ready, 0);
+    let last: ReplicaGroup | null = null;
+    for (const { groups } of pools) {
+      for (const group of groups) {
+        last = group;
+        nth -= group.replicas;
+        if (nth < 0) return group;
+      }
+    }
+    return last;
+  }
+
+  #enqueue(request: BacktestRequest, count: number): void {
+    this.#tally.arrive(request.atMs, count);
+    this.#queue.push({ ...request, count });
+  }
+
+  #serveQueue(atMs: number): void {
+    if (this.#queue.length === 0) return;
+    const timeoutMs = this.#settings.queueTimeoutSeconds * 1000;
+    const isReady = this.#pools.some(({ ready }) => ready > 0);
+    let served = 0;
+    for (const request of this.#queue) {
+      if (request.atMs + timeoutMs <= atMs) {
+        this.#tally.leaveUnserved(request.atMs, request.count);
+        this.#gateway.lose(request.count);
+      } else if (isReady) {
+        const place = this.#settings.router === 'shares' ? this.#shares.next(request) : null;
+        const group = this.#choose(place !== null && this.#pools[place]!.ready > 0 ? place : null, atMs);
+        this.#submit(group!, request, atMs);
+      } else break;
+      served++;
+    }
+    this.#queue = this.#queue.slice(served);
+  }
+
+  #answer({ arrivedMs, inputTokens, outputTokens, count, firstTokenMs, endMs }: GroupOutcome): void {
+    this.#gateway.complete({ inputTokens, outputTokens, count });
+    this.#tally.answer(
+      {
+        arrivedMs,
+        inputTokens,
+        outputTokens,
+        ttftSeconds: (firstTokenMs - arrivedMs) / 1000,
+        tpotSeconds: outputTokens > 1 ? (endMs - firstTokenMs) / 1000 / (outputTokens - 1) : null,
+        e2eSeconds: (endMs - arrivedMs) / 1000,
+      },
+      count,
+    );
+  }
+
+  #fail(arrivedMs: number, count: number): void {
+    this.#tally.fail(arrivedMs, count);
+    this.#gateway.lose(count);
+  }
+}
+
+/** Counts are sums of parts. */
+const rounding = 1e-9;
