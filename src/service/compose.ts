@@ -9,13 +9,15 @@ import { KubernetesDeployments } from '../adapters/kubernetes/deployment-source.
 import { createMemoryStore } from '../adapters/memory-store.js';
 import { PlanningThread } from '../adapters/planning-thread.js';
 import { createFileProfiles, createStoreProfiles } from '../adapters/profile-source.js';
+import type { PrometheusAccess } from '../adapters/prometheus-api.js';
+import { createPrometheusDemand } from '../adapters/prometheus-demand.js';
 import { createPrometheusEngines } from '../adapters/prometheus-queries.js';
 import { parseRedisUrl, type RedisSettings } from '../adapters/redis-settings.js';
 import { readRequestLog } from '../adapters/request-log.js';
 import type { GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
-import type { Clock, DeploymentSource, EngineMetrics, ProfileSource, SharedStore } from '../core/ports.js';
-import { type Config, replayedModel } from './config.js';
+import type { Clock, DeploymentSource, EngineMetrics, ProfileSource, SharedStore, TraceSource } from '../core/ports.js';
+import { type Config, prometheusDemand, replayedModel } from './config.js';
 import { type ConfigFlag, type ConfigLayers, type LoadedConfig, loadConfig } from './config-layers.js';
 import { createConfiguredDeployments } from './configured-deployments.js';
 import { Controller, type Timer } from './controller.js';
@@ -118,6 +120,7 @@ export async function composeService(options: {
   const whatIfPlanner = new PlanningThread();
   const explainer = new PlanningThread();
   const engineMetrics = await createEngineMetrics(config, { directory, clock: time.clock });
+  const traceSource = await createTraceSource(config, { directory, clock: time.clock });
   const controller = new Controller({
     config,
     clock: time.clock,
@@ -127,6 +130,7 @@ export async function composeService(options: {
     profiles: createProfiles(config, directory, store),
     deployments: createDeployments(config, { catalogue, clock: time.clock, logger }),
     engineMetrics,
+    traceSource,
     planner,
     whatIfPlanner,
     explainer,
@@ -148,6 +152,7 @@ export async function composeService(options: {
         await controller.stop();
         await replay?.stop();
         await engineMetrics?.close();
+        await traceSource?.close();
         await Promise.all([planner.close(), whatIfPlanner.close(), explainer.close()]);
         await store.close();
       },
@@ -235,17 +240,51 @@ async function createEngineMetrics(
     sources.push(createScrapedEngines({ targets, timeoutMs: engines.timeoutSeconds * 1000, clock }));
   }
   if (prometheus !== null) {
-    const { bearerTokenFile, caFile, timeoutSeconds, ...settings } = prometheus;
-    sources.push(
-      createPrometheusEngines({
-        ...settings,
-        bearerTokenFile: bearerTokenFile === null ? null : resolve(directory, bearerTokenFile),
-        ca: caFile === null ? null : await readText(resolve(directory, caFile), 'the PEM file of prometheus.caFile'),
-        timeoutMs: timeoutSeconds * 1000,
-      }),
-    );
+    const { namespaceLabel, podLabel, deploymentLabel } = prometheus;
+    const access = await prometheusAccess(prometheus, directory);
+    sources.push(createPrometheusEngines({ ...access, namespaceLabel, podLabel, deploymentLabel }));
   }
   return sources.length === 0 ? null : joinEngineMetrics(sources);
+}
+
+/** Null where the store itself holds the records of a gateway. */
+async function createTraceSource(
+  config: Config,
+  { directory, clock }: { readonly directory: string; readonly clock: Clock },
+): Promise<TraceSource | null> {
+  const { demand, prometheus, deployments, models } = config;
+  if (demand.source !== 'prometheus' || prometheus === null) return null;
+  const { modelLabel, labels, delaySeconds } = prometheusDemand(config);
+  const { namespaceLabel, podLabel } = prometheus;
+  const served = Object.entries(models).flatMap(([model, { servedNames }]) =>
+    servedNames.map((name) => [name, model] as const),
+  );
+  return createPrometheusDemand(
+    {
+      ...(await prometheusAccess(prometheus, directory)),
+      intervalSeconds: demand.intervalSeconds,
+      delaySeconds,
+      modelLabel,
+      namespaceLabel,
+      podLabel,
+      namespaces: deployments.namespaces,
+      labels,
+      models: new Map(served),
+    },
+    clock,
+  );
+}
+
+async function prometheusAccess(
+  { url, bearerTokenFile, caFile, timeoutSeconds }: NonNullable<Config['prometheus']>,
+  directory: string,
+): Promise<PrometheusAccess> {
+  return {
+    url,
+    bearerTokenFile: bearerTokenFile === null ? null : resolve(directory, bearerTokenFile),
+    ca: caFile === null ? null : await readText(resolve(directory, caFile), 'the PEM file of prometheus.caFile'),
+    timeoutMs: timeoutSeconds * 1000,
+  };
 }
 
 type RunningReplay = { start(): void; stop(): Promise<void> };

@@ -3,7 +3,15 @@ import { describeRedis, redisSettingsFromEnv } from '../adapters/redis-settings.
 import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
 import { check, formatPath, nearestName } from '../core/parse.js';
-import { type Config, configKeys, configSchema, laterKey, laterValue, nearestVariable, renamedKey } from './config.js';
+import {
+  type Config,
+  configKeys,
+  configSchema,
+  laterKey,
+  nearestVariable,
+  prometheusIntervalSeconds,
+  renamedKey,
+} from './config.js';
 
 /**
  * YAML file, then environment, then flags, to one checked configuration. Every value remembers where it came from,
@@ -52,6 +60,10 @@ export function loadConfig(layers: ConfigLayers): LoadedConfig {
   for (const { flag, key, value } of layers.flags ?? []) setKey(tree, key, value, `flag ${flag}`, places);
   if (layers.environment.KUBERNETES_SERVICE_HOST && !hasKey(tree, ['server', 'host'])) {
     setKey(tree, 'server.host', '0.0.0.0', 'default inside a cluster', places);
+  }
+  if (valueAt(tree, ['demand', 'source']) === 'prometheus' && !hasKey(tree, ['demand', 'intervalSeconds'])) {
+    const interval = String(prometheusIntervalSeconds);
+    setKey(tree, 'demand.intervalSeconds', interval, 'default with demand.source: prometheus', places);
   }
   try {
     const config = check(configSchema, tree, source);
@@ -257,13 +269,19 @@ function applyRedisVariables(tree: Tree, environment: ConfigLayers['environment'
   }
 }
 
-function hasKey(tree: Tree, path: readonly string[]): boolean {
-  let value: unknown = tree;
+function hasKey(tree: Tree | undefined, path: readonly string[]): boolean {
+  let value: unknown = tree ?? null;
   for (const part of path) {
     if (value === null || typeof value !== 'object' || !Object.hasOwn(value, part)) return false;
     value = (value as Tree)[part];
   }
   return true;
+}
+
+function valueAt(tree: Tree, path: readonly string[]): unknown {
+  let value: unknown = tree;
+  for (const part of path) value = hasKey(value as Tree | undefined, [part]) ? (value as Tree)[part] : undefined;
+  return value;
 }
 
 /** Sets a key from text; text that is not of the key's type stays text, and the check says so. */
@@ -298,8 +316,7 @@ type Origin = { readonly source: string; readonly places: Places; readonly hasFi
 function located(error: InputError, { source, places, hasFile }: Origin): InputError {
   const issues = error.issues.map((issue): InputIssue & { readonly source: string } => {
     const from = origin(issue.place, places);
-    const later =
-      issue.found === 'an unknown key' ? laterKey(issue.place) : laterValue(issue.place, unquoted(issue.found));
+    const later = issue.found === 'an unknown key' ? laterKey(issue.place) : undefined;
     const found = /^redis\b/.test(issue.place) ? withoutSecret(issue.found) : issue.found;
     const renamed = issue.found === 'an unknown key' ? renamedKey(issue.place) : undefined;
     const said: InputIssue =
@@ -332,14 +349,6 @@ function located(error: InputError, { source, places, hasFile }: Origin): InputE
 function withoutSecret(found: string): string {
   const shown = found === 'an unknown key' || found === 'nothing' || found === 'null' || !/["'[{]/.test(found);
   return shown || (/^"\w+:\/\//.test(found) && !found.includes('@')) ? found : 'a value that is not shown';
-}
-
-function unquoted(found: string): unknown {
-  try {
-    return JSON.parse(found);
-  } catch {
-    return found;
-  }
 }
 
 /** Where the value at a path came from: its own place, else that of the nearest section around it. */

@@ -80,11 +80,34 @@ const replaySchema = z
   .default(null)
   .describe('With `source: replay`: a request log played in a loop on a virtual clock.');
 
+const labelName = z.string().regex(/^[a-zA-Z_][a-zA-Z0-9_]*$/, { error: 'the name of a Prometheus label' });
+
+/** Engines are commonly scraped every 15 or 30 s; an interval must hold at least one scrape. */
+export const prometheusIntervalSeconds = 30;
+
+const prometheusDemandSchema = z.strictObject({
+  modelLabel: labelName
+    .default('model_name')
+    .describe('Label of the engines’ series that names the model that they serve.'),
+  labels: z
+    .record(labelName, z.string().max(1000))
+    .default({})
+    .describe('Only series with exactly these labels, such as `{ cluster: eu }`.'),
+  delaySeconds: z
+    .number()
+    .min(0)
+    .max(120)
+    .default(5)
+    .describe('How long after its end an interval is asked for: what scrapes and remote writes take to arrive.'),
+});
+
 const demandSchema = z.strictObject({
   source: z
-    .enum(['redis', 'replay'])
+    .enum(['redis', 'replay', 'prometheus'])
     .default('redis')
-    .describe("`redis`: the gateway's request traces. `replay`: a request log, in the process."),
+    .describe(
+      "`redis`: the gateway's request traces. `replay`: a request log, in the process. `prometheus`: what engines count, as the server of `prometheus` scraped it.",
+    ),
   windowSeconds: whole
     .min(10)
     .max(600)
@@ -94,8 +117,14 @@ const demandSchema = z.strictObject({
     .min(1)
     .max(60)
     .default(10)
-    .describe("Length of one trace interval, and time between two plans. AIBrix's gateway writes every 10 s."),
+    .describe(
+      "Length of one trace interval, and time between two plans. AIBrix's gateway writes every 10 s. With `source: prometheus` the default is 30; it must not be shorter than the scrape interval.",
+    ),
   replay: replaySchema,
+  prometheus: prometheusDemandSchema
+    .nullable()
+    .default(null)
+    .describe('With `source: prometheus`: which series of that server are the engines; null = the defaults.'),
 });
 
 const correctionSchema = z.strictObject({
@@ -149,7 +178,6 @@ function isHttpUrl(text: string): boolean {
   }
 }
 
-const labelName = z.string().regex(/^[a-zA-Z_][a-zA-Z0-9_]*$/, { error: 'the name of a Prometheus label' });
 const answerTimeout = z.number().gt(0).max(60).default(5);
 
 const prometheusSchema = z
@@ -172,7 +200,9 @@ const prometheusSchema = z
   })
   .nullable()
   .default(null)
-  .describe('Server that scrapes the engines (vLLM, SGLang): their latencies are compared with the profiles.');
+  .describe(
+    'Server that scrapes the engines (vLLM, SGLang): their latencies are compared with the profiles; with `demand.source: prometheus` it tells the demand.',
+  );
 
 const enginesSchema = z.strictObject({
   scrape: z
@@ -254,6 +284,13 @@ const modelSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('Something else wakes this model: no replica is kept for it while it is idle.'),
+  servedNames: z
+    .array(name)
+    .max(100)
+    .default([])
+    .describe(
+      'With `demand.source: prometheus`: the names under which engines serve it, where they are others than its own.',
+    ),
   priority: priority.describe('Where pools, quotas or the budget are short, higher ones are served first.'),
   unservedUsdPerRequest: unservedUsdPerRequest.describe(
     'Weighs the unserved demand of models of one priority; no price of a plan.',
@@ -303,6 +340,36 @@ const publishSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe('How far the published replicas of one deployment may fall within a minute; null = no limit.'),
+  maxStepsUpPerMinute: whole
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('How far the published replicas of one deployment may rise within a minute; null = no limit.'),
+});
+
+const stabilitySchema = z.strictObject({
+  scaleDownStabilizationSeconds: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(300)
+    .describe(
+      'The most replicas that were planned for within so many seconds are kept, as far as they run; 0 = none. The HPA has 300, too.',
+    ),
+  scaleDownTolerance: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.05)
+    .describe(
+      'Replicas go only where what is left would also serve demand that is larger by this share, so that demand which trembles moves nothing.',
+    ),
+  minReplicaLifetimeSeconds: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(0)
+    .describe('A number that was raised does not fall for so many seconds; 0 = stabilisation alone.'),
 });
 
 /** The options of every PlanningProblem that the service makes: the document's keys and defaults. */
@@ -310,7 +377,11 @@ const optionsSchema = planOptionsSchema.extend({
   routing: planOptionsSchema.shape.routing.describe(
     '`free`: shares of its own for every bucket, for a router that follows them. `proportional`: the same for all, as weights of a Service.',
   ),
-  startUsdPerReplica: planOptionsSchema.shape.startUsdPerReplica.describe('What starting a replica costs.'),
+  startUsdPerReplica: planOptionsSchema.shape.startUsdPerReplica
+    .unwrap()
+    .nullable()
+    .default(null)
+    .describe('What starting a replica costs; null = what it costs to run while it starts, by its start-up time.'),
   stopUsdPerReplica: planOptionsSchema.shape.stopUsdPerReplica.describe('What stopping a replica costs.'),
   horizonHours: planOptionsSchema.shape.horizonHours.describe(
     'Starts and stops are spread over this many hours: a move that saves less is not made.',
@@ -417,6 +488,7 @@ const configObject = z.strictObject({
     .describe('What all target replicas together may cost; null = no limit.'),
   forecast: forecastSchema.prefault({}),
   publish: publishSchema.prefault({}),
+  stability: stabilitySchema.prefault({}),
   options: optionsSchema.prefault({}),
   history: historySchema.prefault({}),
   simulation: simulationSchema.prefault({}),
@@ -430,6 +502,11 @@ export type Config = DeepReadonly<z.output<typeof configSchema>>;
 export type ConfiguredDeployment = DeepReadonly<z.output<typeof configuredDeploymentSchema>>;
 export type ModelConfig = DeepReadonly<z.output<typeof modelSchema>>;
 export type SloConfig = DeepReadonly<z.output<typeof sloSchema>>;
+
+/** What is read of the engines with `demand.source: prometheus`. */
+export function prometheusDemand({ demand }: Pick<Config, 'demand'>): z.output<typeof prometheusDemandSchema> {
+  return demand.prometheus ?? prometheusDemandSchema.parse({});
+}
 
 /** Settings of a model that the configuration does not name. */
 const defaultModelConfig: ModelConfig = modelSchema.parse({});
@@ -469,6 +546,7 @@ function checkTogether(config: z.output<typeof configObject>, context: z.Refinem
   if (demand.source === 'redis' && redis === null) {
     expect(['redis'], 'redis: { url: … }, because demand.source is redis (or demand.source: replay)');
   }
+  checkPrometheusDemand(config, expect);
   if (demand.source === 'replay') {
     if (redis !== null) {
       expect(
@@ -514,6 +592,32 @@ function checkTogether(config: z.output<typeof configObject>, context: z.Refinem
     if (seen.has(id)) expect(['deployments', 'list', index, 'name'], `a name that no other entry has (${id} is twice)`);
     seen.add(id);
   });
+}
+
+/** Rules on demand out of what engines count. */
+function checkPrometheusDemand(
+  { demand, prometheus, models }: z.output<typeof configObject>,
+  expect: (path: (string | number)[], message: string) => void,
+): void {
+  const isSource = demand.source === 'prometheus';
+  if (isSource && prometheus === null) {
+    expect(['prometheus'], 'prometheus: { url: … }, because demand.source is prometheus');
+  }
+  if (!isSource && demand.prometheus !== null) {
+    expect(['demand', 'prometheus'], 'null, because demand.source is not prometheus');
+  }
+  const owners = new Map<string, string>();
+  for (const [model, { servedNames }] of Object.entries(models)) {
+    if (servedNames.length > 0 && !isSource) {
+      expect(['models', model, 'servedNames'], 'no served names, because demand.source is not prometheus');
+    }
+    servedNames.forEach((served, index) => {
+      const path = ['models', model, 'servedNames', index];
+      const owner = owners.get(served);
+      if (owner !== undefined) expect(path, `a name that no other model is served under (${owner} is)`);
+      owners.set(served, model);
+    });
+  }
 }
 
 /** Rules on where engines are read. */
@@ -642,14 +746,6 @@ export function renamedKey(path: string): string | undefined {
 export function laterKey(path: string): string | undefined {
   const later = laterKeys.find((entry) => entry.pattern.test(path));
   return later === undefined ? undefined : `no such key: ${later.what} arrives with a later version`;
-}
-
-/** The same for values of a known key. */
-export function laterValue(path: string, value: unknown): string | undefined {
-  if (path === 'demand.source' && value === 'prometheus') {
-    return 'redis or replay: demand from Prometheus arrives with a later version';
-  }
-  return undefined;
 }
 
 /** The variable that was probably meant, or undefined. */

@@ -9,6 +9,7 @@ import {
   type EngineMetrics,
   type ProfileSource,
   type SharedStore,
+  type TraceSource,
   Unavailable,
 } from '../core/ports.js';
 import type { Config } from './config.js';
@@ -38,6 +39,8 @@ export type PlanningCycleOptions = {
   readonly deployments: DeploymentSource;
   /** Where the engines' own counters come from; absent or null = nobody asks them. */
   readonly engineMetrics?: EngineMetrics | null;
+  /** Where demand comes from instead of the store; absent or null = the gateway's records in the store. */
+  readonly traceSource?: TraceSource | null;
   readonly planner: Planner;
   readonly catalogue: GpuCatalogue;
   readonly modelCatalogue: ModelCatalogue;
@@ -101,6 +104,24 @@ export function holdWithoutStore(
     cycle.errors.push({ input: 'redis', code: error.code });
   }
   inputs.failed('traces', error.message);
+}
+
+/**
+ * The source of the demand could not be read: every model keeps its last plan.
+ *
+ * @throws the error itself, where it is anything else
+ */
+export function holdWithoutDemand(
+  cycle: Cycle,
+  { inputs }: Pick<PhaseContext, 'inputs'>,
+  { source, error }: { readonly source: TraceSource; readonly error: unknown },
+): void {
+  if (!(error instanceof Unavailable)) throw error;
+  cycle.holdAll ??= `${source.input}_unreachable`;
+  for (const input of ['traces', source.input]) {
+    cycle.errors.push({ input, code: error.code });
+    inputs.failed(input, error.message);
+  }
 }
 
 /** A fault that concerns one model holds that model alone. */

@@ -1,9 +1,16 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Reading } from '../core/ports.js';
+import type { TraceReading } from '../core/ports.js';
 import { followFleetSilences, lastingSilence, type UntracedSpan } from '../demand/fleet-silence.js';
 import { forecastDemand, meanLengths } from '../demand/forecast.js';
 import { DemandWindow, defaultLatenessSeconds, interpretReading } from '../demand/window.js';
-import { type Cycle, holdModel, holdWithoutStore, modelsPerTurn, type PhaseContext } from './cycle.js';
+import {
+  type Cycle,
+  holdModel,
+  holdWithoutDemand,
+  holdWithoutStore,
+  modelsPerTurn,
+  type PhaseContext,
+} from './cycle.js';
 import type { ModelState } from './fleet.js';
 
 /** Phases 3 and 4: what requests arrived, and what to plan for. */
@@ -26,8 +33,8 @@ type AskedKey = { readonly state: ModelState; readonly endSeconds: number };
 /**
  * Phase 3, demand: reads the intervals that are not known yet.
  *
- * Held: everything, while the store cannot be read (`redis_unreachable`); a single key that cannot be read is an unknown
- * interval of its model.
+ * Held: everything, while the store cannot be read (`redis_unreachable`), or the source that tells the demand instead of
+ * it (`prometheus_unreachable`); a single key that cannot be read is an unknown interval of its model.
  */
 export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<void> {
   const { fleet, stored, epoch, config, inputs } = context;
@@ -35,6 +42,7 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
   for (const state of models) {
     state.hold = null;
     state.built = null;
+    state.holds = new Map();
   }
   if (!stored.restored) return;
   const { windowSeconds, intervalSeconds } = config.demand;
@@ -42,18 +50,26 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
   try {
     const identity = await epoch.identity();
     stored.sawStore(identity.runId);
+    const recordsFrom = context.traceSource == null ? identity : await context.traceSource.identity();
     for (const state of models) {
       const memory = memories.get(state.name) ?? null;
       state.window ??= new DemandWindow({ windowSeconds, intervalSeconds, memory });
-      state.window.storeIdentity(identity);
+      state.window.storeIdentity(recordsFrom);
     }
+    if (config.redis !== null) inputs.read('redis', cycle.nowMs);
+  } catch (error) {
+    return holdWithoutStore(cycle, context, error);
+  }
+  const { traceSource: source = null } = context;
+  try {
     await readKeys(cycle, context, (window) => window.keysToRead(cycle.nowMs));
     await readKeys(cycle, context, (window) => window.olderKeysToRead(cycle.nowMs));
-    if (config.redis !== null) inputs.read('redis', cycle.nowMs);
     inputs.read('traces', cycle.nowMs);
+    if (source !== null) inputs.read(source.input, cycle.nowMs, source.concern);
     cycle.read.add('traces');
   } catch (error) {
-    holdWithoutStore(cycle, context, error);
+    if (source === null) holdWithoutStore(cycle, context, error);
+    else holdWithoutDemand(cycle, context, { source, error });
   }
 }
 
@@ -69,7 +85,7 @@ async function readKeys(
   }
   for (let start = 0; start < asked.length; start += keysPerRead) {
     const chunk = asked.slice(start, start + keysPerRead);
-    const readings = await context.store.readTraces(
+    const readings = await (context.traceSource ?? context.store).readTraces(
       chunk.map(({ state, endSeconds }) => ({ model: state.name, endSeconds })),
     );
     for (const [index, key] of chunk.entries()) {
@@ -84,7 +100,7 @@ async function readKeys(
 function takeReading(
   cycle: Cycle,
   context: PhaseContext,
-  { state, endSeconds, reading }: AskedKey & { readonly reading: Reading },
+  { state, endSeconds, reading }: AskedKey & { readonly reading: TraceReading },
 ): boolean {
   try {
     const source = `traces of ${state.name} at ${endSeconds}`;
@@ -180,7 +196,10 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
     }
   }
   if (cycle.read.has('traces')) {
-    const noTraces = 'no recent request traces of any model: is tracing switched on at the gateway?';
+    const noTraces =
+      context.traceSource == null
+        ? 'no recent request traces of any model: is tracing switched on at the gateway?'
+        : 'nothing is known of the requests of any model: are their engines running, and does Prometheus scrape them?';
     const isSilent = silent > 0 && silent === fleet.models.size;
     inputs.read('traces', cycle.nowMs, fellSilent.size > 0 ? allSilent : isSilent ? noTraces : null);
   }

@@ -13,6 +13,7 @@ import { PlanPhase } from './plan-phase.js';
 import { ProblemPhase, problemOf } from './problem-phase.js';
 import { ProfileDrift } from './profile-drift.js';
 import { PublishPhase } from './publish-phase.js';
+import { ReplicaHolds } from './replica-holds.js';
 import { type Shortage, StockOutWatch, stockOutNotices } from './stock-out.js';
 import { StoreEpoch } from './store-epoch.js';
 import { StoredState } from './stored-state.js';
@@ -31,6 +32,7 @@ export class PlanningCycle {
   readonly #plans: PlanPhase;
   readonly #publication: PublishPhase;
   readonly #drift: ProfileDrift;
+  readonly #holds: ReplicaHolds;
   #stockOuts = new StockOutWatch();
   /** See `Cycle.limits` and `Cycle.joint`: those of the last cycle that planned. */
   #planned: Pick<Cycle, 'limits' | 'joint'> = { limits: unlimited, joint: null };
@@ -44,13 +46,14 @@ export class PlanningCycle {
       currentIsPublished: config.deployments.source === 'config',
       saved: () => stored.published,
     });
-    const { engineMetrics = null } = options;
+    const { engineMetrics = null, traceSource = null } = options;
     const inputs = new InputStates(
       [
         ...(config.redis === null ? [] : ['redis']),
         config.deployments.source,
         'profiles',
         'traces',
+        ...(traceSource === null ? [] : [traceSource.input]),
         ...(engineMetrics === null ? [] : ['engines']),
       ],
       logger,
@@ -59,7 +62,8 @@ export class PlanningCycle {
     const shortages = (nowMs: number) => this.#stockOuts.shortages(nowMs);
     this.#context = { ...options, fleet, stored, epoch, inputs, shortages };
     const priceOf = (id: string) => this.#problems.price(id);
-    this.#publication = new PublishPhase(this.#context, priceOf);
+    this.#holds = new ReplicaHolds({ ...config.stability, intervalSeconds: config.demand.intervalSeconds });
+    this.#publication = new PublishPhase(this.#context, { priceOf, holds: this.#holds });
     this.#drift = new ProfileDrift({ config, inputs, logger, engineMetrics, stored });
     this.#problems = new ProblemPhase(this.#context, {
       lowestReplicasOf: (id, nowMs) => this.#publication.lowestReplicasOf(id, nowMs),
@@ -67,7 +71,9 @@ export class PlanningCycle {
     });
     this.#plans = new PlanPhase(this.#context, {
       replicasOf: (state, cycle) => this.#publication.standing(state, cycle),
+      runningOf: (deployment) => this.#publication.runningOf(deployment),
       priceOf,
+      holds: this.#holds,
     });
   }
 
@@ -78,7 +84,8 @@ export class PlanningCycle {
     sync: (cycle) => this.#sync(cycle),
     // 2. Which deployments of which models are there? While the view is old everything is held: kubernetes_unreachable.
     deployments: (cycle) => this.#followDeployments(cycle),
-    // 3. What arrived? While the store cannot be read everything is held: redis_unreachable. One bad key holds nothing.
+    // 3. What arrived? While the store, or what tells the demand instead, cannot be read everything is held:
+    //    redis_unreachable, prometheus_unreachable. One bad key holds nothing.
     demand: (cycle) => readDemand(cycle, this.#context),
     // 4. What to plan for? A model whose window does not say is held: no_traces, requests_pending, no_lengths.
     forecast: (cycle) => forecast(cycle, this.#context),
@@ -258,6 +265,7 @@ export class PlanningCycle {
       if (await stored.restore()) {
         fleet.restore(cycle.at);
         this.#stockOuts = new StockOutWatch({}, stored.stockOuts);
+        this.#holds.restore(stored.holds);
       }
     } catch (error) {
       holdWithoutStore(cycle, this.#context, error);
@@ -313,6 +321,7 @@ export class PlanningCycle {
       return memory === null ? [] : [{ model: state.name, ...memory }];
     });
     const nowMs = cycle?.nowMs ?? clock.now();
+    stored.setHolds(this.#holds.saved(nowMs), { nowMs, isLast: cycle === undefined });
     const failure = await stored.flush({ nowMs, traces, isLast: cycle === undefined });
     if (failure !== null) cycle?.errors.push({ input: 'state', code: failure });
   }

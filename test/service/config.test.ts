@@ -36,7 +36,12 @@ describe('configuration', () => {
     expect(config.server).toEqual({ host: '127.0.0.1', port: 8080 });
     expect(config.demand).toMatchObject({ source: 'redis', windowSeconds: 240, intervalSeconds: 10 });
     expect(config.forecast).toEqual({ method: 'window', quantile: 0.95 });
-    expect(config.publish).toEqual({ mode: 'live', aibrixUnit: 100, maxStepsDownPerMinute: null });
+    expect(config.publish).toEqual({
+      mode: 'live',
+      aibrixUnit: 100,
+      maxStepsDownPerMinute: null,
+      maxStepsUpPerMinute: null,
+    });
     expect(config.deployments.list[0]).toMatchObject({
       namespace: 'default',
       maxReplicas: 1000,
@@ -224,11 +229,6 @@ describe('a configuration error', () => {
       'line 6: planning: found an unknown key, expected options, which is its name now; did you mean "options"?',
     ],
     ['actuate', `${working}actuate: none`, 'arrives with a later version'],
-    [
-      'a source that comes later',
-      `${working}demand: { source: prometheus }`,
-      'demand from Prometheus arrives with a later version',
-    ],
     ['no Redis for traces', list, 'expected redis: { url: … }, because demand.source is redis'],
     [
       'a window that is no multiple',
