@@ -56,6 +56,7 @@ export function runResult(overrides: Partial<RunResult> = {}): RunResult {
 export function finishedRun(policy: PolicyName, overrides: Partial<FinishedRun> = {}): FinishedRun {
   return {
     policy,
+    variant: null,
     knob: null,
     isUsualKnob: true,
     profileError: 0,

@@ -30,8 +30,8 @@ export type BacktestDocument = {
   readonly asked: BacktestQuestion;
   /** The span that was simulated. */
   readonly window: BacktestWindow;
-  readonly fleet: BacktestFleet;
-  /** In the order of policies; in a policy by profile error, then knob. */
+  readonly fleet: SimulatedFleet;
+  /** In the order of policies; in a policy by profile error, knob, variant. */
   readonly runs: readonly BacktestRun[];
   /** One for each policy, from its runs with true profiles. */
   readonly frontiers: readonly BacktestFrontier[];
@@ -87,7 +87,7 @@ export type BacktestWindow = {
 };
 
 /** What the simulated fleet is made of. */
-export type BacktestFleet = {
+export type SimulatedFleet = {
   readonly deployments: readonly {
     readonly id: string;
     readonly model: string;
@@ -107,6 +107,8 @@ export type Knob = { readonly name: string; readonly unit: string; readonly valu
 
 export type BacktestRun = {
   readonly policy: PolicyName;
+  /** What a policy ran on that had to choose, such as a GPU type; null = it had no choice. */
+  readonly variant: string | null;
   /** Null = the policy has none. */
   readonly knob: Knob | null;
   /** 0 = the profiles are as benchmarks of the simulated engine made them. */
@@ -151,6 +153,7 @@ export type BacktestTimings = {
 /** A run as it was made. */
 export type FinishedRun = {
   readonly policy: PolicyName;
+  readonly variant: string | null;
   readonly knob: Knob | null;
   /** The knob has the value that the policy has without a sweep. */
   readonly isUsualKnob: boolean;
@@ -168,7 +171,7 @@ export type FinishedRun = {
 export function backtestDocument(parts: {
   readonly asked: BacktestQuestion;
   readonly window: BacktestWindow;
-  readonly fleet: BacktestFleet;
+  readonly fleet: SimulatedFleet;
   readonly runs: readonly FinishedRun[];
   readonly oracle: BacktestOracle | null;
   readonly notices: readonly BacktestNotice[];
@@ -191,10 +194,11 @@ export function backtestDocument(parts: {
     window: parts.window,
     fleet: parts.fleet,
     runs: runs.map((run): BacktestRun => {
-      const { policy, knob, profileError, result } = run;
+      const { policy, variant, knob, profileError, result } = run;
       const isMain = mains.has(run);
       return {
         policy,
+        variant,
         knob,
         profileError,
         isMain,
@@ -245,7 +249,13 @@ function byPolicyErrorKnob(policies: readonly PolicyName[]): (a: FinishedRun, b:
     rank(a.policy) - rank(b.policy) ||
     Math.abs(a.profileError) - Math.abs(b.profileError) ||
     a.profileError - b.profileError ||
-    (a.knob?.value ?? 0) - (b.knob?.value ?? 0);
+    (a.knob?.value ?? 0) - (b.knob?.value ?? 0) ||
+    compareNames(a.variant ?? '', b.variant ?? '');
+}
+
+/** By their characters: the order of a language would depend on the machine. */
+function compareNames(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** A sample of a minute needs no seventeen digits: five are beyond what a picture or a reader tells apart. */

@@ -52,7 +52,7 @@ export function secondsText(seconds: number): string {
 /** A span as one says it: `45 s`, `90 min`, `6 h`, `14 days`. */
 export function spanText(seconds: number): string {
   if (seconds < 120) return `${Number(seconds.toPrecision(3))} s`;
-  if (seconds < 3 * 3600) return `${Number((seconds / 60).toPrecision(3))} min`;
+  if (seconds < 2 * 3600) return `${Number((seconds / 60).toPrecision(3))} min`;
   if (seconds < 3 * 86_400) return `${Number((seconds / 3600).toPrecision(3))} h`;
   return `${Number((seconds / 86_400).toPrecision(3))} days`;
 }

@@ -105,7 +105,7 @@ function cards(document: BacktestDocument): readonly string[] {
   const { result } = run;
   const ratio = oracleRatio(run, document.oracle);
   const facts: readonly (readonly [string, string])[] = [
-    [`${usdText(result.usd)} USD`, `${usdText(result.usd / Math.max(result.hours, 1e-9))} USD per hour`],
+    [`${usdText(result.usd)} USD`, result.hours > 0 ? `${usdText(result.usd / result.hours)} USD per hour` : 'in all'],
     ...(result.usdPerMillionTokens === null
       ? []
       : [[`${usdText(result.usdPerMillionTokens)} USD`, 'per million tokens, input and output'] as const]),
@@ -117,9 +117,15 @@ function cards(document: BacktestDocument): readonly string[] {
   return [
     `<h3>${run.policy}, as its user has it</h3>`,
     '<div class="cards">',
-    ...facts.map(([figure, what]) => `<div class="card"><b>${escaped(figure)}</b><span>${escaped(what)}</span></div>`),
+    ...facts.map(([figure, what]) => `<div class="card"><b>${withUnit(figure)}</b><span>${escaped(what)}</span></div>`),
     '</div>',
   ];
+}
+
+/** The unit smaller than the figure. */
+function withUnit(figure: string): string {
+  const [, number, unit] = /^(.*\S) (\S+)$/.exec(figure) ?? [null, figure, ''];
+  return unit === '' ? escaped(number!) : `${escaped(number!)} <i>${escaped(unit!)}</i>`;
 }
 
 function notices({ notices: all }: BacktestDocument): readonly string[] {
@@ -160,22 +166,26 @@ function matchedBars(document: BacktestDocument, matched: MatchedAttainment): re
       cost.usd === null
         ? `<span class="none">${reach === undefined ? 'no run' : `attains at most ${attainmentText(reach)}`}</span>`
         : `<span class="fill ${policyClass(cost.policy)}${cost.basis === 'attains-more' ? ' most' : ''}" style="width:${share(cost.usd)}%"></span>`;
-    return `<span class="who">${cost.policy}</span><span class="track">${none}${floor}</span><span class="figure">${figureOf(cost, own)}</span>`;
+    return `<span class="who">${cost.policy}</span><span class="track">${none}${floor}</span>${figureOf(cost, own)}`;
   });
   return [`<h3>${name}</h3>`, '<div class="bars">', ...rows, '</div>'];
 }
 
 function figureOf(cost: MatchedCost, own: string): string {
-  if (cost.usd === null) return '–<small></small>';
   const limit = cost.basis === 'attains-more' ? '≤ ' : '';
-  const money = `${limit}${usdText(cost.usd)} USD`;
+  const money = cost.usd === null ? '–' : `${limit}${usdText(cost.usd)} USD`;
+  const { words, mood } = remarkOf(cost, own);
+  return `<span class="figure">${money}</span><span class="remark${mood === '' ? '' : ` ${mood}`}">${words}</span>`;
+}
+
+function remarkOf(cost: MatchedCost, own: string): { readonly words: string; readonly mood: '' | 'good' | 'bad' } {
   if (cost.saving !== null) {
-    const words =
-      cost.saving >= 0 ? `${own} saves ${shareText(cost.saving)}` : `${own} is ${shareText(-cost.saving)} dearer`;
-    return `${money}<small class="${cost.saving >= 0 ? 'good' : 'bad'}">${words}</small>`;
+    return cost.saving >= 0
+      ? { words: `${own} saves ${shareText(cost.saving)}`, mood: 'good' }
+      : { words: `${own} is ${shareText(-cost.saving)} dearer`, mood: 'bad' };
   }
-  if (cost.basis === 'attains-more') return `${money}<small>all its runs attain more</small>`;
-  return `${money}<small>${cost.oracleRatio === null ? '' : `${cost.oracleRatio.toFixed(2)} × the oracle`}</small>`;
+  if (cost.basis === 'attains-more') return { words: 'all its runs attain more', mood: '' };
+  return { words: cost.oracleRatio === null ? '' : `${cost.oracleRatio.toFixed(2)} × the oracle`, mood: '' };
 }
 
 function positionSentences(positions: readonly FrontierPosition[]): readonly string[] {
@@ -267,7 +277,7 @@ function timeSections(document: BacktestDocument): readonly string[] {
         columns,
         typeOf: (deployment) => types.get(deployment) ?? deployment,
       });
-    return [{ run, wide: thin(360), half: thin(180), narrow: thin(120) }];
+    return [{ run, wide: thin(360), half: thin(180), narrow: thin(100) }];
   });
   const first = shown[0];
   if (first === undefined) return [];
@@ -282,6 +292,7 @@ function timeSections(document: BacktestDocument): readonly string[] {
       title: 'Cost per hour',
       yTitle: 'USD per hour',
       height: 250,
+      detail: 'wide',
       values: (series) => series.usdPerHour,
       axis: (values) => countAxis({ most: max(values) ?? 0, ticks: 5 }),
     }),
@@ -289,6 +300,7 @@ function timeSections(document: BacktestDocument): readonly string[] {
       title: 'Attainment',
       yTitle: 'share of the requests within the objective',
       height: 270,
+      detail: 'half',
       values: (series) => series.attainment,
       axis: (values) =>
         ninesAxis({ low: Math.min(asked.targetAttainment, ...values), high: 1, finest: 5e-4, spacing: 0.08 }),
@@ -298,6 +310,7 @@ function timeSections(document: BacktestDocument): readonly string[] {
       title: 'Time to first token, 95th percentile',
       yTitle: 'TTFT p95',
       height: 250,
+      detail: 'half',
       values: (series) => series.ttftP95Seconds,
       axis: (values) => {
         const positive = values.filter((value) => value > 0);
@@ -385,14 +398,16 @@ function overlay(
     readonly title: string;
     readonly yTitle: string;
     readonly height: number;
+    /** Shares of requests and percentiles of a few of them jump: coarser columns show how they go. */
+    readonly detail: 'wide' | 'half';
     readonly values: (series: ThinSeries) => readonly (number | null)[];
     readonly axis: (values: readonly number[]) => ReturnType<typeof countAxis>;
     readonly limit?: { readonly value: number; readonly label: string };
   },
 ): readonly string[] {
-  const { title, yTitle, height, values, axis, limit } = chart;
+  const { title, yTitle, height, detail, values, axis, limit } = chart;
   const draw = (size: ChartSize): string => {
-    const which = size.isNarrow ? 'narrow' : 'wide';
+    const which = size.isNarrow ? 'narrow' : detail;
     const all = shown.flatMap((one) => values(one[which]).filter((value) => value !== null));
     // The longest, should one run have had a shorter span.
     const { atSeconds, columnSeconds } = shown
@@ -428,7 +443,7 @@ function objectiveTtft({ asked }: BacktestDocument): string {
   const { ttftSeconds, ttftSecondsPerInputToken } = asked.objective;
   const perToken =
     ttftSecondsPerInputToken === 0 ? '' : ` + ${quantityText(ttftSecondsPerInputToken * 1000)} ms per input token`;
-  return `${secondsText(ttftSeconds)}${perToken}`;
+  return `${quantityText(ttftSeconds)} s${perToken}`;
 }
 
 const routerTexts: Readonly<Record<BacktestDocument['asked']['router'], string>> = {

@@ -65,16 +65,18 @@ p{margin:0 0 10px;max-width:78ch}
 .card span{display:block;font-size:13.5px;color:var(--faint);line-height:1.35}
 .notices{border:1px solid var(--edge);border-left:4px solid var(--limit);border-radius:8px;padding:10px 16px;margin:18px 0;background:var(--raised)}
 .notices p{margin:4px 0;font-size:15px}
-.bars{display:grid;grid-template-columns:max-content minmax(0,1fr) max-content;gap:7px 14px;align-items:center;margin:14px 0 8px}
+.card b{white-space:nowrap}
+.card b i{font-style:normal;font-size:15px;font-weight:500;color:var(--faint)}
+.bars{display:grid;grid-template-columns:max-content minmax(0,1fr) max-content max-content;gap:7px 14px;align-items:center;margin:12px 0 22px}
 .bars .track{position:relative;height:24px;background:var(--raised);border-radius:4px}
 .bars .fill{position:absolute;inset:0 auto 0 0;border-radius:4px;opacity:.92}
 .bars .fill.most{opacity:.35}
 .bars .floor{position:absolute;top:-4px;bottom:-4px;border-left:2px dashed var(--ink)}
 .bars .none{position:absolute;left:9px;line-height:24px;font-size:13.5px;color:var(--faint);white-space:nowrap;overflow:hidden;max-width:95%;text-overflow:ellipsis}
 .bars .figure{font-variant-numeric:tabular-nums;text-align:right;white-space:nowrap}
-.bars .figure small{display:inline-block;min-width:9.5em;color:var(--faint);font-size:14px}
-.bars .figure small.good{color:var(--good)}
-.bars .figure small.bad{color:var(--limit)}
+.bars .remark{color:var(--faint);font-size:14px;white-space:nowrap}
+.bars .remark.good{color:var(--good)}
+.bars .remark.bad{color:var(--limit)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:8px 0 4px;padding:0;list-style:none;font-size:14px}
 .legend li{display:flex;align-items:center;gap:7px}
 .legend svg{flex:none}
@@ -126,11 +128,11 @@ h1{font-size:22px}
 .verdict{font-size:16.5px}
 .cards{grid-template-columns:1fr 1fr;gap:9px}
 .card b{font-size:20px}
-.bars{grid-template-columns:minmax(0,1fr) max-content;gap:2px 12px}
-.bars .track{grid-column:1/-1;grid-row:auto;margin-bottom:8px;height:18px}
+.bars{grid-template-columns:minmax(0,1fr) max-content;gap:0 12px}
+.bars .track{grid-column:1/-1;grid-row:auto;height:18px;margin:1px 0 3px}
 .bars .none{line-height:18px}
-.bars .who{grid-column:1}
-.bars .figure small{min-width:0;margin-left:8px}
+.bars .who,.bars .figure{font-size:14.5px}
+.bars .remark{grid-column:1/-1;font-size:13.5px;margin-bottom:9px}
 .grid2{grid-template-columns:1fr}
 figure svg.wide{display:none}
 figure svg.narrow{display:block}
