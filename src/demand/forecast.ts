@@ -1,56 +1,345 @@
-import { mean, quantile } from 'simple-statistics';
 import type { BucketDemand } from '../core/planning-problem.js';
+import type { ForecastMemory } from './forecast-memory.js';
+import { CalibratedForecaster, type Expectation } from './forecasters/calibrated.js';
+import type { Moment } from './forecasters/moment.js';
+import { createPointForecaster, demandForecasters, type ForecasterName } from './forecasters/table.js';
+import { pinballLoss, Weighting } from './forecasters/weighting.js';
+import { firstQuantile, windowQuantile } from './forecasters/window.js';
+import { IntervalRates } from './interval-rates.js';
+import { type KnownMinute, minutesPerDay, RateHistory } from './rate-history.js';
 import type { DemandHistory, ShapeBucket } from './window.js';
 
+export type { ForecastMemory } from './forecast-memory.js';
+export { type ForecasterName, forecasterNames } from './forecasters/table.js';
+export type { KnownMinute } from './rate-history.js';
+
 /**
- * From what was seen to what is planned for: one rate per model, spread over the lengths of its requests.
+ * From what was seen to what is planned for: one rate per model.
  *
- * A forecaster says the rate; the shape is that of the window for all of them. A new one is a name, a function and one
- * line in the table.
+ * The target of every forecaster is the *largest 60 s mean rate within the horizon*, the time from a decision until its
+ * replicas serve: replicas that come later cannot help, and a burst of a few seconds waits in the batch. A forecast is a
+ * quantile of it. The lengths of requests are those of the window for all forecasters.
+ *
+ * Once a minute every forecaster expects something; once its horizon has passed it learns how far it was off. Nothing is
+ * learnt of a time of which not enough is known.
  */
-
-export const forecasterNames = ['window'] as const;
-export type ForecasterName = (typeof forecasterNames)[number];
-
 export type ForecastOptions = {
   readonly method: ForecasterName;
-  /** Share of the known intervals whose rate the plan must cover, in [0, 1]. */
+  /** Share of the times in which what comes is at most the forecast, in (0, 1]. */
   readonly quantile: number;
+  /** Length of the intervals that are observed [s]. */
+  readonly intervalSeconds?: number;
+  /** Horizon before the first `forecast` names one [s]. */
+  readonly horizonSeconds?: number;
 };
 
-/** The rates of the known intervals, oldest first and never empty, to the rate to plan for [requests/s]. */
-export type Forecaster = (knownRps: readonly number[], options: ForecastOptions) => number;
-
-const forecasters = {
-  /**
-   * The larger of a quantile and the mean of the window. The quantile covers bursts; the mean keeps sparse traffic,
-   * which a quantile does not see: one request in 240 s is 0.1 rps in one interval of 24 and a 0.95 quantile of 0.
-   */
-  window: (knownRps, options) => Math.max(quantile([...knownRps], options.quantile), mean([...knownRps])),
-} as const satisfies Record<ForecasterName, Forecaster>;
-
-/** What to plan for. Empty demand with `rps` 0 = nothing known; with `hold` in the history it must not be planned with. */
-export type DemandForecast = {
+/** What a forecaster says for one moment. */
+export type RateForecast = {
   /** Rate to plan for [requests/s]. */
   readonly rps: number;
-  /** Mean rate of the known intervals [requests/s]. */
-  readonly meanRps: number;
-  /** The planned rate by length; sums to `rps` where any length is known. Every rps is 0 while the model is idle. */
-  readonly demand: readonly BucketDemand[];
+  readonly method: ForecasterName;
+  /** The forecaster that counts most in it; of `auto` the one that lost least lately. */
+  readonly leader: ForecasterName;
+  /** How the leader's history repeats, where it does: `day` or `week`. */
+  readonly season: string | null;
+  readonly horizonSeconds: number;
 };
 
-/** Forecasts the demand of one model from its window. */
-export function forecastDemand(history: DemandHistory, options: ForecastOptions): DemandForecast {
-  const known: number[] = [];
-  for (const interval of history.intervals) if (interval.state === 'known') known.push(interval.rps);
-  const meanRps = known.length === 0 ? 0 : mean(known);
-  const rps = known.length === 0 ? 0 : forecasters[options.method](known, options);
-  const demand = history.shape.map(({ inputTokens, outputTokens, share }) => ({
-    inputTokens,
-    outputTokens,
-    rps: rps * share,
-  }));
-  return { rps, meanRps, demand };
+/** Start-up of a replica (180 s), an autoscaler's period and one of planning. */
+const usualHorizonSeconds = 205;
+
+/** Rates change their nature over longer times; forecasts of an hour are taken. */
+const longestHorizonSeconds = 3600;
+
+/** Residuals of a horizon say little of one that is longer or shorter by more. */
+const horizonTolerance = 1.5;
+
+/** Nothing that was seen in 14 days comes close to more: what lies beyond is a quantile of an outlier. */
+const largestOverPeak = 2;
+
+/** A clock may be corrected by this much without what was seen being another time [s]. */
+const clockToleranceSeconds = 600;
+
+/** Digits of a planned rate: sums of the same numbers in another order agree to so many. */
+const digits = 10;
+
+/** An expectation that waits for its horizon to pass. */
+type Pending = {
+  readonly originSeconds: number;
+  readonly horizonSeconds: number;
+  readonly expectations: readonly (Expectation | null)[];
+  /** At `options.quantile`, by member. */
+  readonly quantiles: readonly number[];
+};
+
+type Member = { readonly name: ForecasterName; readonly calibrated: CalibratedForecaster | null };
+
+/**
+ * The forecaster of one model. A cycle is: `observe` the window, `forecast`. Time is that of the intervals; bounded
+ * memory: 14 days of minutes, an hour of intervals.
+ */
+export class DemandForecaster {
+  readonly #options: ForecastOptions;
+  readonly #history: RateHistory;
+  #rates: IntervalRates;
+  #members: readonly Member[];
+  #weighting: Weighting;
+  #pending: Pending[] = [];
+  /** That of the last forecast, and the one that most of what is known was learnt for. */
+  #horizonSeconds: number;
+  #learntHorizonSeconds: number;
+  /** First minute that this process learnt: what it knew of later ones it may take back. */
+  #firstOwnMinute: number | null = null;
+  /** What was known when something was known last. */
+  #lastMoment: Moment | null = null;
+
+  /** @param memory what `memory` gave in an earlier process */
+  constructor(options: ForecastOptions, memory: ForecastMemory | null = null) {
+    this.#options = options;
+    this.#history = new RateHistory(memory?.history ?? null);
+    this.#rates = new IntervalRates(options.intervalSeconds ?? 10, longestHorizonSeconds);
+    this.#horizonSeconds = memory?.horizonSeconds ?? options.horizonSeconds ?? usualHorizonSeconds;
+    this.#learntHorizonSeconds = this.#horizonSeconds;
+    const names = demandForecasters[options.method].members;
+    this.#members = names.map((name) => createMember(name, memory));
+    const known = memory?.weighting;
+    const isSame = known !== undefined && known.members.join() === names.join();
+    this.#weighting = new Weighting(names.length, isSame ? known : null);
+  }
+
+  /**
+   * Hands over what is known of earlier minutes, oldest first: of the time before the window, as after a start without
+   * memory. Minutes that are known already stay as they are.
+   *
+   * @throws RangeError for a minute that does not end on one, or a rate that is none
+   */
+  rememberMinutes(minutes: readonly KnownMinute[]): void {
+    for (const { endSeconds, rps } of minutes) {
+      const minute = endSeconds / 60;
+      if (!Number.isSafeInteger(minute) || !(rps >= 0 && rps < Number.POSITIVE_INFINITY)) {
+        throw new RangeError(
+          `a minute ends at ${endSeconds} with ${rps} requests/s, expected a multiple of 60 and a rate`,
+        );
+      }
+      const newest = this.#history.newest;
+      if (newest !== null && minute <= newest) {
+        if (this.#history.at(minute) === null) this.#history.set(minute, rps);
+        continue;
+      }
+      this.#rates.fillMinute(endSeconds, rps);
+      this.#learn(minute, rps);
+    }
+  }
+
+  /** Takes the window as it is known now; unknown intervals stay unknown. */
+  observe({ intervals }: Pick<DemandHistory, 'intervals'>, nowMs: number): void {
+    const last = intervals.at(-1);
+    if (last === undefined) return;
+    this.#followClock(Math.max(last.endSeconds, nowMs / 1000));
+    for (const interval of intervals) {
+      this.#rates.set(interval.endSeconds, interval.state === 'known' ? interval.rps : null);
+    }
+    const beginSeconds = intervals[0]!.endSeconds - this.#rates.intervalSeconds;
+    const firstMinute = Math.floor(beginSeconds / 60) + 1;
+    const lastMinute = Math.floor(last.endSeconds / 60);
+    this.#rates.windowIntervals = intervals.length;
+    for (let minute = firstMinute; minute <= lastMinute; minute += 1) {
+      if (60 * (minute - 1) < beginSeconds) continue;
+      const rps = this.#rates.minute(minute);
+      const newest = this.#history.newest;
+      if (newest === null || minute > newest) {
+        this.#firstOwnMinute ??= minute;
+        this.#learn(minute, rps);
+      } else if (rps !== null || (this.#firstOwnMinute !== null && minute >= this.#firstOwnMinute)) {
+        // A record that came late, or silence that turned out to mean nothing.
+        this.#history.set(minute, rps);
+      }
+    }
+    this.#settle();
+  }
+
+  /**
+   * The rate to plan for. While nothing is known of the window it is that of the last moment of which something was; 0
+   * where nothing ever was.
+   *
+   * @param quantile instead of that of the options
+   */
+  forecast(options: {
+    readonly nowMs: number;
+    readonly horizonSeconds: number;
+    readonly quantile?: number;
+  }): RateForecast {
+    const { method } = this.#options;
+    const quantile = options.quantile ?? this.#options.quantile;
+    const horizonSeconds = Math.min(longestHorizonSeconds, Math.max(60, options.horizonSeconds));
+    this.#followHorizon(horizonSeconds);
+    const weights = this.#weighting.weights();
+    const leader = this.#members[weights.indexOf(Math.max(...weights))]!;
+    const said = {
+      method,
+      leader: leader.name,
+      season: leader.calibrated?.point.basis ?? null,
+      horizonSeconds,
+    };
+    const moment = this.#moment(this.#rates.newestSeconds, horizonSeconds) ?? this.#lastMoment;
+    if (moment === null) return { rps: 0, ...said };
+    this.#lastMoment = moment;
+    const { quantiles } = this.#quantiles(moment, quantile);
+    const rps = quantiles.reduce((sum, each, i) => sum + weights[i]! * each, 0);
+    return { rps: Number(rps.toPrecision(digits)), ...said };
+  }
+
+  /** The busiest known minute of a time [requests/s]; null = none of it is known. */
+  busiestMinute(fromMs: number, toMs: number): number | null {
+    let busiest: number | null = null;
+    for (let minute = Math.ceil(fromMs / 60_000) + 1; minute <= Math.floor(toMs / 60_000); minute += 1) {
+      const rps = this.#history.at(minute);
+      if (rps !== null && (busiest === null || rps > busiest)) busiest = rps;
+    }
+    return busiest;
+  }
+
+  /** What a later process must be given; null = nothing was ever known. Under 100 kB of JSON. */
+  memory(): ForecastMemory | null {
+    const history = this.#history.memory();
+    if (history === null) return null;
+    return {
+      version: 1,
+      history,
+      horizonSeconds: this.#learntHorizonSeconds,
+      members: Object.fromEntries(
+        this.#members.flatMap(({ name, calibrated }) => (calibrated === null ? [] : [[name, calibrated.memory()]])),
+      ),
+      weighting: { members: this.#members.map(({ name }) => name), ...this.#weighting.memory() },
+    };
+  }
+
+  /** Ends a minute: forecasters learn its rate, and expect what comes next. */
+  #learn(minute: number, rps: number | null): void {
+    this.#history.set(minute, rps);
+    this.#conclude(minute, rps);
+  }
+
+  #conclude(minute: number, rps: number | null): void {
+    this.#settle();
+    for (const { calibrated } of this.#members) calibrated?.point.learn(minute, rps, this.#history);
+    this.#expect(minute);
+  }
+
+  #expect(minute: number): void {
+    // With one forecaster that learns nothing there is nothing to compare.
+    if (this.#members.every(({ calibrated }) => calibrated === null)) return;
+    const horizonSeconds = this.#horizonSeconds;
+    const originSeconds = this.#rates.endBefore(60 * minute);
+    const moment = this.#moment(originSeconds, horizonSeconds, minute);
+    if (moment === null) return;
+    this.#pending.push({ originSeconds, horizonSeconds, ...this.#quantiles(moment, this.#options.quantile) });
+  }
+
+  #settle(): void {
+    const newest = this.#rates.newestSeconds;
+    let settled = 0;
+    for (const { originSeconds, horizonSeconds, expectations, quantiles } of this.#pending) {
+      if (originSeconds + horizonSeconds > newest) break;
+      settled += 1;
+      const actual = this.#rates.largestMinuteMean(originSeconds, originSeconds + horizonSeconds);
+      if (actual === null) continue;
+      this.#members.forEach(({ calibrated }, i) => {
+        calibrated?.settle(expectations[i]!, actual);
+      });
+      const { quantile } = this.#options;
+      if (this.#members.length > 1) {
+        this.#weighting.add(quantiles.map((forecast) => pinballLoss({ forecast, actual, quantile })));
+      }
+    }
+    if (settled > 0) this.#pending = this.#pending.slice(settled);
+  }
+
+  #quantiles(moment: Moment, quantile: number): Pick<Pending, 'expectations' | 'quantiles'> {
+    const { windowRps, windowMeanRps, lastRps } = moment;
+    // What arrives now is not planned away, and sparse traffic not forgotten between two requests.
+    const least = lastRps > 0 ? Math.min(lastRps, windowMeanRps) : windowMeanRps;
+    const first = firstQuantile(moment, quantile);
+    const most = Math.max(first, largestOverPeak * Math.max(this.#history.peak(), ...windowRps));
+    const expectations = this.#members.map(({ calibrated }) => calibrated?.expect(moment) ?? null);
+    const quantiles = this.#members.map(({ calibrated }, i) => {
+      if (calibrated === null) return windowQuantile(moment, quantile);
+      const rps = calibrated.quantile(expectations[i]!, { quantile, first });
+      return Math.max(least, Math.min(most, rps));
+    });
+    return { expectations, quantiles };
+  }
+
+  #moment(atSeconds: number, horizonSeconds: number, minute = this.#history.newest): Moment | null {
+    if (minute === null) {
+      // The first minute is not over.
+      minute = Math.floor(atSeconds / 60);
+    }
+    const seen = this.#rates.at(atSeconds, 60 * minute);
+    if (seen === null) return null;
+    return { ...seen, minute, horizonMinutes: Math.max(1, Math.ceil(horizonSeconds / 60)), history: this.#history };
+  }
+
+  /** The horizon moves while start-up times are learnt, and what is learnt from now on moves with it. */
+  #followHorizon(horizonSeconds: number): void {
+    this.#horizonSeconds = horizonSeconds;
+    const ratio = horizonSeconds / this.#learntHorizonSeconds;
+    if (ratio <= horizonTolerance && ratio >= 1 / horizonTolerance) return;
+    this.#learntHorizonSeconds = horizonSeconds;
+    this.#learnAnew();
+  }
+
+  /** Forgets what was learnt of another horizon, and learns this one from the minutes of the last day. */
+  #learnAnew(): void {
+    this.#pending = [];
+    this.#members = this.#members.map(({ name }) => createMember(name, null));
+    this.#weighting = new Weighting(this.#members.length);
+    const { newest } = this.#history;
+    const oldest = this.#history.oldestKnown();
+    if (newest === null || oldest === null) return;
+    const live = this.#rates;
+    this.#rates = new IntervalRates(live.intervalSeconds, longestHorizonSeconds);
+    this.#rates.windowIntervals = live.windowIntervals;
+    for (let minute = Math.max(oldest, newest - minutesPerDay); minute <= newest; minute += 1) {
+      const rps = this.#history.at(minute);
+      this.#rates.fillMinute(60 * minute, rps);
+      this.#conclude(minute, rps);
+    }
+    this.#rates = live;
+  }
+
+  #followClock(nowSeconds: number): void {
+    const newest = this.#history.newest;
+    if (newest === null || 60 * newest <= nowSeconds + clockToleranceSeconds) return;
+    this.#history.forgetAfter(Math.floor(nowSeconds / 60));
+    this.#rates.clear();
+    this.#pending = [];
+    this.#lastMoment = null;
+  }
+}
+
+function createMember(name: ForecasterName, memory: ForecastMemory | null): Member {
+  const point = createPointForecaster(name);
+  if (point === null) return { name, calibrated: null };
+  const known = memory !== null && Object.hasOwn(memory.members, name) ? memory.members[name]! : null;
+  return { name, calibrated: new CalibratedForecaster(point, known) };
+}
+
+/** A rate spread over the lengths of the window's requests; nothing where no length is known. */
+export function demandOf(rps: number, shape: readonly ShapeBucket[]): readonly BucketDemand[] {
+  return shape.map(({ inputTokens, outputTokens, share }) => ({ inputTokens, outputTokens, rps: rps * share }));
+}
+
+/** Mean rate of the known intervals [requests/s]; 0 where none is known. */
+export function meanRateOf({ intervals }: Pick<DemandHistory, 'intervals'>): number {
+  let sum = 0;
+  let known = 0;
+  for (const interval of intervals) {
+    if (interval.state !== 'known') continue;
+    sum += interval.rps;
+    known += 1;
+  }
+  return known === 0 ? 0 : sum / known;
 }
 
 /** Mean lengths of a shape's requests [tokens]; null where no length is known. */
@@ -65,46 +354,4 @@ export function meanLengths(
     outputTokens += bucket.share * bucket.outputTokens;
   }
   return { inputTokens, outputTokens };
-}
-
-/** One minute of an earlier time: the mean rate of [endSeconds − 60, endSeconds) [requests/s]. */
-export type KnownMinute = { readonly endSeconds: number; readonly rps: number };
-
-/** What a forecaster says for one moment. */
-export type RateForecast = {
-  /** Rate to plan for [requests/s]: a quantile of the largest 60 s mean rate within the horizon. */
-  readonly rps: number;
-  /** What made it. */
-  readonly method: ForecasterName;
-  readonly horizonSeconds: number;
-};
-
-/** What `DemandForecaster.memory` gives and its constructor takes: plain JSON, under 200 kB. */
-export type ForecastMemory = { readonly version: 1 };
-
-/** The forecaster of one model. A cycle is: `observe` the window, `forecast`. */
-export class DemandForecaster {
-  readonly #options: ForecastOptions;
-  #known: readonly number[] = [];
-
-  constructor(options: ForecastOptions, _memory: ForecastMemory | null = null) {
-    this.#options = options;
-  }
-
-  /** Hands over what is known of the time before the window, oldest first. */
-  rememberMinutes(_minutes: readonly KnownMinute[]): void {}
-
-  observe(history: Pick<DemandHistory, 'intervals'>, _nowMs: number): void {
-    this.#known = history.intervals.flatMap((interval) => (interval.state === 'known' ? [interval.rps] : []));
-  }
-
-  forecast({ horizonSeconds }: { readonly nowMs: number; readonly horizonSeconds: number }): RateForecast {
-    const { method } = this.#options;
-    const rps = this.#known.length === 0 ? 0 : forecasters[method](this.#known, this.#options);
-    return { rps, method, horizonSeconds };
-  }
-
-  memory(): ForecastMemory {
-    return { version: 1 };
-  }
 }

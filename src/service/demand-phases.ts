@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { TraceReading } from '../core/ports.js';
 import { followFleetSilences, lastingSilence, type UntracedSpan } from '../demand/fleet-silence.js';
-import { forecastDemand, meanLengths } from '../demand/forecast.js';
+import { DemandForecaster, demandOf, meanLengths, meanRateOf } from '../demand/forecast.js';
 import { DemandWindow, defaultLatenessSeconds, interpretReading } from '../demand/window.js';
 import {
   type Cycle,
@@ -54,6 +54,7 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
     for (const state of models) {
       const memory = memories.get(state.name) ?? null;
       state.window ??= new DemandWindow({ windowSeconds, intervalSeconds, memory });
+      state.forecaster ??= new DemandForecaster({ ...config.forecast, intervalSeconds });
       state.window.storeIdentity(recordsFrom);
     }
     if (config.redis !== null) inputs.read('redis', cycle.nowMs);
@@ -166,16 +167,20 @@ const allSilent = 'all models fell silent at once: is tracing switched on at the
  * fell silent together (`no_traces`).
  */
 export async function forecast(cycle: Cycle, context: PhaseContext): Promise<void> {
-  const { fleet, config, inputs } = context;
+  const { fleet, inputs } = context;
   const fellSilent = followSilence(cycle, context);
   let done = 0;
   let silent = 0;
   for (const state of fleet.models.values()) {
     if (done++ % modelsPerTurn === 0) await nextTurn();
-    if (state.window === null) continue;
+    if (state.window === null || state.forecaster === null) continue;
     try {
       const history = state.window.view(cycle.nowMs);
-      const { rps, meanRps, demand } = forecastDemand(history, config.forecast);
+      state.forecaster.observe(history, cycle.nowMs);
+      const { rps: expected } = state.forecaster.forecast({ nowMs: cycle.nowMs, horizonSeconds: 205 });
+      const rps = history.idle ? 0 : expected;
+      const meanRps = meanRateOf(history);
+      const demand = demandOf(rps, history.shape);
       const lengths = meanLengths(history.shape);
       const hold = fellSilent.has(state.name) ? 'no_traces' : history.hold;
       state.hold ??= hold;

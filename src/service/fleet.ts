@@ -1,10 +1,12 @@
 import type { Plan, PlanNotice } from '../core/plan.js';
 import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
+import type { DemandForecaster } from '../demand/forecast.js';
 import type { DemandWindow } from '../demand/window.js';
 import type { ModelPlan } from './model-plan.js';
 import type { ModelProblem } from './problem.js';
 import { type PublishedState, restoredPart } from './published-state.js';
+import type { ReplicaHold } from './replica-holds.js';
 import type { Room, SingleType } from './single-type.js';
 import type { DemandView, HeldReason } from './view.js';
 
@@ -14,6 +16,8 @@ export type ModelState = {
   deployments: readonly ObservedDeployment[];
   /** Null until the store was read once: what an earlier process remembered of the model comes first. */
   window: DemandWindow | null;
+  /** There as soon as its window is. */
+  forecaster: DemandForecaster | null;
   demand: DemandView | null;
   /** Planned rate by length. */
   planDemand: readonly BucketDemand[];
@@ -23,6 +27,8 @@ export type ModelState = {
   built: ModelProblem | null;
   /** The last good plan. `problem` is null for one of an earlier process. */
   planned: { readonly problem: ProblemModel | null; readonly part: ModelPlan } | null;
+  /** Deployments that this cycle's plan keeps above what the demand needs now, by id. */
+  holds: ReadonlyMap<string, ReplicaHold>;
   notices: readonly PlanNotice[];
   /** What one GPU type would cost, and what that was computed for and when. */
   single: {
@@ -134,11 +140,13 @@ export class Fleet {
       name,
       deployments,
       window: null,
+      forecaster: null,
       demand: null,
       planDemand: [],
       hold: null,
       built: null,
       planned: this.#savedPlanOf(name),
+      holds: new Map(),
       notices: [],
       single: null,
       traceProblem: null,

@@ -1,0 +1,38 @@
+import { z } from 'zod';
+import type { DeepReadonly } from '../core/parse.js';
+
+/**
+ * What a forecaster remembers, as plain JSON: 54 kB of minutes and 9 kB for each forecaster that learns. What does not
+ * belong to the forecasters of a version (other numbers of them) is learnt anew; the minutes stay.
+ */
+
+const number = z.number();
+const weight = z.number().min(0);
+
+const residualsSchema = z.object({
+  weight,
+  spread: weight,
+  spreadWeight: weight,
+  longSpread: weight,
+  longSpreadWeight: weight,
+  bins: z.string(),
+});
+
+const memberSchema = z.object({
+  point: z.array(number),
+  errors: z.array(weight),
+  errorWeight: weight,
+  residuals: residualsSchema,
+});
+
+export const forecastMemorySchema = z.object({
+  version: z.literal(1),
+  history: z.object({ newest: z.int(), minutes: z.string() }),
+  /** What the residuals are of [s]. */
+  horizonSeconds: z.number().gt(0),
+  members: z.record(z.string(), memberSchema),
+  weighting: z.object({ members: z.array(z.string()), losses: z.array(weight), spread: weight }),
+});
+
+/** What `DemandForecaster.memory` gives and its constructor takes. */
+export type ForecastMemory = DeepReadonly<z.output<typeof forecastMemorySchema>>;
