@@ -1,4 +1,4 @@
-import type { BucketDemand, ProblemDeployment } from '../core/planning-problem.js';
+import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import { type Cycle, type PhaseContext, sentence } from './cycle.js';
 import type { ModelState } from './fleet.js';
 import { type ModelPlan, splitPlan } from './model-plan.js';
@@ -42,7 +42,8 @@ export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext
       continue;
     }
     if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) state.single = null;
-    if (rps > 0) wanted.push({ state, room });
+    // What is kept above its demand costs what an earlier demand did: a price for this one is no match for it.
+    if (rps > 0 && state.holds.size === 0) wanted.push({ state, room });
   }
   // Those without a price come first, then those that were asked longest ago.
   const chosen = wanted
@@ -56,14 +57,14 @@ export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext
 async function compareTogether(cycle: Cycle, context: PhaseContext, chosen: readonly Wanted[]): Promise<void> {
   const { planner, config, logger } = context;
   const { options } = config;
-  const variants = chosen.map(({ state, room }) => singleTypeVariants(state.built!.model, room));
+  const variants = chosen.map(({ state, room }) => singleTypeVariants(withoutStarts(state.built!.model), room));
   const models = variants.flatMap((each) => each.models);
   const pools = variants.flatMap((each) => each.pools);
   const quotas = variants.flatMap((each) => each.quotas);
   let parts: ReadonlyMap<string, ModelPlan> = new Map();
   try {
     // A price for every hour to come: what it costs to get there is not in it.
-    const steady = { options: { ...options, startUsdPerReplica: 0, stopUsdPerReplica: 0 } };
+    const steady = { options: { ...options, startUsdPerReplica: 0, stopUsdPerReplica: 0 } } as const;
     const problem = problemOf(models, {
       config: steady,
       limits: { pools, quotas, budgetUsdPerHour: null },
@@ -86,6 +87,11 @@ async function compareTogether(cycle: Cycle, context: PhaseContext, chosen: read
     const cheapest = cheapestSingleType(model, state.planned.part, { parts, room });
     state.single = { rps: state.demand?.forecastRps ?? 0, demand, deployments, room, cheapest, atMs: cycle.nowMs };
   }
+}
+
+function withoutStarts(model: ProblemModel): ProblemModel {
+  const deployments = model.deployments.map(({ startUsdPerReplica: _, ...deployment }) => deployment);
+  return { ...model, deployments };
 }
 
 /** Whether the same requests are planned for: at the same total rate, longer ones can make every type dearer. */

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Plan, PlanNotice } from '../core/plan.js';
 import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js';
+import type { ObservedDeployment } from '../core/ports.js';
 import { PlanRejected } from '../optimizer/plan.js';
 import { modelConfig } from './config.js';
 import { type Cycle, type PhaseContext, sentence } from './cycle.js';
@@ -9,6 +10,7 @@ import { isLimited } from './fleet-limits.js';
 import { type ModelPlan, splitPlan, unproven } from './model-plan.js';
 import { standingModel } from './problem.js';
 import { problemOf } from './problem-phase.js';
+import type { HoldFacts, ReplicaHold, ReplicaHolds } from './replica-holds.js';
 
 /** Models that share nothing are planned in one call: enough to make it cheap, few enough that a fault is found quickly. */
 const modelsPerCall = 64;
@@ -23,8 +25,11 @@ const jointAttempts = 3;
 export type Standing = {
   /** At how many replicas each deployment of a model stays while it is not planned, by id; null = not known. */
   readonly replicasOf: (state: ModelState, cycle: Cycle) => ReadonlyMap<string, number | null>;
+  /** Replicas of a deployment that run or were asked for; null = not known. */
+  readonly runningOf: (deployment: ObservedDeployment) => number | null;
   /** USD per replica-hour by deployment id; null = not known. */
   readonly priceOf: (id: string) => number | null;
+  readonly holds: ReplicaHolds;
 };
 
 /**
@@ -57,7 +62,100 @@ export class PlanPhase {
         await this.#planAlike(cycle, ready.slice(start, start + modelsPerCall));
       }
     }
+    await this.#planHolds(cycle, ready);
     cycle.planMs = steadyMs() - startedMs;
+  }
+
+  /**
+   * Plans once more what may not fall yet: with floors where holds keep replicas, so that what is kept serves, and
+   * nothing is started beside it. Where the floors would leave demand unserved that the first plan serves (GPUs or money
+   * that others need), they give way; where no such plan is found, the first one stands.
+   */
+  async #planHolds(cycle: Cycle, ready: readonly ModelState[]): Promise<void> {
+    const { holds } = this.#standing;
+    holds.keepOnly(this.#context.fleet.models);
+    const held = new Map<ModelState, ReadonlyMap<string, ReplicaHold>>();
+    for (const state of ready) {
+      if (state.built === null || state.planned === null) continue;
+      const kept = holds.observe(state.name, this.#holdFacts(state), cycle.nowMs);
+      if (kept.size > 0) held.set(state, kept);
+    }
+    if (held.size === 0) return;
+    if (isLimited(cycle.limits)) {
+      await this.#planHoldsJointly(cycle, ready, held);
+      return;
+    }
+    const states = [...held.keys()];
+    for (let start = 0; start < states.length; start += modelsPerCall) {
+      await this.#planHoldsAlike(cycle, states.slice(start, start + modelsPerCall), held);
+    }
+  }
+
+  #holdFacts({ built, planned, deployments }: ModelState): readonly HoldFacts[] {
+    const observed = new Map(deployments.map((deployment) => [deployment.id, deployment]));
+    const parts = new Map(planned!.part.deployments.map((part) => [part.id, part]));
+    return built!.model.deployments.flatMap((deployment): readonly HoldFacts[] => {
+      const { id, profile, fixedReplicas, targetUtilization, usdPerReplicaHour, maxReplicas } = deployment;
+      const part = parts.get(id);
+      const wanted = part?.targetReplicas ?? null;
+      if (profile === null || fixedReplicas !== null || part === undefined || wanted === null) return [];
+      const running = this.#standing.runningOf(observed.get(id)!);
+      return [{ id, wanted, running, maxReplicas, fill: part.utilization / targetUtilization, usdPerReplicaHour }];
+    });
+  }
+
+  async #planHoldsAlike(cycle: Cycle, states: readonly ModelState[], held: HeldReplicas): Promise<void> {
+    const { config } = this.#context;
+    const models = states.map((state) => withFloors(state.built!.model, held.get(state)!));
+    const answer = await this.#ask(cycle, problemOf(models, { config, limits: cycle.limits, at: cycle.at }));
+    if (answer.failure !== null) {
+      if (states.length === 1) this.#sayWithoutHolds(states[0]!, answer.failure.error);
+      else for (const state of states) await this.#planHoldsAlike(cycle, [state], held);
+      return;
+    }
+    const parts = splitPlan(answer.plan, models);
+    for (const [index, state] of states.entries()) {
+      const part = parts.get(state.name);
+      const failure = failureOf(part, state);
+      if (failure !== null) this.#sayWithoutHolds(state, failure.error);
+      else if (!isWorse(part!, state.planned!.part)) keep(state, part!, models[index]!, held);
+    }
+  }
+
+  /** All at once: first with all floors, then without those that others need the GPUs of. */
+  async #planHoldsJointly(cycle: Cycle, ready: readonly ModelState[], held: HeldReplicas): Promise<void> {
+    const states = ready.filter(({ built, planned }) => built !== null && planned !== null);
+    let floors = held;
+    for (let attempt = 1; attempt <= 2 && floors.size > 0; attempt += 1) {
+      const before = problemBesideOf(this.#problemBeside(cycle, states), states, floors);
+      const answer = await this.#ask(cycle, before);
+      if (answer.failure !== null) {
+        this.#sayWithoutHolds(states[0]!, answer.failure.error);
+        return;
+      }
+      const parts = splitPlan(answer.plan, before.models);
+      const failure = firstOf(states.map((state) => failureOf(parts.get(state.name), state)));
+      if (failure !== null) {
+        this.#sayWithoutHolds(states[0]!, failure.error);
+        return;
+      }
+      const worse = states.filter((state) => isWorse(parts.get(state.name)!, state.planned!.part));
+      if (worse.length === 0) {
+        const models = new Map(before.models.map((model) => [model.name, model]));
+        for (const state of states) keep(state, parts.get(state.name)!, models.get(state.name)!, floors);
+        cycle.joint = before;
+        return;
+      }
+      const contested = new Set(worse.flatMap(({ built }) => built!.model.deployments.map(({ gpuType }) => gpuType)));
+      floors = withoutTypes(floors, contested);
+    }
+  }
+
+  #sayWithoutHolds(state: ModelState, error: unknown): void {
+    this.#context.logger.warn(
+      { model: state.name, err: error },
+      `${state.name}: no plan was found that keeps what was planned before: the replicas fall at once (${sentence(error)})`,
+    );
   }
 
   /** Plans models that share nothing. */
@@ -220,6 +318,51 @@ const tooManyHeld: PlanFailure = {
 
 function accept(state: ModelState, part: ModelPlan): void {
   state.planned = { problem: state.built!.model, part };
+}
+
+type HeldReplicas = ReadonlyMap<ModelState, ReadonlyMap<string, ReplicaHold>>;
+
+function withFloors(model: ProblemModel, holds: ReadonlyMap<string, ReplicaHold>): ProblemModel {
+  const deployments = model.deployments.map((deployment) => {
+    const hold = holds.get(deployment.id);
+    return hold === undefined
+      ? deployment
+      : { ...deployment, minReplicas: Math.max(deployment.minReplicas, hold.replicas) };
+  });
+  return { ...model, deployments };
+}
+
+function problemBesideOf(
+  problem: PlanningProblem,
+  states: readonly ModelState[],
+  floors: HeldReplicas,
+): PlanningProblem {
+  const byName = new Map(states.map((state) => [state.name, floors.get(state) ?? new Map<string, ReplicaHold>()]));
+  const models = problem.models.map((model) => withFloors(model, byName.get(model.name) ?? new Map()));
+  return { ...problem, models };
+}
+
+function withoutTypes(floors: HeldReplicas, types: ReadonlySet<string>): HeldReplicas {
+  const left = new Map<ModelState, ReadonlyMap<string, ReplicaHold>>();
+  for (const [state, holds] of floors) {
+    const typeOf = new Map(state.built!.model.deployments.map(({ id, gpuType }) => [id, gpuType]));
+    const kept = new Map([...holds].filter(([id]) => !types.has(typeOf.get(id)!)));
+    if (kept.size > 0) left.set(state, kept);
+  }
+  return left;
+}
+
+/** Does a plan with floors leave more unserved than the one without, or floors unmet that were met? */
+function isWorse(part: ModelPlan, without: ModelPlan): boolean {
+  const unserved = ({ unserved: all }: ModelPlan) => all.reduce((sum, { rps }) => sum + rps, 0);
+  const before = unserved(without);
+  return unserved(part) > before + 1e-9 * Math.max(1, before) || part.shortfalls.length > without.shortfalls.length;
+}
+
+/** The plan with floors is the one in force. */
+function keep(state: ModelState, part: ModelPlan, problem: ProblemModel, floors: HeldReplicas): void {
+  state.planned = { problem, part };
+  state.holds = floors.get(state) ?? new Map();
 }
 
 function targetsOf({ planned }: ModelState): ReadonlyMap<string, number | null> {

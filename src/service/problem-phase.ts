@@ -3,7 +3,7 @@ import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js'
 import { type ObservedDeployment, Unavailable } from '../core/ports.js';
 import { type Config, modelConfig } from './config.js';
 import { type Cycle, holdModel, modelsPerTurn, type PhaseContext } from './cycle.js';
-import type { ModelState } from './fleet.js';
+import type { Fleet, ModelState } from './fleet.js';
 import { type FleetLimits, fleetLimits, gpusAllowed, isLimited } from './fleet-limits.js';
 import { KnownProfiles } from './known-profiles.js';
 import { buildModelProblem } from './problem.js';
@@ -65,6 +65,10 @@ export class ProblemPhase {
           gpusAllowed: gpusAllowed(cycle.limits),
         }
       : null;
+    const startupSecondsOf =
+      config.options.startUsdPerReplica === null
+        ? ({ startupSeconds }: ObservedDeployment) => startupSeconds ?? usualStartupSeconds
+        : null;
     let done = 0;
     for (const state of fleet.models.values()) {
       if (done++ % modelsPerTurn === 0) await nextTurn();
@@ -78,6 +82,8 @@ export class ProblemPhase {
           readyReplicasOf: (id) => fleet.readyReplicas(id),
           plannedReplicasOf: (id) => fleet.published.get(id)?.plannedReplicas ?? null,
           previousShares: previousShares(state),
+          startupSecondsOf,
+          wakes: wakes(state, fleet),
           shared,
           settings: modelConfig(config, state.name),
           catalogue,
@@ -89,6 +95,8 @@ export class ProblemPhase {
         const unread = state.deployments.some(({ id, model }) => this.#profiles.get(id, model).kind === 'unread');
         if (unread) state.hold ??= 'redis_unreachable';
         else if (built.usableDeployments === 0) state.hold ??= 'no_profile';
+        // Whoever waits for lengths or completions waits for ever where no replica runs that could complete anything.
+        if (built.woken !== null && waitsForWork(state.hold)) state.hold = null;
         if (state.hold === null && cycle.holdAll === null) state.built = built;
       } catch (error) {
         holdModel(state, this.#context, error);
@@ -149,6 +157,29 @@ export class ProblemPhase {
   }
 }
 
+/** What a start is priced by where nothing says how long it takes: an 8B model on a warm node. [s] */
+const usualStartupSeconds = 180;
+
+/** Holds that end with the next completed request. */
+function waitsForWork(hold: ModelState['hold']): boolean {
+  return hold === 'no_lengths' || hold === 'requests_pending';
+}
+
+/**
+ * Whether requests wait (or a calendar expects them) that no plan has room for, because no length is known: then one
+ * replica is started, which will tell the lengths. Not where something runs, or might.
+ */
+function wakes(state: ModelState, fleet: Fleet): boolean {
+  const { demand, hold, planDemand, deployments } = state;
+  if (demand === null || !(demand.pendingRequests > 0 || demand.rps > 0 || demand.forecastRps > 0)) return false;
+  if (hold === null) return planDemand.every(({ rps }) => rps === 0);
+  const isAsleep = deployments.every(({ id, currentReplicas }) => {
+    const published = fleet.published.get(id)?.replicas ?? 0;
+    return currentReplicas === 0 && published === 0;
+  });
+  return waitsForWork(hold) && isAsleep;
+}
+
 /** Longest reason that `/readyz` repeats, in characters: a profile can be wrong in many places. */
 const shownReason = 300;
 
@@ -182,7 +213,8 @@ export function problemOf(
     pools,
     quotas,
     budgetUsdPerHour,
-    options: config.options,
+    // Without a common price of a start every deployment has its own.
+    options: { ...config.options, startUsdPerReplica: config.options.startUsdPerReplica ?? 0 },
   };
 }
 

@@ -3,7 +3,7 @@ import type { ModelCatalogue } from '../core/model-types.js';
 import type { PlanNotice } from '../core/plan.js';
 import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
-import type { GpuProfile } from '../core/profile.js';
+import { type GpuProfile, largestUsd } from '../core/profile.js';
 import type { ModelConfig, SloConfig } from './config.js';
 import type { KnownProfile } from './known-profiles.js';
 import { weightsThatCannotFit } from './weights-memory.js';
@@ -26,6 +26,10 @@ export type ModelProblemInput = {
   /** What was published when a deployment could last be planned, by its id; null = it never could. */
   readonly plannedReplicasOf: (id: string) => number | null;
   readonly previousShares: ProblemModel['previousShares'];
+  /** Seconds from asked-for to ready, of which every start has to pay the price; null = the options price a start. */
+  readonly startupSecondsOf: ((deployment: ObservedDeployment) => number) | null;
+  /** Requests wait for a model of which nothing is known to run and no length is known: one replica is started. */
+  readonly wakes: boolean;
   /** Where models share limits, what must be published whatever the plan says is told to the plan; null = they do not. */
   readonly shared: {
     /** The fewest replicas of a deployment that may be published now, by its id: it may not fall faster. */
@@ -43,6 +47,8 @@ export type ModelProblem = {
   readonly notices: readonly PlanNotice[];
   /** USD per replica-hour by deployment id; null = no price is known. */
   readonly prices: ReadonlyMap<string, number | null>;
+  /** The deployment that is started because requests wait; null = none is. */
+  readonly woken: string | null;
   /** Deployments with a profile and a price. With none there is nothing to plan: the model is held. */
   readonly usableDeployments: number;
 };
@@ -78,16 +84,20 @@ export function buildModelProblem(input: ModelProblemInput): ModelProblem {
     if (tooLarge !== null) notice('weights_exceed_gpu_memory', tooLarge);
     return toProblem({ deployment, profile: price === null ? null : profile, price, input, notice });
   });
+  const woken = input.wakes ? wakingDeployment(parts, input) : null;
   const model: ProblemModel = {
     name: input.name,
     priority: input.settings.priority,
     unservedUsdPerRequest: input.settings.unservedUsdPerRequest,
     minServedShare: input.settings.minServedShare,
     demand: input.demand,
-    deployments: withIdleFloor(parts, input),
+    deployments: withIdleFloor(
+      parts.map((part) => (part.id === woken ? { ...part, minReplicas: 1 } : part)),
+      input,
+    ),
     previousShares: keptShares(input.previousShares, prices),
   };
-  return { model, notices, prices, usableDeployments: parts.filter((part) => part.profile !== null).length };
+  return { model, notices, prices, woken, usableDeployments: parts.filter((part) => part.profile !== null).length };
 }
 
 /** Where nothing names a GPU type, the deployment's name stands for one. */
@@ -167,10 +177,18 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
     pendingReplicas: deployment.pendingReplicas,
     fixedReplicas: fixedReplicas(deployment, input),
     startupSeconds: deployment.startupSeconds,
+    ...(input.startupSecondsOf === null || price === null
+      ? {}
+      : { startUsdPerReplica: startUsd(price, input.startupSecondsOf(deployment)) }),
     targetUtilization: 1,
     maxTokens: deployment.maxTokens,
     profile: profile?.grid ?? null,
   };
+}
+
+/** Until it serves, a replica is paid for nothing [USD]. */
+function startUsd(usdPerReplicaHour: number, startupSeconds: number): number {
+  return Math.min(largestUsd, (usdPerReplicaHour * startupSeconds) / 3600);
 }
 
 /**
@@ -243,8 +261,22 @@ function keptReplicas(deployment: ObservedDeployment, { plannedReplicasOf }: Mod
  */
 function withIdleFloor(parts: readonly ProblemDeployment[], input: ModelProblemInput): readonly ProblemDeployment[] {
   const saysSomething = input.deployments.some((deployment) => deployment.idleMinReplicas !== null);
-  const isKeptAwake = parts.some((part) => (part.fixedReplicas ?? part.minReplicas) > 0 && part.profile !== null);
-  if (input.settings.scaleToZero || saysSomething || isKeptAwake) return parts;
+  if (input.settings.scaleToZero || saysSomething || isKeptAwake(parts)) return parts;
+  const cheapest = cheapestToRun(parts, input);
+  return parts.map((part) => (part.id === cheapest ? { ...part, idleMinReplicas: 1 } : part));
+}
+
+/** Which deployment gets the replica of a model that has to wake; null = a floor wakes it already, or nothing can. */
+function wakingDeployment(parts: readonly ProblemDeployment[], input: ModelProblemInput): string | null {
+  return isKeptAwake(parts) ? null : cheapestToRun(parts, input);
+}
+
+function isKeptAwake(parts: readonly ProblemDeployment[]): boolean {
+  return parts.some((part) => (part.fixedReplicas ?? part.minReplicas) > 0 && part.profile !== null);
+}
+
+/** The deployment that serves a little at the lowest price; null = none can be run. */
+function cheapestToRun(parts: readonly ProblemDeployment[], input: ModelProblemInput): string | null {
   const paused = new Set(input.deployments.filter(({ paused }) => paused).map(({ id }) => id));
   const { shared } = input;
   // A type that has no room for one replica wakes nobody.
@@ -262,10 +294,7 @@ function withIdleFloor(parts: readonly ProblemDeployment[], input: ModelProblemI
         a.usdPerReplicaHour - b.usdPerReplicaHour ||
         (a.id < b.id ? -1 : 1),
     );
-  const [cheapest] = candidates;
-  return cheapest === undefined
-    ? parts
-    : parts.map((part) => (part.id === cheapest.id ? { ...part, idleMinReplicas: 1 } : part));
+  return candidates[0]?.id ?? null;
 }
 
 /** Shares of deployments that are gone mean nothing to the next plan. */

@@ -1,11 +1,12 @@
 import type { Plan, PlannedDeployment } from '../core/plan.js';
+import type { HoldSettings, ReplicaHold } from './replica-holds.js';
 
 /**
  * From what is planned to what is published: the number that an autoscaler acts on.
  *
  * In this order: a person's override wins; in shadow mode, and for a paused deployment, the current replicas are
  * published; a held model keeps its numbers; otherwise it is the plan's next step towards its target, limited in how
- * fast it may fall.
+ * fast it may fall and rise.
  */
 
 /**
@@ -44,12 +45,22 @@ export type PublicationFacts = {
   readonly isUncounted: boolean;
   /** Highest number published within the last minute; null = none. */
   readonly highestWithinMinute: number | null;
+  /** Lowest number published within the last minute; null = none. */
+  readonly lowestWithinMinute: number | null;
+  /** Why the plan has more than the demand needs now; null = it has not. */
+  readonly hold: ReplicaHold | null;
+  /** It is started because requests wait of which nothing is known. */
+  readonly isWoken: boolean;
 };
 
 export type PublicationSettings = {
   readonly mode: 'live' | 'shadow';
   /** Null = no limit, or one that the plan keeps already. */
   readonly maxStepsDownPerMinute: number | null;
+  /** Null = no limit. */
+  readonly maxStepsUpPerMinute: number | null;
+  /** What holds are told by. */
+  readonly stability: HoldSettings;
 };
 
 type Published = { readonly replicas: number | null; readonly reason: string };
@@ -111,8 +122,51 @@ export function publishDeployment(input: {
   const isKept = facts.keptReplicas !== null && step > (current ?? 0);
   const reason = isKept
     ? `It lost its profile or its price: it keeps the ${step} that were published when it could last be planned.`
-    : deployment.reason;
-  return limitFall(step, reason, facts, settings);
+    : (heldUpReason(facts, { target: deployment.targetReplicas, settings }) ?? deployment.reason);
+  return limitRise(limitFall(step, reason, facts, settings), facts, settings);
+}
+
+/** Why the target is what it is, where the demand alone does not say it. */
+function heldUpReason(
+  { hold, isWoken }: PublicationFacts,
+  { target, settings }: { readonly target: number | null; readonly settings: PublicationSettings },
+): string | null {
+  if (isWoken && target === 1) return 'Woken: requests wait, and no replica runs that could tell how long they are.';
+  if (hold === null || target !== hold.replicas) return null;
+  return holdReason(hold, settings.stability);
+}
+
+/** Which rule holds a number up, and until when, in one sentence. */
+export function holdReason({ rule, replicas, wanted, untilMs }: ReplicaHold, settings: HoldSettings): string {
+  const until = untilMs === null ? '' : `, until ${new Date(untilMs).toISOString().replace('.000Z', 'Z')}`;
+  const kept = `Kept at ${replicas} where the demand now needs ${wanted}`;
+  switch (rule) {
+    case 'stabilization':
+      return `${kept}: ${replicas} were planned for within the last ${settings.scaleDownStabilizationSeconds} s${until}.`;
+    case 'tolerance': {
+      const room = percentText(settings.scaleDownTolerance);
+      return `${kept}: ${wanted} would have no room for ${room} more demand, until it falls further.`;
+    }
+    case 'lifetime':
+      return `${kept}: a start is kept for ${settings.minReplicaLifetimeSeconds} s${until}.`;
+  }
+}
+
+function percentText(share: number): string {
+  return `${Number((share * 100).toPrecision(3))} %`;
+}
+
+function limitRise(published: Published, facts: PublicationFacts, settings: PublicationSettings): Published {
+  const limit = settings.maxStepsUpPerMinute;
+  // What runs counts as published before the first number.
+  const lowest = facts.lowestWithinMinute ?? facts.published ?? facts.currentReplicas;
+  if (limit === null || lowest === null || published.replicas === null) return published;
+  const highest = Math.max(lowest + limit, facts.published ?? 0);
+  if (published.replicas <= highest) return published;
+  return {
+    replicas: highest,
+    reason: `On its way from ${lowest} up to ${published.replicas}, by at most ${limit} a minute.`,
+  };
 }
 
 /** A type that no pool names may hold what runs; where that is not known, neither is the number. */
@@ -176,7 +230,7 @@ export function lowestReplicas(
   return highest === null ? 0 : Math.max(0, highest - limit);
 }
 
-/** Highest numbers published within the last minute, per deployment. Times are Unix milliseconds. */
+/** Highest and lowest numbers published within the last minute, per deployment. Times are Unix milliseconds. */
 export class RecentlyPublished {
   readonly #byId = new Map<string, { readonly atMs: number; readonly replicas: number }[]>();
 
@@ -191,6 +245,14 @@ export class RecentlyPublished {
       if (nowMs - entry.atMs < 60_000 && (highest === null || entry.replicas > highest)) highest = entry.replicas;
     }
     return highest;
+  }
+
+  lowest(id: string, nowMs: number): number | null {
+    let lowest: number | null = null;
+    for (const entry of this.#byId.get(id) ?? []) {
+      if (nowMs - entry.atMs < 60_000 && (lowest === null || entry.replicas < lowest)) lowest = entry.replicas;
+    }
+    return lowest;
   }
 
   /** Forgets deployments that are gone. */

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Plan } from '../core/plan.js';
+import type { ObservedDeployment } from '../core/ports.js';
 import { type Cycle, modelsPerTurn, type PhaseContext } from './cycle.js';
 import type { ModelState, PublishedEntry } from './fleet.js';
 import { isLimited } from './fleet-limits.js';
@@ -8,6 +9,7 @@ import { heldPart, joinPlan, type ModelPlan, type StandingDeployment, splitPlan 
 import type { Override } from './overrides.js';
 import { heldReplicas, lowestReplicas, type PublicationFacts, publishPlan, RecentlyPublished } from './publication.js';
 import { publishedState } from './published-state.js';
+import type { ReplicaHolds } from './replica-holds.js';
 import type { DecisionRecord } from './view.js';
 
 /** Phase 7: the parts of all models become one plan, the plan becomes the numbers that are served. */
@@ -18,9 +20,15 @@ export class PublishPhase {
   #plan: Plan | null = null;
   #fleetNotices: ReadonlySet<string> = new Set();
 
-  constructor(context: PhaseContext, priceOf: (id: string) => number | null) {
+  readonly #holds: ReplicaHolds;
+
+  constructor(
+    context: PhaseContext,
+    { priceOf, holds }: { readonly priceOf: (id: string) => number | null; readonly holds: ReplicaHolds },
+  ) {
     this.#context = context;
     this.#priceOf = priceOf;
+    this.#holds = holds;
   }
 
   /** The plan that was published last. */
@@ -54,17 +62,20 @@ export class PublishPhase {
       },
     );
     const overrides = stored.overrides.active(clock.now());
-    const { mode, maxStepsDownPerMinute } = config.publish;
+    const { mode, maxStepsDownPerMinute, maxStepsUpPerMinute } = config.publish;
     const plan = publishPlan(joined, (id) => this.#factsOf(id, { cycle, override: overrides.get(id) }), {
       mode,
       // Where models share limits the plan itself falls no faster: what is kept is missing to the others.
       maxStepsDownPerMinute: isLimited(cycle.limits) ? null : maxStepsDownPerMinute,
+      maxStepsUpPerMinute,
+      stability: config.stability,
     });
+    this.#followRises(plan, cycle.nowMs);
     const decisions = this.#decisions(cycle, states, plan);
     fleet.publish(this.#entriesOf(cycle, plan, overrides));
     this.#plan = plan;
     this.#logFleetNotices(cycle);
-    if (maxStepsDownPerMinute !== null) {
+    if (maxStepsDownPerMinute !== null || maxStepsUpPerMinute !== null) {
       for (const [id, { replicas }] of fleet.published) {
         if (replicas !== null) this.#recent.add(id, replicas, cycle.nowMs);
       }
@@ -78,6 +89,28 @@ export class PublishPhase {
       if (index % modelsPerTurn === 0) await nextTurn();
       logDecision(logger, record);
     }
+  }
+
+  /** A number that a plan raises begins a lifetime. */
+  #followRises({ deployments }: Plan, nowMs: number): void {
+    const { published } = this.#context.fleet;
+    for (const { id, model, replicas } of deployments) {
+      const before = published.get(id)?.replicas ?? null;
+      if (replicas !== null && before !== null && replicas > before) this.#holds.rose(model, { id, replicas, nowMs });
+    }
+  }
+
+  /**
+   * Replicas that run or were asked for: what is published may not be acted on yet, and what an earlier process published
+   * may have been changed since. Null = not known.
+   */
+  runningOf({ id, paused, currentReplicas }: ObservedDeployment): number | null {
+    const { config, fleet } = this.#context;
+    const entry = fleet.published.get(id);
+    const published = entry?.replicas ?? null;
+    if (published === null) return currentReplicas;
+    if (config.publish.mode === 'shadow' || paused || entry!.restored) return currentReplicas ?? published;
+    return Math.max(published, currentReplicas ?? 0);
   }
 
   /** Of the fleet and of no model; logged when it appears. A stock-out was logged when it was found. */
@@ -193,6 +226,9 @@ export class PublishPhase {
       restored: before?.restored ?? false,
       isUncounted: cycle.limits.uncounted.has(id),
       highestWithinMinute: this.#recent.highest(id, cycle.nowMs),
+      lowestWithinMinute: this.#recent.lowest(id, cycle.nowMs),
+      hold: fleet.models.get(deployment.model)?.holds.get(id) ?? null,
+      isWoken: fleet.models.get(deployment.model)?.built?.woken === id,
     };
   }
 

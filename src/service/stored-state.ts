@@ -8,6 +8,7 @@ import type { Logger } from './log.js';
 import { Overrides } from './overrides.js';
 import { type ProfileCorrections, profileCorrectionsSchema } from './profile-drift.js';
 import { type PublishedState, publishedStateSchema } from './published-state.js';
+import { type SavedHolds, savedHoldsSchema } from './replica-holds.js';
 import { type StockOutState, stockOutStateSchema } from './stock-out.js';
 import { firstItems, StoredDocument } from './stored-document.js';
 
@@ -19,6 +20,9 @@ const saveCorrectionsSeconds = 60;
 
 /** Start-ups take minutes: how long replicas have waited is known well enough when it is saved once in as many seconds. */
 const saveSuppliesSeconds = 60;
+
+/** What was planned lately counts for minutes: a crash forgets no more of it than as many seconds. */
+const saveHoldsSeconds = 30;
 
 const tracesSchema = z.array(
   z.object({
@@ -57,12 +61,14 @@ export class StoredState {
   readonly #silences: StoredDocument<readonly FleetSilence[]>;
   readonly #stockOuts: StoredDocument<StockOutState>;
   readonly #profileCorrections: StoredDocument<ProfileCorrections>;
+  readonly #holds: StoredDocument<SavedHolds>;
   #runId: string | null = null;
   #restored = false;
   #flushing: Promise<unknown> = Promise.resolve();
   #tracesSavedMs = Number.NEGATIVE_INFINITY;
   #suppliesSavedMs = Number.NEGATIVE_INFINITY;
   #correctionsSavedMs = Number.NEGATIVE_INFINITY;
+  #holdsSavedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: {
     readonly store: SharedStore;
@@ -118,6 +124,14 @@ export class StoredState {
       store,
       name: 'profile_corrections',
       schema: profileCorrectionsSchema,
+      initial: [],
+      merge: (stored) => stored,
+      firstOf: firstItems,
+    });
+    this.#holds = new StoredDocument<SavedHolds>({
+      store,
+      name: 'holds',
+      schema: savedHoldsSchema,
       initial: [],
       merge: (stored) => stored,
       firstOf: firstItems,
@@ -198,6 +212,19 @@ export class StoredState {
     this.#profileCorrections.set(corrections);
   }
 
+  /** What was planned lately, as `ReplicaHolds` tells it. */
+  get holds(): SavedHolds {
+    return this.#holds.value;
+  }
+
+  /** Saved now and then, or at once where it is the last time. */
+  setHolds(holds: SavedHolds, { nowMs, isLast }: { readonly nowMs: number; readonly isLast: boolean }): void {
+    if (!isLast && nowMs - this.#holdsSavedMs < saveHoldsSeconds * 1000) return;
+    if (holds.length === 0 && this.#holds.value.length === 0) return;
+    this.#holdsSavedMs = nowMs;
+    this.#holds.set(holds);
+  }
+
   /**
    * Reads the store, until that has succeeded once.
    *
@@ -214,6 +241,7 @@ export class StoredState {
       await this.#silences.restore(),
       await this.#stockOuts.restore(),
       await this.#profileCorrections.restore(),
+      await this.#holds.restore(),
       await this.history.restore(),
     ];
     for (const problem of problems) if (problem !== null) this.#logger.warn({ problem }, problem);
@@ -237,6 +265,7 @@ export class StoredState {
     this.#silences.storeWasReplaced();
     this.#stockOuts.storeWasReplaced();
     this.#profileCorrections.storeWasReplaced();
+    this.#holds.storeWasReplaced();
     this.history.storeWasReplaced();
   }
 
@@ -273,6 +302,7 @@ export class StoredState {
         this.#silences,
         this.#stockOuts,
         this.#profileCorrections,
+        this.#holds,
         this.#traces,
       ];
       for (const document of documents) {

@@ -58,7 +58,13 @@ describe('configuration', () => {
     expect(modelConfig(config, 'llama')).toEqual(unnamed);
     expect(modelConfig(config, 'constructor')).toEqual(unnamed);
     expect([config.pools, config.quotas, config.budgetUsdPerHour]).toEqual([[], [], null]);
-    expect(config.options).toEqual(planOptionsSchema.parse({}));
+    // A start costs what it costs: of every deployment by its start-up time.
+    expect(config.options).toEqual({ ...planOptionsSchema.parse({}), startUsdPerReplica: null });
+    expect(config.stability).toEqual({
+      scaleDownStabilizationSeconds: 300,
+      scaleDownTolerance: 0.05,
+      minReplicaLifetimeSeconds: 0,
+    });
   });
 
   it('without a file is a drop-in for a service with Redis and Kubernetes', () => {

@@ -87,6 +87,7 @@ function publish(change: {
   readonly heldReason?: string | null;
   readonly mode?: 'live' | 'shadow';
   readonly maxStepsDownPerMinute?: number | null;
+  readonly maxStepsUpPerMinute?: number | null;
 }): number | null {
   return publishDeployment({
     deployment: { ...planned, replicas: change.step === undefined ? 5 : change.step },
@@ -101,9 +102,17 @@ function publish(change: {
       restored: false,
       isUncounted: false,
       highestWithinMinute: null,
+      lowestWithinMinute: null,
+      hold: null,
+      isWoken: false,
       ...change.facts,
     },
-    settings: { mode: change.mode ?? 'live', maxStepsDownPerMinute: change.maxStepsDownPerMinute ?? null },
+    settings: {
+      mode: change.mode ?? 'live',
+      maxStepsDownPerMinute: change.maxStepsDownPerMinute ?? null,
+      maxStepsUpPerMinute: change.maxStepsUpPerMinute ?? null,
+      stability: { scaleDownStabilizationSeconds: 300, scaleDownTolerance: 0, minReplicaLifetimeSeconds: 0 },
+    },
   }).replicas;
 }
 
@@ -149,6 +158,18 @@ describe('what is published', () => {
       3,
     ],
     ['no fall beyond the limit below what runs at the start', { maxStepsDownPerMinute: 1, step: 0 }, 2],
+    [
+      'no rise beyond the limit',
+      { maxStepsUpPerMinute: 2, step: 90, facts: { published: 4, lowestWithinMinute: 3 } },
+      5,
+    ],
+    ['no rise beyond the limit above what runs at the start', { maxStepsUpPerMinute: 2, step: 90 }, 5],
+    ['a fall, where rises are limited', { maxStepsUpPerMinute: 1, step: 0, facts: { published: 7 } }, 0],
+    [
+      'what was published before, where the limit of rises was lowered since',
+      { maxStepsUpPerMinute: 1, step: 90, facts: { published: 8, lowestWithinMinute: 2 } },
+      8,
+    ],
     ['any rise', { maxStepsDownPerMinute: 1, step: 90, facts: { highestWithinMinute: 1 } }, 90],
   ];
   it.each(cases)('is %s', (_, change, expected) => {

@@ -174,7 +174,13 @@ export class World {
     const clock = { now: () => this.nowMs };
     this.store = options.store ?? createMemoryStore({ now: () => this.nowMs - 3_600_000 });
     this.deployments.current = { ...this.deployments.current, deployments: options.deployments ?? [] };
-    this.config = configSchema.parse({ redis: { url: 'redis://unused' }, ...options.config });
+    this.config = configSchema.parse({
+      redis: { url: 'redis://unused' },
+      // What a plan says is published at once, unless a test is about stability itself.
+      stability: { scaleDownStabilizationSeconds: 0, scaleDownTolerance: 0 },
+      ...options.config,
+      options: { startUsdPerReplica: 0, ...(options.config?.options as object | undefined) },
+    });
     const write = (level: string) => (_: object, message: string) => this.log.push({ level, message });
     this.controller = new Controller({
       config: this.config,

@@ -1,0 +1,271 @@
+import { z } from 'zod';
+
+/**
+ * Why a plan may not fall at once to the replicas that the demand needs now: what was planned a moment ago is kept for a
+ * while, so that what trembles moves nothing. Pure, except for its memory, which a restart is given back.
+ *
+ * Three rules, each a floor for the replicas of one deployment; the highest counts. A floor is never above what runs (or
+ * was asked for): holding starts nothing.
+ *
+ *   stabilization  the most that was planned for within the last `scaleDownStabilizationSeconds`;
+ *   tolerance      a fall (nothing rises) is taken only as far as what is left would also serve demand that is
+ *                  `scaleDownTolerance` larger;
+ *   lifetime       what was asked for by a rise stays for `minReplicaLifetimeSeconds`.
+ *
+ * Stabilisation goes by what the plans *without* holds wanted, or it would feed itself for ever. In a mix it could hold
+ * both what was left and what it was left for; where that costs more than a quarter above the dearest plan of the
+ * window, that plan is kept as a whole instead of the most of every deployment.
+ *
+ * See docs/decisions/stability.md.
+ */
+export type HoldSettings = {
+  /** 0 = nothing is held. */
+  readonly scaleDownStabilizationSeconds: number;
+  /** Share of the demand, >= 0. */
+  readonly scaleDownTolerance: number;
+  readonly minReplicaLifetimeSeconds: number;
+};
+
+export const holdRules = ['stabilization', 'tolerance', 'lifetime'] as const;
+export type HoldRule = (typeof holdRules)[number];
+
+/** A deployment that is kept above what its demand needs now. */
+export type ReplicaHold = {
+  readonly rule: HoldRule;
+  /** At least so many are planned. */
+  readonly replicas: number;
+  /** The plan without holds has so many. */
+  readonly wanted: number;
+  /** When the rule lets this number go, unless it is planned anew [Unix ms]; null = when the demand falls further. */
+  readonly untilMs: number | null;
+};
+
+/** One deployment of a model in the plan of this cycle, without holds. */
+export type HoldFacts = {
+  readonly id: string;
+  readonly wanted: number;
+  /** Run or were asked for; null = not known, and nothing is held. */
+  readonly running: number | null;
+  readonly maxReplicas: number;
+  /** Work / wanted of that plan, as a share of what may be filled; 1 = full. */
+  readonly fill: number;
+  readonly usdPerReplicaHour: number;
+};
+
+const savedSchema = z.array(
+  z.object({
+    model: z.string(),
+    plans: z.array(
+      z.object({
+        atMs: z.number(),
+        usdPerHour: z.number(),
+        replicas: z.array(z.tuple([z.string(), z.int().min(0)])),
+      }),
+    ),
+    rises: z.array(z.object({ id: z.string(), atMs: z.number(), replicas: z.int().min(0) })),
+  }),
+);
+
+/** What a restart must remember. */
+export type SavedHolds = z.output<typeof savedSchema>;
+export const savedHoldsSchema: z.ZodType<SavedHolds> = savedSchema;
+
+/** What was planned, from some moment until `atMs`. */
+type PastPlan = { readonly atMs: number; readonly usdPerHour: number; readonly replicas: ReadonlyMap<string, number> };
+type Rise = { readonly id: string; readonly atMs: number; readonly replicas: number };
+type Memory = { plans: readonly PastPlan[]; rises: readonly Rise[] };
+
+/** Different plans that are remembered of a model; beyond them the two oldest become one that has the more of both. */
+const mostPlans = 60;
+const mostRises = 60;
+
+/** What is held in a mix costs at most so many times the dearest plan of the window. */
+const dearestHold = 1.25;
+
+/** Equal shares may differ by so much. */
+const rounding = 1e-6;
+
+/**
+ * Without a plan for longer than this nobody knows what was needed meanwhile: the model was held because an input was
+ * missing, or no process ran. What runs then counts as planned just now. At least so many intervals, too.
+ */
+const longestGapMs = 60_000;
+const longestGapIntervals = 3;
+
+/** Remembers the plans of the last minutes, and says what must be kept of them. */
+export class ReplicaHolds {
+  readonly #settings: HoldSettings;
+  readonly #gapMs: number;
+  readonly #byModel = new Map<string, Memory>();
+
+  constructor(settings: HoldSettings & { readonly intervalSeconds: number }) {
+    this.#settings = settings;
+    this.#gapMs = Math.max(longestGapMs, longestGapIntervals * settings.intervalSeconds * 1000);
+  }
+
+  /** Begins with what an earlier process remembered; what this one knows stands. */
+  restore(saved: SavedHolds): void {
+    for (const { model, plans, rises } of saved) {
+      if (this.#byModel.has(model)) continue;
+      this.#byModel.set(model, {
+        plans: plans.map(({ replicas, ...rest }) => ({ ...rest, replicas: new Map(replicas) })),
+        rises,
+      });
+    }
+  }
+
+  /** Everything that is still of use. */
+  saved(nowMs: number): SavedHolds {
+    return [...this.#byModel].flatMap(([model, memory]) => {
+      this.#prune(memory, nowMs);
+      if (memory.plans.length === 0 && memory.rises.length === 0) return [];
+      const plans = memory.plans.map(({ replicas, ...rest }) => ({ ...rest, replicas: [...replicas] }));
+      return [{ model, plans, rises: [...memory.rises] }];
+    });
+  }
+
+  /** Forgets models that are gone. */
+  keepOnly(models: ReadonlyMap<string, unknown>): void {
+    for (const name of this.#byModel.keys()) if (!models.has(name)) this.#byModel.delete(name);
+  }
+
+  /**
+   * Takes the plan that a model would have without holds, and says what is kept above it, by deployment id.
+   *
+   * @param facts every deployment that the plan may move
+   */
+  observe(model: string, facts: readonly HoldFacts[], nowMs: number): ReadonlyMap<string, ReplicaHold> {
+    const memory = this.#memoryOf(model, nowMs);
+    const newest = memory.plans.at(-1)?.atMs;
+    const ids = new Set(facts.map(({ id }) => id));
+    if (newest === undefined || nowMs - newest > this.#gapMs) {
+      this.#remember(memory, { facts, nowMs, replicasOf: ({ running, wanted }) => running ?? wanted });
+    }
+    this.#remember(memory, { facts, nowMs, replicasOf: ({ wanted }) => wanted });
+    memory.rises = memory.rises.filter(({ id }) => ids.has(id));
+
+    const kept = this.#stabilized(memory.plans, facts);
+    const holds = new Map<string, ReplicaHold>();
+    for (const each of facts) {
+      const hold = this.#holdOf(each, { kept, memory, facts });
+      if (hold !== null) holds.set(each.id, hold);
+    }
+    return holds;
+  }
+
+  /** A published number rose: what was asked for has its lifetime before it. */
+  rose(model: string, rise: { readonly id: string; readonly replicas: number; readonly nowMs: number }): void {
+    if (this.#settings.minReplicaLifetimeSeconds === 0) return;
+    const { id, replicas, nowMs } = rise;
+    const memory = this.#memoryOf(model, nowMs);
+    // A lower rise that is older says nothing any more.
+    const others = memory.rises.filter((other) => other.id !== id || other.replicas > replicas);
+    memory.rises = [...others, { id, replicas, atMs: nowMs }].slice(-mostRises);
+  }
+
+  #memoryOf(model: string, nowMs: number): Memory {
+    const known = this.#byModel.get(model) ?? { plans: [], rises: [] };
+    this.#byModel.set(model, known);
+    this.#prune(known, nowMs);
+    return known;
+  }
+
+  #prune(memory: Memory, nowMs: number): void {
+    const { scaleDownStabilizationSeconds, minReplicaLifetimeSeconds } = this.#settings;
+    // A clock that was set back must not hold anything for ever.
+    const within = (atMs: number, seconds: number) => atMs <= nowMs && nowMs - atMs < seconds * 1000;
+    memory.plans = memory.plans.filter(({ atMs }) => within(atMs, scaleDownStabilizationSeconds));
+    memory.rises = memory.rises.filter(({ atMs }) => within(atMs, minReplicaLifetimeSeconds));
+  }
+
+  #remember(
+    memory: Memory,
+    from: {
+      readonly facts: readonly HoldFacts[];
+      readonly nowMs: number;
+      readonly replicasOf: (facts: HoldFacts) => number;
+    },
+  ): void {
+    const { facts, nowMs, replicasOf } = from;
+    if (this.#settings.scaleDownStabilizationSeconds === 0) return;
+    const replicas = new Map(facts.map((each) => [each.id, replicasOf(each)]));
+    const usdPerHour = facts.reduce((sum, each) => sum + replicasOf(each) * each.usdPerReplicaHour, 0);
+    const others = memory.plans.filter((other) => !isSame(other.replicas, replicas));
+    const plans = [...others, { atMs: nowMs, usdPerHour, replicas }];
+    memory.plans = plans.length > mostPlans ? [joined(plans[0]!, plans[1]!), ...plans.slice(2)] : plans;
+  }
+
+  /** What stabilisation keeps of each deployment, and when that was planned last. */
+  #stabilized(
+    plans: readonly PastPlan[],
+    facts: readonly HoldFacts[],
+  ): ReadonlyMap<string, { readonly replicas: number; readonly atMs: number }> {
+    const mostOf = (from: readonly PastPlan[]) =>
+      new Map(
+        facts.map(({ id, running }) => {
+          const planned = from.map((past) => Math.min(past.replicas.get(id) ?? 0, running ?? 0));
+          const replicas = Math.max(0, ...planned);
+          // Plans are in the order in which they were made last.
+          return [id, { replicas, atMs: from[planned.lastIndexOf(replicas)]?.atMs ?? 0 }];
+        }),
+      );
+    const most = mostOf(plans);
+    const dearest = plans.reduce<PastPlan | null>(
+      (best, plan) => (best === null || plan.usdPerHour >= best.usdPerHour ? plan : best),
+      null,
+    );
+    if (dearest === null) return most;
+    const held = facts.reduce((sum, { id, wanted, usdPerReplicaHour }) => {
+      return sum + Math.max(wanted, most.get(id)!.replicas) * usdPerReplicaHour;
+    }, 0);
+    return held <= dearestHold * dearest.usdPerHour * (1 + rounding) ? most : mostOf([dearest]);
+  }
+
+  #holdOf(
+    each: HoldFacts,
+    around: {
+      readonly kept: ReadonlyMap<string, { readonly replicas: number; readonly atMs: number }>;
+      readonly memory: Memory;
+      readonly facts: readonly HoldFacts[];
+    },
+  ): ReplicaHold | null {
+    const { id, wanted, running, maxReplicas } = each;
+    if (running === null || wanted >= running) return null;
+    const { scaleDownStabilizationSeconds, scaleDownTolerance, minReplicaLifetimeSeconds } = this.#settings;
+    const most = Math.min(running, maxReplicas);
+    const candidates: ReplicaHold[] = [];
+    const add = (rule: HoldRule, replicas: number, untilMs: number | null) =>
+      candidates.push({ rule, replicas: Math.min(replicas, most), wanted, untilMs });
+
+    const planned = around.kept.get(id);
+    if (planned !== undefined) {
+      add('stabilization', planned.replicas, planned.atMs + scaleDownStabilizationSeconds * 1000);
+    }
+    // Shares are spread as evenly as they can be: where any deployment would be too full, no others have the room. What
+    // makes place for another type is no fall: there the price of the starts is the threshold.
+    const isFall = around.facts.every((other) => other.running !== null && other.wanted <= other.running);
+    const fullest = Math.max(...around.facts.map(({ fill }) => fill));
+    if (isFall && fullest * (1 + scaleDownTolerance) > 1 + rounding) {
+      add('tolerance', Math.ceil(wanted * (1 + scaleDownTolerance) - rounding), null);
+    }
+    for (const rise of around.memory.rises) {
+      if (rise.id === id) add('lifetime', rise.replicas, rise.atMs + minReplicaLifetimeSeconds * 1000);
+    }
+    const highest = candidates.reduce<ReplicaHold | null>(
+      (best, hold) => (best === null || hold.replicas > best.replicas ? hold : best),
+      null,
+    );
+    return highest !== null && highest.replicas > wanted ? highest : null;
+  }
+}
+
+function isSame(a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>): boolean {
+  return a.size === b.size && [...a].every(([id, replicas]) => b.get(id) === replicas);
+}
+
+/** Two plans as one: the more of both, for as long as the later one. */
+function joined(a: PastPlan, b: PastPlan): PastPlan {
+  const replicas = new Map(a.replicas);
+  for (const [id, count] of b.replicas) replicas.set(id, Math.max(count, replicas.get(id) ?? 0));
+  return { atMs: Math.max(a.atMs, b.atMs), usdPerHour: Math.max(a.usdPerHour, b.usdPerHour), replicas };
+}
