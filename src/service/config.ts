@@ -323,6 +323,12 @@ const quotaSchema = z.strictObject({
 const forecastSchema = z.strictObject({
   method: z.enum(forecasterNames).default('window').describe('`window`: the larger of the quantile and the mean.'),
   quantile: z.number().gt(0).max(1).default(0.95).describe("Quantile of the window's request rates to plan for."),
+  consumerLagSeconds: z
+    .number()
+    .min(0)
+    .max(3600)
+    .default(15)
+    .describe('From a published number until an autoscaler has acted on it; the HPA looks every 15 s.'),
 });
 
 const publishSchema = z.strictObject({

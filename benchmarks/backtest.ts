@@ -1,0 +1,306 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { loadGpuCatalogue, loadModelCatalogue } from '../src/adapters/catalogue-file.js';
+import { createFileProfiles } from '../src/adapters/profile-source.js';
+import { readRequestLog } from '../src/adapters/request-log.js';
+import { backtestFleet } from '../src/service/backtest/backtest-fleet.js';
+import { loadConfig } from '../src/service/config-layers.js';
+import { defaultObjective, type Fidelity, type Router } from '../src/simulation/backtest/backtest.js';
+import { type BacktestDocument, backtestJson } from '../src/simulation/backtest/backtest-document.js';
+import { type PolicyName, policyNames } from '../src/simulation/backtest/policy-names.js';
+import { reportPage } from '../src/simulation/backtest/report-page.js';
+import { meanDemand, traceFacts } from '../src/simulation/backtest/trace-facts.js';
+import { windowOf } from '../src/simulation/backtest/trace-load.js';
+import { cheapestFleet } from '../src/simulation/policies/constant-fleets.js';
+import type { BacktestReply, BacktestTask } from './backtest-process.js';
+
+/**
+ * What a fleet costs over recorded traces, and what its users feel: gpumix against the rules of its peers, the best
+ * constant fleet in hindsight and a proven lower bound.
+ *
+ * Llama-3.1-8B on L40S, A100-80GB and H100 at the catalogue's prices; replicas start in 180 s. The load is so many copies
+ * of a window of a trace that the mean fleet has about 10 replicas (`request` fidelity) or 200 (`fluid`). The windows
+ * were fixed before anything was run on them.
+ */
+type Load = {
+  readonly trace: string;
+  readonly fromHours: number;
+  /** Null = all of it. */
+  readonly hours: number | null;
+  /** Whether the load is one that a forecast can follow: then a cost near the oracle's is expected. */
+  readonly isSteady: boolean;
+};
+
+const day = 24;
+
+export const backtestLoads: readonly Load[] = [
+  { trace: 'azure_conv_2023', fromHours: 0, hours: null, isSteady: true },
+  { trace: 'sg_mlarge_diurnal_14d', fromHours: 8 * day + 6, hours: 6, isSteady: true },
+  { trace: 'sg_mmimage_24h', fromHours: 6, hours: 6, isSteady: true },
+  { trace: 'azure_code_2023', fromHours: 0, hours: null, isSteady: false },
+  { trace: 'sg_mlarge_mixed_7d', fromHours: 5 * day + 6, hours: 6, isSteady: false },
+  { trace: 'sg_deepseekr1_00-12h', fromHours: 3, hours: 6, isSteady: false },
+  { trace: 'sg_msmall_bursty_14d', fromHours: 8 * day, hours: 24, isSteady: false },
+  { trace: 'sg_msmall_dailyspike_7d', fromHours: 4 * day, hours: 24, isSteady: false },
+  { trace: 'mooncake_conversation', fromHours: 0, hours: null, isSteady: false },
+];
+
+/** Where the traces lie, from the project's root; they are no part of the project. */
+const traceFolder = '../shared/data/traces';
+
+/** Profiles of the three types for the objective below, made by the benchmark procedure on simulated engines. */
+const configuration = (profiles: string): string => `
+demand: { source: redis }
+redis: { url: redis://127.0.0.1:1 }
+profiles: { source: files, directory: ${JSON.stringify(profiles)} }
+deployments:
+  source: config
+  list:
+    - { name: l40s, model: llama-3.1-8b, gpuType: L40S, maxReplicas: 2000 }
+    - { name: a100-80gb, model: llama-3.1-8b, gpuType: A100-80GB, maxReplicas: 2000 }
+    - { name: h100, model: llama-3.1-8b, gpuType: H100, maxReplicas: 2000 }
+simulation: { startupSeconds: 180 }
+`;
+
+const target = 0.99;
+/** Copies of the trace come up to so much later than the first [s]: long enough to be no echo, short beside its swings. */
+const jitterSeconds = 60;
+
+export type BacktestBenchOptions = {
+  readonly quick: boolean;
+  /** Names of traces, or parts of them; empty = all. */
+  readonly traces?: readonly string[];
+  /** Where reports and documents are written. */
+  readonly out: string;
+  readonly sizes?: readonly FleetSize[];
+  readonly profileFolder?: string;
+};
+
+type FleetSize = { readonly meanReplicas: number; readonly fidelity: Fidelity; readonly routers: readonly Router[] };
+
+const allSizes: readonly FleetSize[] = [
+  { meanReplicas: 10, fidelity: 'request', routers: ['shares', 'least-request'] },
+  { meanReplicas: 200, fidelity: 'fluid', routers: ['shares'] },
+];
+
+/** One load served by one size of fleet behind one router, by all policies. */
+type Scenario = Load & {
+  readonly size: FleetSize;
+  readonly router: Router;
+  readonly copies: number;
+};
+
+export type ScenarioResult = {
+  readonly scenario: Scenario;
+  readonly document: BacktestDocument;
+  readonly peakRssMb: number;
+};
+
+/** Runs all loads, as many at a time as there are cores. */
+export async function benchmarkBacktest(options: BacktestBenchOptions): Promise<string> {
+  const folder = resolve(traceFolder);
+  if (!existsSync(folder)) return `skipped: no traces in ${traceFolder}`;
+  mkdirSync(options.out, { recursive: true });
+  const scenarios = await scenariosOf(options);
+  const results: ScenarioResult[] = [];
+  const waiting = [...scenarios];
+  const workers = Math.min(waiting.length, availableParallelism());
+  await Promise.all(
+    Array.from({ length: workers }, async () => {
+      const worker = startWorker();
+      try {
+        for (let scenario = waiting.shift(); scenario !== undefined; scenario = waiting.shift()) {
+          const { document, peakRssMb } = await runIn(worker, taskOf(scenario, options));
+          results.push({ scenario, document, peakRssMb });
+          const name = `${scenario.trace}-${scenario.size.meanReplicas}-${scenario.router}`;
+          writeFileSync(join(options.out, `${name}.json`), backtestJson(document));
+          writeFileSync(join(options.out, `${name}.html`), reportPage(document));
+          process.stderr.write(`${describeScenario({ scenario, document, peakRssMb })}\n\n`);
+        }
+      } finally {
+        worker.disconnect();
+      }
+    }),
+  );
+  const order = new Map(scenarios.map((scenario, index) => [scenario, index]));
+  results.sort((a, b) => order.get(a.scenario)! - order.get(b.scenario)!);
+  return describeAll(results, options.out);
+}
+
+async function scenariosOf({ quick, traces = [], sizes, profileFolder }: BacktestBenchOptions): Promise<Scenario[]> {
+  const loads = backtestLoads.filter(
+    ({ trace }) => traces.length === 0 || traces.some((part) => basename(trace).includes(part)),
+  );
+  const chosen = quick ? loads.slice(0, 2).map((load) => ({ ...load, hours: Math.min(load.hours ?? 1, 1) })) : loads;
+  const found: Scenario[] = [];
+  for (const load of chosen) {
+    const perCopy = await replicasOfOneCopy(load, profileFolder);
+    for (const size of sizes ?? (quick ? allSizes.slice(0, 1) : allSizes)) {
+      const copies = Number((size.meanReplicas / perCopy).toPrecision(3));
+      for (const router of size.routers) found.push({ ...load, size, router, copies });
+    }
+  }
+  return found;
+}
+
+/** The rate is multiplied so far that whole replicas do not matter. */
+const manyCopies = 1000;
+
+/** Replicas, of all types together, of the cheapest fleet for the mean of one copy. */
+async function replicasOfOneCopy(load: Load, profileFolder?: string): Promise<number> {
+  const [gpus, models] = await Promise.all([loadGpuCatalogue(), loadModelCatalogue()]);
+  const directory = profileFolder ?? defaultProfiles;
+  const file = { name: 'the configuration of the benchmark', text: configuration(directory) };
+  const { config } = loadConfig({ file, environment: {}, flags: [], catalogue: gpus });
+  const fleet = await backtestFleet({
+    config,
+    source: file.name,
+    profiles: createFileProfiles(directory),
+    gpus,
+    models,
+  });
+  const window = {
+    fromSeconds: load.fromHours * 3600,
+    durationSeconds: load.hours === null ? null : load.hours * 3600,
+    startMs: 0,
+  };
+  const facts = await traceFacts(windowOf(readRequestLog({ file: fileOf(load) }), window));
+  const { replicas } = cheapestFleet({
+    deployments: fleet.members.map(({ deployment }) => ({ ...deployment, maxReplicas: 1e6 })),
+    meanDemand: meanDemand(facts, 1),
+    rateFactor: manyCopies,
+  });
+  return [...replicas.values()].reduce((sum, count) => sum + count, 0) / manyCopies;
+}
+
+const defaultProfiles = resolve('profiles', 'simulated', 'llama-3.1-8b-per-token');
+
+function fileOf({ trace }: Load): string {
+  return resolve(traceFolder, `${trace}.csv.gz`);
+}
+
+function taskOf(scenario: Scenario, { profileFolder }: BacktestBenchOptions): BacktestTask {
+  const { fromHours, hours, copies, router, size } = scenario;
+  const policies: readonly PolicyName[] = policyNames;
+  return {
+    traceFile: fileOf(scenario),
+    configuration: configuration(profileFolder ?? defaultProfiles),
+    directory: resolve('.'),
+    question: {
+      policies,
+      router,
+      fidelity: size.fidelity,
+      objective: defaultObjective,
+      targetAttainment: target,
+      seed: 1,
+      copies,
+      jitterSeconds,
+      fromSeconds: fromHours * 3600,
+      durationSeconds: hours === null ? null : hours * 3600,
+      warmUpShare: 0.1,
+      cadenceSeconds: 60,
+      profileErrors: [0, -0.2, 0.2],
+      sweep: true,
+      knobs: {},
+      oracle: true,
+    },
+  };
+}
+
+function startWorker(): ChildProcess {
+  return fork(fileURLToPath(new URL('./backtest-process.js', import.meta.url)), { serialization: 'advanced' });
+}
+
+async function runIn(worker: ChildProcess, task: BacktestTask): Promise<BacktestReply> {
+  const ended = new AbortController();
+  const answered = once(worker, 'message', { signal: ended.signal });
+  const exited = once(worker, 'exit', { signal: ended.signal }).then(([code]) => {
+    throw new Error(`the process of a backtest ended with status ${code}`);
+  });
+  exited.catch(() => undefined);
+  answered.catch(() => undefined);
+  try {
+    worker.send(task);
+    const [answer] = (await Promise.race([answered, exited])) as [{ reply?: BacktestReply; fault?: string }];
+    if (answer.reply === undefined) throw new Error(`${basename(task.traceFile)}: ${answer.fault}`);
+    return answer.reply;
+  } finally {
+    ended.abort();
+  }
+}
+
+/** One load: what each policy costs for the same service. */
+function describeScenario({ scenario, document, peakRssMb }: ScenarioResult): string {
+  const { window, runs, matched, positions, oracle } = document;
+  const hours = (window.toSeconds - window.scoredFromSeconds) / 3600;
+  const rates = `${number(window.requests / hours / 3600, 1)} requests/s over ${number(hours, 1)} h`;
+  const lines = [
+    `${scenario.trace}, ${scenario.copies} copies (${rates}), ${scenario.size.fidelity} fidelity, router ${scenario.router}`,
+    row('policy', ['USD/h', 'attained', 'USD/h at 99 %', '/ oracle', 'gpumix saves', 'at own', 'replicas', 'starts']),
+  ];
+  const own = matched.find(({ at }) => at === 'own') ?? matched[0];
+  const aimed = matched.find(({ at }) => at === 'target');
+  for (const policy of document.asked.policies) {
+    const main = runs.find((run) => run.policy === policy && run.isMain);
+    if (main === undefined) continue;
+    const atTarget = aimed?.costs.find((cost) => cost.policy === policy);
+    const atOwn = own?.costs.find((cost) => cost.policy === policy);
+    const { usd, attainment, meanReplicas, starts } = main.result;
+    lines.push(
+      row(policy, [
+        number(usd / hours, 2),
+        percent(attainment),
+        atTarget?.usd == null
+          ? 'not reached'
+          : `${atTarget.basis === 'attains-more' ? '≤ ' : ''}${number(atTarget.usd / hours, 2)}`,
+        atTarget?.oracleRatio == null ? '–' : number(atTarget.oracleRatio, 2),
+        atTarget?.saving == null ? '–' : percent(atTarget.saving),
+        atOwn?.saving == null ? '–' : percent(atOwn.saving),
+        number(meanReplicas, 1),
+        String(starts),
+      ]),
+    );
+  }
+  for (const run of runs.filter(({ policy, profileError }) => policy === 'gpumix' && profileError !== 0)) {
+    const name = `gpumix, profiles ${run.profileError > 0 ? '+' : '−'}${Math.abs(run.profileError) * 100} %`;
+    lines.push(row(name, [number(run.result.usd / hours, 2), percent(run.result.attainment)]));
+  }
+  if (aimed?.oracleUsd != null) lines.push(row('oracle, at least', ['', '', number(aimed.oracleUsd / hours, 2)]));
+  for (const { against, worstExcess, worstAt, beyond, onOrBelow } of positions) {
+    if (onOrBelow) continue;
+    const worst = worstExcess === null ? '' : `, dearer by up to ${percent(worstExcess)} at ${percent(worstAt ?? 0)}`;
+    const short = beyond === null ? '' : `, which also reaches ${percent(beyond)}`;
+    lines.push(`  gpumix is not below ${against} everywhere${worst}${short}`);
+  }
+  if (oracle === null) lines.push('  no oracle');
+  const seconds = document.timings.runs.map((run) => run.seconds);
+  const perMillion = (1e6 * seconds.reduce((sum, each) => sum + each, 0)) / seconds.length / window.requests;
+  lines.push(
+    `  ${seconds.length} runs in ${number(document.timings.totalSeconds, 0)} s; a million requests ${number(perMillion, 1)} s; ${number(peakRssMb, 0)} MB`,
+  );
+  return lines.join('\n');
+}
+
+function describeAll(results: readonly ScenarioResult[], out: string): string {
+  return [
+    ...results.map(describeScenario),
+    'At 99 %: read off each policy’s frontier, the runs of its knob; "not reached": no knob attained that much.',
+    `Reports: ${out}`,
+  ].join('\n\n');
+}
+
+function row(name: string, cells: readonly string[]): string {
+  return `  ${name.padEnd(24)}${cells.map((cell) => cell.padStart(14)).join('')}`;
+}
+
+function number(value: number, digits: number): string {
+  return value.toFixed(digits);
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(2)} %`;
+}

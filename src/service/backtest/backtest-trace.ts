@@ -1,0 +1,136 @@
+import { InputError } from '../../core/input-error.js';
+import type { KnownMinute } from '../../demand/forecast.js';
+import type { BacktestRequest } from '../../simulation/backtest/backtest.js';
+import type { BacktestWindow } from '../../simulation/backtest/backtest-document.js';
+import { type TraceFacts, traceFacts } from '../../simulation/backtest/trace-facts.js';
+import { copiesOf, windowOf } from '../../simulation/backtest/trace-load.js';
+
+/** Which part of a trace is played, and how often at once. */
+export type TraceQuestion = {
+  /** Opens the trace, from its beginning. */
+  readonly open: () => AsyncIterable<BacktestRequest>;
+  /** Names the trace in errors. */
+  readonly source: string;
+  readonly fromSeconds: number;
+  readonly durationSeconds: number | null;
+  readonly warmUpShare: number;
+  readonly copies: number;
+  readonly jitterSeconds: number;
+  readonly seed: number;
+  /** Simulated time of the trace's first request. */
+  readonly startsAtMs: number;
+  readonly signal: AbortSignal;
+};
+
+const minuteMs = 60_000;
+
+/** Rates before the window that are handed on: as much as a service keeps. */
+const keptHistoryMinutes = 14 * 24 * 60;
+
+/** The load of a backtest. It is read to know what there is, and then anew for every run: never held. */
+export type BacktestTrace = {
+  /** Of the window, one copy of it, at its simulated times. */
+  readonly facts: TraceFacts;
+  /** What a service that ran before the window knows: the rates of all copies, oldest first. */
+  readonly history: readonly KnownMinute[];
+  readonly startMs: number;
+  readonly scoredFromMs: number;
+  readonly endMs: number;
+  readonly window: BacktestWindow;
+  /** All copies of the window, ascending in time, from its beginning. */
+  requests(): AsyncIterable<BacktestRequest>;
+};
+
+/** @throws InputError for a trace that cannot be read, and where no request lies in the window */
+export async function readBacktestTrace(question: TraceQuestion): Promise<BacktestTrace> {
+  const { source, fromSeconds, durationSeconds, warmUpShare, startsAtMs, signal } = question;
+  const startMs = startsAtMs + fromSeconds * 1000;
+  const before = new Map<number, number>();
+  let firstMs: number | null = null;
+  let lastMs = 0;
+  const watched = watch(question.open(), (atMs) => {
+    signal.throwIfAborted();
+    firstMs ??= atMs;
+    lastMs = atMs - firstMs;
+    if (lastMs >= fromSeconds * 1000) return;
+    const minute = Math.floor(lastMs / minuteMs);
+    before.set(minute, (before.get(minute) ?? 0) + 1);
+  });
+  const facts = await traceFacts(windowOf(watched, { fromSeconds, durationSeconds, startMs }));
+  if (facts.lastMs === null) {
+    const found = firstMs === null ? 'no request' : `a trace of ${describeSeconds(lastMs / 1000)}`;
+    const expected = `requests from ${describeSeconds(fromSeconds)} on, where the window begins`;
+    throw new InputError(source, [{ place: '', found, expected }]);
+  }
+  // A window that is longer than the trace ends with it: nothing is known of what came after.
+  const asked = durationSeconds === null ? Number.POSITIVE_INFINITY : durationSeconds * 1000;
+  const lengthMs = Math.min(asked, facts.lastMs - startMs + 1);
+  const endMs = startMs + lengthMs;
+  const scoredFromMs = startMs + lengthMs * warmUpShare;
+  const requests = () => play(question, { startMs, endMs });
+  const scored = { requests: 0, inputTokens: 0, outputTokens: 0 };
+  for await (const { atMs, inputTokens, outputTokens } of requests()) {
+    signal.throwIfAborted();
+    if (atMs < scoredFromMs) continue;
+    scored.requests += 1;
+    scored.inputTokens += inputTokens;
+    scored.outputTokens += outputTokens;
+  }
+  return {
+    facts,
+    history: historyOf(before, question),
+    startMs,
+    scoredFromMs,
+    endMs,
+    window: {
+      fromSeconds,
+      toSeconds: (endMs - startsAtMs) / 1000,
+      scoredFromSeconds: (scoredFromMs - startsAtMs) / 1000,
+      ...scored,
+    },
+    requests,
+  };
+}
+
+async function* play(
+  question: TraceQuestion,
+  { startMs, endMs }: { readonly startMs: number; readonly endMs: number },
+): AsyncGenerator<BacktestRequest, void, void> {
+  const { fromSeconds, durationSeconds, copies, jitterSeconds, seed } = question;
+  const window = windowOf(question.open(), { fromSeconds, durationSeconds, startMs });
+  for await (const request of copiesOf(window, { copies, jitterSeconds, seed })) {
+    if (request.atMs >= endMs) return;
+    yield request;
+  }
+}
+
+/** Tells of every request that goes by, in the trace's own time. */
+async function* watch(
+  requests: AsyncIterable<BacktestRequest>,
+  see: (atMs: number) => void,
+): AsyncGenerator<BacktestRequest, void, void> {
+  for await (const request of requests) {
+    see(request.atMs);
+    yield request;
+  }
+}
+
+function historyOf(
+  before: ReadonlyMap<number, number>,
+  { fromSeconds, startsAtMs, copies }: TraceQuestion,
+): readonly KnownMinute[] {
+  const wholeMinutes = Math.floor(fromSeconds / 60);
+  const first = Math.max(0, wholeMinutes - keptHistoryMinutes);
+  return Array.from({ length: wholeMinutes - first }, (_, index) => {
+    const minute = first + index;
+    return {
+      endSeconds: startsAtMs / 1000 + (minute + 1) * 60,
+      rps: ((before.get(minute) ?? 0) * copies) / 60,
+    };
+  });
+}
+
+/** `90 s`, `2.5 h`. */
+export function describeSeconds(seconds: number): string {
+  return seconds < 7200 ? `${Number(seconds.toFixed(1))} s` : `${Number((seconds / 3600).toFixed(2))} h`;
+}
