@@ -98,7 +98,9 @@ function oneOfTheCheapest(deployments: readonly FleetDeployment[]): ReadonlyMap<
 type Batch = {
   readonly readMs: number;
   readonly endSeconds: number;
-  readonly points: readonly CountedPoint[];
+  /** Completed requests by length, see `packed`. */
+  readonly counts: readonly (readonly [lengths: number, count: number])[];
+  readonly requests: number;
 };
 
 /** The completed requests that the oldest of four windows holds, and the rate. */
@@ -106,6 +108,7 @@ class MovingWindow {
   /** When each window was begun [ms], oldest first. */
   #begun: readonly number[] = [];
   #batches: readonly Batch[] = [];
+  readonly #counts = new Map<number, number>();
   #newestRps = 0;
 
   /** Takes what was written since the last time. */
@@ -114,37 +117,55 @@ class MovingWindow {
     if (newest === undefined || nowMs - newest >= 1000 * windowStepSeconds) {
       this.#begun = [...this.#begun, nowMs].slice(-windowCount);
     }
-    const batches = intervals.map(({ endSeconds, record }): Batch => {
-      const points = record.buckets.map(({ inputTokens, outputTokens, count }) => ({
-        x: indexOf(inputTokens),
-        y: indexOf(outputTokens),
-        count,
-      }));
-      // Lengths that the gateway never learnt are taken for the shortest requests.
-      if (record.unknownLength > 0) points.push({ x: 0, y: 0, count: record.unknownLength });
-      return { readMs: nowMs, endSeconds, points };
-    });
-    this.#batches = [...this.#batches.filter(({ readMs }) => readMs >= this.#begun[0]!), ...batches];
+    const since = this.#begun[0]!;
+    for (const { readMs, counts } of this.#batches) {
+      if (readMs < since) for (const [lengths, count] of counts) this.#add(lengths, -count);
+    }
+    const batches = intervals.map((interval) => batchOf(nowMs, interval));
+    for (const { counts } of batches) for (const [lengths, count] of counts) this.#add(lengths, count);
+    this.#batches = [...this.#batches.filter(({ readMs }) => readMs >= since), ...batches];
     const last = intervals.at(-1)?.record;
     this.#newestRps = last === undefined ? 0 : last.arrivals / last.intervalSeconds;
   }
 
+  #add(lengths: number, count: number): void {
+    const sum = (this.#counts.get(lengths) ?? 0) + count;
+    if (sum > 0) this.#counts.set(lengths, sum);
+    else this.#counts.delete(lengths);
+  }
+
   get points(): readonly CountedPoint[] {
-    return this.#batches.flatMap(({ points }) => points);
+    return Array.from(this.#counts, ([lengths, count]) => ({ ...unpacked(lengths), count }));
   }
 
   /** Requests per second that are planned for. */
   get rps(): number {
-    const filled = this.#batches.filter(({ points }) => points.length > 0);
+    const filled = this.#batches.filter(({ requests }) => requests > 0);
     if (filled.length === 0) return this.#newestRps;
-    const requests = filled.reduce((sum, { points }) => sum + countOf(points), 0);
+    const requests = filled.reduce((sum, batch) => sum + batch.requests, 0);
     const seconds = filled.at(-1)!.endSeconds - filled[0]!.endSeconds + intervalSeconds;
     return Math.max(requests / seconds, this.#newestRps);
   }
 }
 
-function countOf(points: readonly CountedPoint[]): number {
-  return points.reduce((sum, { count }) => sum + count, 0);
+function batchOf(readMs: number, { endSeconds, record }: FinishedInterval): Batch {
+  const counts = record.buckets.map(
+    ({ inputTokens, outputTokens, count }) => [packed(indexOf(inputTokens), indexOf(outputTokens)), count] as const,
+  );
+  // Lengths that the gateway never learnt are taken for the shortest requests.
+  if (record.unknownLength > 0) counts.push([packed(0, 0), record.unknownLength]);
+  return { readMs, endSeconds, counts, requests: counts.reduce((sum, [, count]) => sum + count, 0) };
+}
+
+/** Indexes of gateways stay far below this. */
+const indexRange = 2 ** 16;
+
+function packed(x: number, y: number): number {
+  return x * indexRange + y;
+}
+
+function unpacked(lengths: number): { readonly x: number; readonly y: number } {
+  return { x: Math.floor(lengths / indexRange), y: lengths % indexRange };
 }
 
 function indexOf(tokens: number): number {

@@ -91,7 +91,8 @@ function gridOf(points: readonly CountedPoint[], margin: number): Grid {
   const width = right - left + margin + 1;
   const counts = new Float64Array(width * (bottom - top + margin + 1));
   for (const { x, y, count } of points) counts[(y - top) * width + x - left]! += count;
-  const occupied = [...new Set(points.map(({ x, y }) => (y - top) * width + x - left))].sort((a, b) => a - b);
+  const occupied: number[] = [];
+  for (let cell = 0; cell < counts.length; cell++) if (counts[cell]! > 0) occupied.push(cell);
   return { left, top, width, counts, occupied };
 }
 
@@ -131,7 +132,8 @@ function coreCells({ counts, occupied, width }: Grid, halfWidths: readonly numbe
  * that its cores in between are linked to one of the two along the row.
  */
 function linkCores({ counts, width }: Grid, halfWidths: readonly number[], core: Cores): Int32Array {
-  const parents = Int32Array.from(counts, (_, cell) => cell);
+  const parents = new Int32Array(counts.length);
+  for (const cell of core.cells) parents[cell] = cell;
   const link = (a: number, b: number) => {
     const [rootA, rootB] = [rootOf(parents, a), rootOf(parents, b)];
     parents[Math.max(rootA, rootB)] = Math.min(rootA, rootB);

@@ -29,8 +29,8 @@ export type SliceAnswer = {
 /** Loads this much above whole units still fit them: sums of slices are not exact. */
 const fitTolerance = 1e-9;
 
-/** A tenth of a second; fleets of ten cells and four types take a few hundred nodes. */
-const defaultNodeLimit = 200_000;
+/** Some hundredths of a second; fleets of a few cells take tens to thousands. What is left then is a few units. */
+const defaultNodeLimit = 20_000;
 
 /** One way to place the slices of a cell. */
 type Choice = { readonly added: readonly number[]; readonly usd: number };
@@ -48,35 +48,40 @@ export function solveSlices(program: SliceProgram): SliceAnswer | null {
   for (let i = cells.length - 1; i >= 0; i--) cheapestFrom[i] = cheapestFrom[i + 1]! + cells[i]![0]!.usd;
 
   const unitsOf = (load: number) => Math.max(0, Math.ceil(load - fitTolerance * Math.max(1, load)));
-  const priceOf = (loads: readonly number[]) => loads.reduce((sum, load, g) => sum + usdPerUnit[g]! * unitsOf(load), 0);
-  let bestLoads = firstFleet(cells, types, priceOf);
+  const priceOf = (loads: ArrayLike<number>): number => {
+    let usd = 0;
+    for (let g = 0; g < types; g++) usd += usdPerUnit[g]! * unitsOf(loads[g]!);
+    return usd;
+  };
+  let bestLoads: ArrayLike<number> = firstFleet(cells, types, priceOf);
   let best = priceOf(bestLoads);
   let nodes = 0;
   let proven = true;
-  const descend = (i: number, loads: readonly number[], usd: number): void => {
+  // One set of sums for each depth, so that a node allocates nothing.
+  const sums = Array.from({ length: cells.length + 1 }, () => new Float64Array(types));
+  const descend = (i: number, usd: number): void => {
     if (nodes >= nodeLimit) {
       proven = false;
       return;
     }
     nodes++;
+    const loads = sums[i]!;
     if (i === cells.length) {
-      const price = priceOf(loads);
-      if (price < best - priceTolerance(best)) {
-        best = price;
-        bestLoads = loads;
-      }
+      best = priceOf(loads);
+      bestLoads = loads.slice();
       return;
     }
+    const next = sums[i + 1]!;
     for (const choice of cells[i]!) {
+      const enough = best - priceTolerance(best);
       // Choices ascend in price: those that follow are no better.
-      if (usd + choice.usd + cheapestFrom[i + 1]! >= best - priceTolerance(best)) return;
-      const next = loads.map((load, g) => load + choice.added[g]!);
-      if (priceOf(next) >= best - priceTolerance(best)) continue;
-      descend(i + 1, next, usd + choice.usd);
+      if (usd + choice.usd + cheapestFrom[i + 1]! >= enough) return;
+      for (let g = 0; g < types; g++) next[g] = loads[g]! + choice.added[g]!;
+      if (priceOf(next) < enough) descend(i + 1, usd + choice.usd);
     }
   };
-  descend(0, new Array<number>(types).fill(0), 0);
-  return { units: bestLoads.map(unitsOf), usdPerHour: best, proven };
+  descend(0, 0);
+  return { units: Array.from(bestLoads, unitsOf), usdPerHour: best, proven };
 }
 
 /** Fleets that differ by less are equally dear. */
@@ -117,7 +122,7 @@ function choicesOf(of: {
 function firstFleet(
   cells: readonly (readonly Choice[])[],
   types: number,
-  priceOf: (loads: readonly number[]) => number,
+  priceOf: (loads: ArrayLike<number>) => number,
 ): readonly number[] {
   const chosen = cells.map((choices) => choices[0]!);
   const totalOf = () =>
