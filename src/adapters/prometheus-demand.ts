@@ -68,7 +68,7 @@ const metricNames = {
   waiting: ['vllm:num_requests_waiting', 'kserve_vllm:num_requests_waiting', 'sglang:num_queue_reqs'],
   running: ['vllm:num_requests_running', 'kserve_vllm:num_requests_running', 'sglang:num_running_reqs'],
 } as const;
-const counterKinds = ['ended', 'firstTokens', 'waiting', 'running'] as const;
+const counterKinds = ['ended', 'mostEnded', 'firstTokens', 'waiting', 'running'] as const;
 
 /** Histograms of lengths: without `_bucket` and `_sum`. */
 const histogramNames = {
@@ -229,11 +229,13 @@ class PrometheusDemand implements TraceSource {
     const target = ['instance', namespaceLabel, podLabel];
     const engine = [...target, modelLabel].join(', ');
     const where = this.#matchers();
-    const within = (names: readonly string[], range: number) =>
-      names.map((name) => `last_over_time(${name}${where}[${range}s])`).join(' or ');
+    const within = (names: readonly string[], range: number, over = 'last_over_time') =>
+      names.map((name) => `${over}(${name}${where}[${range}s])`).join(' or ');
     const totals = await Promise.all([
       ...counterKinds.map((kind) => {
-        const ofEach = `max without (${equalRanks}) (${within(metricNames[kind], intervalSeconds)})`;
+        const [names, over] =
+          kind === 'mostEnded' ? [metricNames.ended, 'max_over_time'] : [metricNames[kind], 'last_over_time'];
+        const ofEach = `max without (${equalRanks}) (${within(names, intervalSeconds, over)})`;
         // A target that two jobs scrape is one engine: its cores and reasons are summed within each job.
         return this.#api.range(`max by (${engine}) (sum by (job, ${engine}) (${ofEach}))`, grid);
       }),
@@ -242,7 +244,14 @@ class PrometheusDemand implements TraceSource {
         grid,
       ),
     ]);
-    const [ended, firstTokens, waiting, running, up] = totals as [Matrix, Matrix, Matrix, Matrix, Matrix];
+    const [ended, mostEnded, firstTokens, waiting, running, up] = totals as [
+      Matrix,
+      Matrix,
+      Matrix,
+      Matrix,
+      Matrix,
+      Matrix,
+    ];
     const nameOf = (labels: readonly string[], metric: SeriesLabels) =>
       labels.map((label) => metric[label] ?? '').join('\n');
     const steps = Math.round((grid.endSeconds - grid.startSeconds) / grid.stepSeconds) + 1;
@@ -250,6 +259,7 @@ class PrometheusDemand implements TraceSource {
       new Map(matrix.map(({ metric, values }) => [nameOf(labels, metric), spread(values, { grid, steps })]));
     const engineLabels = [...target, modelLabel];
     const byKind = {
+      mostEnded: alongGrid(mostEnded, engineLabels),
       firstTokens: alongGrid(firstTokens, engineLabels),
       waiting: alongGrid(waiting, engineLabels),
       running: alongGrid(running, engineLabels),
@@ -264,6 +274,7 @@ class PrometheusDemand implements TraceSource {
       const readings = readingsOf(
         {
           ended: spread(values, { grid, steps }),
+          mostEnded: byKind.mostEnded.get(name),
           firstTokens: byKind.firstTokens.get(name),
           waiting: byKind.waiting.get(name),
           running: byKind.running.get(name),
@@ -415,6 +426,7 @@ function spread(
 function readingsOf(
   series: {
     readonly ended: Float64Array;
+    readonly mostEnded: Float64Array | undefined;
     readonly firstTokens: Float64Array | undefined;
     readonly waiting: Float64Array | undefined;
     readonly running: Float64Array | undefined;
@@ -426,8 +438,12 @@ function readingsOf(
     const waiting = series.waiting?.[i] ?? Number.NaN;
     const running = series.running?.[i] ?? Number.NaN;
     if (Number.isNaN(ended + waiting + running)) return null;
-    const firstTokens = series.firstTokens?.[i] ?? Number.NaN;
-    return { ended, firstTokens: Number.isNaN(firstTokens) ? null : firstTokens, waiting, running };
+    const told = (values: Float64Array | undefined) => {
+      const value = values?.[i] ?? Number.NaN;
+      return Number.isNaN(value) ? null : value;
+    };
+    const { mostEnded, firstTokens } = series;
+    return { ended, mostEnded: told(mostEnded), firstTokens: told(firstTokens), waiting, running };
   });
 }
 

@@ -10,8 +10,9 @@
  *   times to first token, hence also: arrivals = Δ first tokens + Δ waiting. Of the two sums over the engines of a model the
  *   larger one counts; each misses some requests, neither counts one twice (they differ by those inside their prefill).
  * - *No part is negative*: nothing un-arrives, so an engine whose sum is negative had at least no arrivals.
- * - *Restart.* A counter that fell began at zero again: what it holds now is what came since. Requests that the restart
- *   dropped were counted when they arrived; those that came and ended between the last reading and it are lost.
+ * - *Restart.* A counter that fell began at zero again: what it holds now is what came since, and the most that it held
+ *   in the interval is what it had before. Requests that the restart dropped were counted when they arrived; those that came
+ *   after the last scrape before it are lost.
  * - *New engines.* Their first reading holds all that they ever did, and whether that was long ago is not known: it counts,
  *   up to what the busiest of the model's other engines got in the interval. With no other engine it only begins a count.
  * - *Gaps.* The increase over intervals without a reading is exact; it is spread evenly over them.
@@ -26,6 +27,8 @@
 export type EngineReading = {
   /** Requests that ended since the engine started, however they did. */
   readonly ended: number;
+  /** The most that `ended` was in the interval: more than `ended` where the engine started again; null = not told. */
+  readonly mostEnded: number | null;
   /** Requests that produced their first token since then; null = not told. */
   readonly firstTokens: number | null;
   readonly waiting: number;
@@ -140,7 +143,12 @@ function inside({ waiting, running }: EngineReading): number {
 function increaseOf(before: EngineReading, now: EngineReading): { byEnds: number; byFirstTokens: number } {
   const isFirstTokens = before.firstTokens !== null && now.firstTokens !== null;
   const hasRestarted = now.ended < before.ended || (isFirstTokens && now.firstTokens < before.firstTokens);
-  if (hasRestarted) return sinceStart(now);
+  if (hasRestarted) {
+    const { byEnds, byFirstTokens } = sinceStart(now);
+    // As many requests as before are thought to have been in it then: what it was sent had ended.
+    const endedBefore = Math.max(0, (now.mostEnded ?? before.ended) - before.ended);
+    return { byEnds: byEnds + endedBefore, byFirstTokens: byFirstTokens + endedBefore };
+  }
   const byEnds = Math.max(0, now.ended - before.ended + inside(now) - inside(before));
   const byFirstTokens = isFirstTokens
     ? Math.max(0, now.firstTokens - before.firstTokens + now.waiting - before.waiting)

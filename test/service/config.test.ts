@@ -54,6 +54,7 @@ describe('configuration', () => {
       unservedUsdPerRequest: 1000,
       minServedShare: 0,
       weightPrecision: null,
+      servedNames: [],
     };
     expect(modelConfig(config, 'llama')).toEqual(unnamed);
     expect(modelConfig(config, 'constructor')).toEqual(unnamed);

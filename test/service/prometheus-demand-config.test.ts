@@ -45,7 +45,7 @@ describe('demand from Prometheus', () => {
   });
 
   it.each([
-    ['no server', 'demand: { source: prometheus }', 'prometheus: found null, expected prometheus: { url: … }'],
+    ['no server', 'demand: { source: prometheus }', 'prometheus: found nothing, expected prometheus: { url: … }'],
     [
       'its settings beside another source',
       'redis: { url: "redis://h/0" }\ndemand: { prometheus: { delaySeconds: 9 } }',

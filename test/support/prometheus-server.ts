@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -42,8 +42,17 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Starts one and waits until it is ready to answer. */
-export async function startPrometheus(targets: readonly PrometheusTarget[]): Promise<PrometheusServer> {
+/**
+ * Starts one and waits until it is ready to answer.
+ *
+ * @param options.files targets to follow, as files that the test rewrites (file_sd)
+ * @param options.history what was scraped before, as OpenMetrics text with times: hours of it are there at once
+ */
+export async function startPrometheus(
+  targets: readonly PrometheusTarget[],
+  options: { readonly files?: readonly string[]; readonly history?: string } = {},
+): Promise<PrometheusServer> {
+  const { files = [], history } = options;
   const directory = mkdtempSync(join(tmpdir(), 'gpumix-prometheus-'));
   const file = join(directory, 'prometheus.yml');
   // JSON is YAML.
@@ -55,16 +64,26 @@ export async function startPrometheus(targets: readonly PrometheusTarget[]): Pro
         {
           job_name: 'engines',
           static_configs: targets.map(({ address, labels }) => ({ targets: [address], labels })),
+          ...(files.length === 0 ? {} : { file_sd_configs: [{ files, refresh_interval: '1s' }] }),
         },
       ],
     }),
   );
+  const data = join(directory, 'data');
+  if (history !== undefined) {
+    const historyFile = join(directory, 'history.txt');
+    writeFileSync(historyFile, history);
+    const promtool = prometheusPath!.replace(/prometheus$/, 'promtool');
+    execFileSync(promtool, ['tsdb', 'create-blocks-from', 'openmetrics', '--quiet', historyFile, data]);
+  }
   const port = await freePort();
   const child = spawn(
     prometheusPath!,
     [
       `--config.file=${file}`,
-      `--storage.tsdb.path=${join(directory, 'data')}`,
+      `--storage.tsdb.path=${data}`,
+      // What a test scripts may lie at any time.
+      '--storage.tsdb.retention.time=100y',
       `--web.listen-address=127.0.0.1:${port}`,
       '--log.level=error',
     ],
