@@ -151,3 +151,82 @@ describe('a gateway trace', () => {
     );
   });
 });
+
+describe('requests whose end is told later', () => {
+  const requests = fc.array(
+    fc.record({
+      gapSeconds: fc.double({ min: 0, max: 25, noNaN: true }),
+      seconds: fc.double({ min: 0, max: 60, noNaN: true }),
+      inputTokens: fc.integer({ min: 1, max: 9000 }),
+      outputTokens: fc.integer({ min: 1, max: 900 }),
+    }),
+    { maxLength: 40 },
+  );
+
+  it('make the records of those whose end was known at once', () => {
+    fc.assert(
+      fc.property(requests, fc.boolean(), (list, isReversed) => {
+        let atSeconds = 0;
+        const all = list.map(({ gapSeconds, seconds, inputTokens, outputTokens }) => {
+          atSeconds += gapSeconds;
+          return request(atSeconds, seconds, { inputTokens, outputTokens });
+        });
+        const trace = new GatewayTrace();
+        const records: FinishedInterval[] = [];
+        let open: GatewayRequest[] = [];
+        const endBy = (ms: number): void => {
+          const ended = open.filter(({ completesAtMs }) => completesAtMs <= ms);
+          open = open.filter(({ completesAtMs }) => completesAtMs > ms);
+          // Of one span of time, ends are told in any order.
+          for (const { completesAtMs, inputTokens, outputTokens } of isReversed ? ended.toReversed() : ended) {
+            trace.complete({ atMs: completesAtMs, inputTokens, outputTokens });
+          }
+        };
+        for (const one of all) {
+          endBy(one.atMs);
+          records.push(...trace.arrive(one.atMs));
+          open.push(one);
+        }
+        // What would be written of the ends that are still to come.
+        endBy(Infinity);
+        records.push(...trace.finish());
+        const sorted = (intervals: readonly FinishedInterval[]) =>
+          intervals.map(({ endSeconds, record }) => [endSeconds, formatTraceRecord(record)]);
+        const known = recordsOf(all);
+        expect(sorted(records).map(([end]) => end)).toEqual(sorted(known).map(([end]) => end));
+        for (const [i, { record }] of records.entries()) {
+          const { buckets, ...rest } = known[i]!.record;
+          expect(record).toMatchObject(rest);
+          expect(new Set(record.buckets.map((one) => JSON.stringify(one)))).toEqual(
+            new Set(buckets.map((one) => JSON.stringify(one))),
+          );
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('that fail are pending until then, and in no bucket', () => {
+    const trace = new GatewayTrace();
+    trace.arrive((start + 1) * 1000);
+    trace.arrive((start + 2) * 1000);
+    expect(trace.pending).toBe(2);
+    trace.fail((start + 12) * 1000);
+    expect(trace.advanceTo((start + 10) * 1000)).toMatchObject([{ record: { arrivals: 2, pending: 2 } }]);
+    // An end without an answer alone is nothing to write about.
+    expect(trace.advanceTo((start + 20) * 1000)).toEqual([]);
+    trace.arrive((start + 21) * 1000);
+    expect(trace.advanceTo((start + 30) * 1000)).toMatchObject([
+      { record: { arrivals: 1, pending: 2, unknownLength: 0, buckets: [] } },
+    ]);
+  });
+
+  it('must be outstanding, and end in a window that is not finished', () => {
+    const trace = new GatewayTrace();
+    expect(() => trace.fail(start * 1000)).toThrow('none is outstanding');
+    trace.arrive((start + 1) * 1000);
+    trace.advanceTo((start + 20) * 1000);
+    expect(() => trace.fail((start + 5) * 1000)).toThrow('before the window that begins at');
+    expect(() => trace.arrive(Number.NaN)).toThrow('arrives at NaN');
+  });
+});

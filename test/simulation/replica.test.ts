@@ -203,7 +203,11 @@ const world: fc.Arbitrary<World> = fc.record({
 describe('whatever arrives', () => {
   const run = (
     { blocks, maxSequences, maxBatchedTokens, actions }: World,
-    watch: { readonly each?: (replica: SimulatedReplica, step: Step | null) => void; readonly pieceMs: number },
+    watch: {
+      readonly each?: (replica: SimulatedReplica, step: Step | null) => void;
+      readonly pieceMs: number;
+      readonly onlyMilestones?: boolean;
+    },
   ) => {
     let last: Step | null = null;
     const stepTimes: StepTimes = {
@@ -221,7 +225,11 @@ describe('whatever arrives', () => {
     const goTo = (untilMs: number, pieceMs = watch.pieceMs): void => {
       while (nowMs < untilMs) {
         nowMs = Math.min(untilMs, nowMs + pieceMs);
-        events.push(...replica.advance(nowMs));
+        if (watch.onlyMilestones === true) {
+          replica.advanceMilestones(nowMs, (kind, id, atMs, outputTokens) =>
+            events.push({ kind, id, atMs, outputTokens }),
+          );
+        } else events.push(...replica.advance(nowMs));
         watch.each?.(replica, last);
       }
     };
@@ -297,6 +305,82 @@ describe('whatever arrives', () => {
       }),
       { numRuns: 100 },
     );
+  });
+});
+
+describe('milestones', () => {
+  const world = fc.record({
+    blocks: fc.integer({ min: 2, max: 60 }),
+    maxSequences: fc.integer({ min: 1, max: 12 }),
+    actions: fc.array(
+      fc.record({
+        afterMs: fc.double({ min: 0, max: 300, noNaN: true }),
+        cancelled: fc.integer({ min: 0, max: 9 }),
+        inputTokens: fc.integer({ min: 1, max: 120 }),
+        outputTokens: fc.integer({ min: 1, max: 200 }),
+      }),
+      { maxLength: 60 },
+    ),
+  });
+  type Seen = { readonly events: ReplicaEvent[]; readonly loads: unknown[]; readonly steps: number[] };
+
+  test('are the same to the last bit as without passing over steps, and so are the load and the busy time', () => {
+    fc.assert(
+      fc.property(world, fc.boolean(), ({ blocks, maxSequences, actions }, wholeSteps) => {
+        const run = (onlyMilestones: boolean): Seen => {
+          const steps: number[] = [];
+          const stepTimes: StepTimes = {
+            kvCacheTokens: blocks * 16,
+            stepMs: ({ prefillTokens, decodeSequences, decodeContextTokens }) => {
+              steps.push(decodeContextTokens);
+              return wholeSteps ? 10 : 1.1 + prefillTokens / 50 + decodeSequences / 10 + decodeContextTokens / 1e4;
+            },
+          };
+          const replica = new SimulatedReplica({
+            stepTimes,
+            limits: { maxSequences, maxBatchedTokens: 64, maxTokens: 300 },
+          });
+          const events: ReplicaEvent[] = [];
+          const loads: unknown[] = [];
+          const listen = (kind: ReplicaEvent['kind'], id: number, atMs: number, outputTokens: number): void => {
+            if (kind !== 'token' || outputTokens === 1) events.push({ kind, id, atMs, outputTokens });
+          };
+          const goTo = (atMs: number): void => {
+            if (onlyMilestones) replica.advanceMilestones(atMs, listen);
+            else replica.advanceEach(atMs, listen);
+          };
+          let nowMs = 0;
+          for (const [id, { afterMs, cancelled, inputTokens, outputTokens }] of actions.entries()) {
+            nowMs += wholeSteps ? Math.round(afterMs) : afterMs;
+            goTo(nowMs);
+            // Asked for by some only: it must not change what follows.
+            if (id % 3 === 0) loads.push(replica.load());
+            loads.push([replica.running, replica.waiting, replica.busyMs]);
+            if (cancelled === 0) replica.cancel(id - 3, nowMs);
+            replica.submit({ id, inputTokens, outputTokens }, nowMs);
+          }
+          goTo(1e7);
+          loads.push(replica.load(), replica.busyMs);
+          return { events, loads, steps };
+        };
+        expect(run(true)).toEqual(run(false));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('busy time is that of steps, up to now', () => {
+    const { stepTimes } = plainSteps();
+    const replica = new SimulatedReplica({ stepTimes, limits: limits() });
+    replica.submit({ id: 1, inputTokens: 30, outputTokens: 5 }, 100);
+    for (const [atMs, busyMs] of [
+      [105, 5],
+      [132, 32],
+      [400, 50],
+    ] as const) {
+      replica.advanceMilestones(atMs, () => {});
+      expect(replica.busyMs).toBeCloseTo(busyMs, 9);
+    }
   });
 });
 
