@@ -29,6 +29,10 @@ const commands: Readonly<Record<string, LazyCommand>> = {
     summary: 'a profile without a benchmark, from the figures of the GPU and the model',
     load: async () => (await import('./estimate.js')).estimateCommand(),
   },
+  simulate: {
+    summary: 'backtest in money: what policies would have cost, and what users would have felt',
+    load: async () => (await import('./simulate.js')).simulateCommand(),
+  },
   replay: {
     summary: 'write a request log into Redis as the AIBrix gateway does',
     load: async () => (await import('./replay.js')).replayCommand(),
@@ -54,6 +58,7 @@ Examples:
   gpumix plan problem.json              a plan as a table
   gpumix plan --json - < problem.json   a plan as JSON
   gpumix explain problem.json           why that plan, and what would change it
+  gpumix simulate --help                what autoscaling would have cost on a recorded day
   gpumix replay --help                  try the service on Redis without a gateway
   gpumix engine --gpu L4 --model llama-3.1-8b    an engine to try things on, without a GPU
 `;

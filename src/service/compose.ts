@@ -190,7 +190,7 @@ function createTime(config: Config): Time {
 
 async function createStore(
   config: Config,
-  { directory, clock, logger }: { readonly directory: string; readonly clock: Clock; readonly logger: Logger },
+  { directory, clock, logger }: { readonly directory: string; readonly clock: Clock; readonly logger: Logger | null },
 ): Promise<SharedStore> {
   const { redis } = config;
   if (redis === null) return createMemoryStore(clock);
@@ -209,7 +209,7 @@ async function createStore(
   const { createRedisStore } = await import('../adapters/redis-store.js');
   return createRedisStore(settings, clock, {
     statePrefix: redis.statePrefix,
-    onConnection: ({ connected, message }) => logger[connected ? 'info' : 'warn']({ input: 'redis' }, message),
+    onConnection: ({ connected, message }) => logger?.[connected ? 'info' : 'warn']({ input: 'redis' }, message),
   });
 }
 
@@ -218,6 +218,23 @@ function createProfiles(config: Config, directory: string, store: SharedStore): 
   return profiles.source === 'files'
     ? createFileProfiles(resolve(directory, profiles.directory ?? '.'))
     : createStoreProfiles(store);
+}
+
+/** The profiles of a configuration, for a command that reads them and is done. */
+export async function openProfiles({
+  config,
+  directory,
+}: {
+  readonly config: Config;
+  readonly directory: string;
+}): Promise<{ readonly source: ProfileSource; readonly close: () => Promise<void> }> {
+  const clock = { now: () => Date.now() };
+  // Files need no Redis, wherever the service keeps its demand.
+  const store =
+    config.profiles.source === 'files'
+      ? createMemoryStore(clock)
+      : await createStore(config, { directory, clock, logger: null });
+  return { source: createProfiles(config, directory, store), close: () => store.close() };
 }
 
 function createDeployments(

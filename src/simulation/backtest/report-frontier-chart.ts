@@ -15,7 +15,7 @@ import type { FrontierPoint } from './frontier.js';
 import { type PolicyName, policyNames } from './policy-names.js';
 import { ninesAxis, rangeAxis } from './report-axes.js';
 import { escaped, px, svgRule, svgText } from './report-markup.js';
-import { attainmentText, errorText, knobText, targetText, usdText } from './report-numbers.js';
+import { attainmentText, errorText, knobUnitText, targetText, usdText } from './report-numbers.js';
 import { type ChartSize, frame, leftMargin, svg } from './report-time-chart.js';
 
 /** Cost versus attainment: every run a mark, every policy's frontier a line, below them what no fleet can reach. Pure. */
@@ -154,7 +154,7 @@ function drawPolicy(
     const beaten = !onFrontier.has(`${attainment} ${usd}`);
     const hint = [
       run.variant === null ? policy : `${policy} on ${run.variant}`,
-      ...(run.knob === null ? [] : [knobText(run.knob)]),
+      ...(run.knob === null ? [] : [knobUnitText(run.knob)]),
       `${attainmentText(attainment)} for ${usdText(usd)} USD`,
       ...(run.profileError === 0 ? [] : [`profiles ${errorText(run.profileError)}`]),
     ].join(', ');

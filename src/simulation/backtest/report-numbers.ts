@@ -1,3 +1,4 @@
+import type { FrontierPosition } from './frontier.js';
 import type { PolicyName } from './policy-names.js';
 
 /** Numbers of a backtest as people read them, the same in the table and in the report. Pure. */
@@ -62,9 +63,14 @@ export function quantityText(value: number, digits = 3): string {
   return Math.abs(value) >= 1000 ? wholeText(value) : String(Number(value.toPrecision(digits)));
 }
 
-/** `targetUtilisation 0.8`, with its unit where it has one. */
-export function knobText(knob: { readonly name: string; readonly unit: string; readonly value: number }): string {
-  return `${knob.name} ${quantityText(knob.value, 4)}${knob.unit === '' ? '' : ` ${knob.unit}`}`;
+/** `targetUtilisation 80` */
+export function knobText(knob: { readonly name: string; readonly value: number }): string {
+  return `${knob.name} ${quantityText(knob.value, 4)}`;
+}
+
+/** With its unit: `targetUtilisation 80 percent`; a share needs no word. */
+export function knobUnitText(knob: { readonly name: string; readonly unit: string; readonly value: number }): string {
+  return knob.unit === '' || knob.unit === 'share' ? knobText(knob) : `${knobText(knob)} ${knob.unit}`;
 }
 
 /** What a policy is, in a few words. */
@@ -77,3 +83,22 @@ export const policyTitles: Readonly<Record<PolicyName, string>> = {
   'single-type-best': 'gpumix on the cheapest single GPU type',
   static: 'best constant fleet in hindsight',
 };
+
+/** `aibrix: on or below it from 92.10 to 99.30 %`. */
+export function positionText(position: FrontierPosition): string {
+  const { against, range, worstExcess, worstAt, beyond } = position;
+  if (range === null) {
+    return beyond === null
+      ? `${against}: no run to compare with`
+      : `${against}: it attains up to ${attainmentText(beyond)}, which ${position.policy} does not reach`;
+  }
+  const where = `from ${attainmentText(range.from)} to ${attainmentText(range.to)}`;
+  const after = beyond === null ? '' : `; above that, up to ${attainmentText(beyond)}, ${position.policy} was not seen`;
+  const isBelow = worstExcess !== null && worstExcess <= 1e-9;
+  if (isBelow) return `${against}: on or below it ${where}${after}`;
+  const excess =
+    worstExcess === null || worstAt === null
+      ? 'above it'
+      : `above it by up to ${shareText(worstExcess)} (at ${attainmentText(worstAt)})`;
+  return `${against}: ${excess} ${where}${after}`;
+}

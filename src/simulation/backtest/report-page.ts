@@ -7,6 +7,7 @@ import { cutName, escaped } from './report-markup.js';
 import {
   attainmentText,
   errorText,
+  positionText,
   quantityText,
   secondsText,
   shareText,
@@ -197,25 +198,6 @@ function positionSentences(positions: readonly FrontierPosition[]): readonly str
     ? `The frontier of ${own} lies on or below that of every other causal policy, wherever those were run.`
     : `How the frontier of ${own} lies to those of the other causal policies:`;
   return [`<p class="note">${intro}</p>`, ...(all ? [] : [`<ul class="note">${items.join('')}</ul>`])];
-}
-
-/** `aibrix: on or below it from 92.10 to 99.30 %`. */
-export function positionText(position: FrontierPosition): string {
-  const { against, range, worstExcess, worstAt, beyond } = position;
-  if (range === null) {
-    return beyond === null
-      ? `${against}: no run to compare with`
-      : `${against}: it attains up to ${attainmentText(beyond)}, which ${position.policy} does not reach`;
-  }
-  const where = `from ${attainmentText(range.from)} to ${attainmentText(range.to)}`;
-  const after = beyond === null ? '' : `; above that, up to ${attainmentText(beyond)}, ${position.policy} was not seen`;
-  const isBelow = worstExcess !== null && worstExcess <= 1e-9;
-  if (isBelow) return `${against}: on or below it ${where}${after}`;
-  const excess =
-    worstExcess === null || worstAt === null
-      ? 'above it'
-      : `above it by up to ${shareText(worstExcess)} (at ${attainmentText(worstAt)})`;
-  return `${against}: ${excess} ${where}${after}`;
 }
 
 const wide = { width: 1130, isNarrow: false } as const;
