@@ -10,7 +10,7 @@ import { isLimited } from './fleet-limits.js';
 import { type ModelPlan, splitPlan, unproven } from './model-plan.js';
 import { standingModel } from './problem.js';
 import { problemOf } from './problem-phase.js';
-import type { HoldFacts, ReplicaHold, ReplicaHolds } from './replica-holds.js';
+import type { HoldFacts, ModelHolds, ReplicaHolds } from './replica-holds.js';
 
 /** Models that share nothing are planned in one call: enough to make it cheap, few enough that a fault is found quickly. */
 const modelsPerCall = 64;
@@ -74,11 +74,11 @@ export class PlanPhase {
   async #planHolds(cycle: Cycle, ready: readonly ModelState[]): Promise<void> {
     const { holds } = this.#standing;
     holds.keepOnly(this.#context.fleet.models);
-    const held = new Map<ModelState, ReadonlyMap<string, ReplicaHold>>();
+    const held = new Map<ModelState, ModelHolds>();
     for (const state of ready) {
       if (state.built === null || state.planned === null) continue;
       const kept = holds.observe(state.name, this.#holdFacts(state), cycle.nowMs);
-      if (kept.size > 0) held.set(state, kept);
+      if (kept.replicas.size > 0) held.set(state, kept);
     }
     if (held.size === 0) return;
     if (isLimited(cycle.limits)) {
@@ -106,7 +106,7 @@ export class PlanPhase {
 
   async #planHoldsAlike(cycle: Cycle, states: readonly ModelState[], held: HeldReplicas): Promise<void> {
     const { config } = this.#context;
-    const models = states.map((state) => withFloors(state.built!.model, held.get(state)!));
+    const models = states.map((state) => withFloors(state.built!.model, held.get(state)));
     const answer = await this.#ask(cycle, problemOf(models, { config, limits: cycle.limits, at: cycle.at }));
     if (answer.failure !== null) {
       if (states.length === 1) this.#sayWithoutHolds(states[0]!, answer.failure.error);
@@ -114,40 +114,42 @@ export class PlanPhase {
       return;
     }
     const parts = splitPlan(answer.plan, models);
+    const dear: ModelState[] = [];
     for (const [index, state] of states.entries()) {
       const part = parts.get(state.name);
       const failure = failureOf(part, state);
       if (failure !== null) this.#sayWithoutHolds(state, failure.error);
-      else if (!isWorse(part!, state.planned!.part)) keep(state, part!, models[index]!, held);
+      else if (isTooDear(part!, held.get(state))) dear.push(state);
+      else if (!isWorse(part!, state)) keep(state, part!, models[index]!, held);
     }
+    const firm = onlyFirm(held, new Set(dear));
+    const again = dear.filter((state) => firm.has(state));
+    if (again.length > 0) await this.#planHoldsAlike(cycle, again, firm);
   }
 
-  /** All at once: first with all floors, then without those that others need the GPUs of. */
+  /** All at once: first with all floors, then without those that are not worth it, or others need the GPUs of. */
   async #planHoldsJointly(cycle: Cycle, ready: readonly ModelState[], held: HeldReplicas): Promise<void> {
     const states = ready.filter(({ built, planned }) => built !== null && planned !== null);
     let floors = held;
-    for (let attempt = 1; attempt <= 2 && floors.size > 0; attempt += 1) {
-      const before = problemBesideOf(this.#problemBeside(cycle, states), states, floors);
-      const answer = await this.#ask(cycle, before);
-      if (answer.failure !== null) {
-        this.#sayWithoutHolds(states[0]!, answer.failure.error);
-        return;
-      }
-      const parts = splitPlan(answer.plan, before.models);
-      const failure = firstOf(states.map((state) => failureOf(parts.get(state.name), state)));
+    for (let attempt = 1; attempt <= jointAttempts && floors.size > 0; attempt += 1) {
+      const problem = withAllFloors(this.#problemBeside(cycle, states), states, floors);
+      const answer = await this.#ask(cycle, problem);
+      const parts = answer.failure === null ? splitPlan(answer.plan, problem.models) : new Map<string, ModelPlan>();
+      const failure = answer.failure ?? firstOf(states.map((state) => failureOf(parts.get(state.name), state)));
       if (failure !== null) {
         this.#sayWithoutHolds(states[0]!, failure.error);
         return;
       }
-      const worse = states.filter((state) => isWorse(parts.get(state.name)!, state.planned!.part));
-      if (worse.length === 0) {
-        const models = new Map(before.models.map((model) => [model.name, model]));
+      const worse = states.filter((state) => isWorse(parts.get(state.name)!, state));
+      const dear = states.filter((state) => isTooDear(parts.get(state.name)!, floors.get(state)));
+      if (worse.length + dear.length === 0) {
+        const models = new Map(problem.models.map((model) => [model.name, model]));
         for (const state of states) keep(state, parts.get(state.name)!, models.get(state.name)!, floors);
-        cycle.joint = before;
+        cycle.joint = problem;
         return;
       }
       const contested = new Set(worse.flatMap(({ built }) => built!.model.deployments.map(({ gpuType }) => gpuType)));
-      floors = withoutTypes(floors, contested);
+      floors = withoutTypes(onlyFirm(floors, new Set(dear)), contested);
     }
   }
 
@@ -320,11 +322,11 @@ function accept(state: ModelState, part: ModelPlan): void {
   state.planned = { problem: state.built!.model, part };
 }
 
-type HeldReplicas = ReadonlyMap<ModelState, ReadonlyMap<string, ReplicaHold>>;
+type HeldReplicas = ReadonlyMap<ModelState, ModelHolds>;
 
-function withFloors(model: ProblemModel, holds: ReadonlyMap<string, ReplicaHold>): ProblemModel {
+function withFloors(model: ProblemModel, holds: ModelHolds | undefined): ProblemModel {
   const deployments = model.deployments.map((deployment) => {
-    const hold = holds.get(deployment.id);
+    const hold = holds?.replicas.get(deployment.id);
     return hold === undefined
       ? deployment
       : { ...deployment, minReplicas: Math.max(deployment.minReplicas, hold.replicas) };
@@ -332,37 +334,52 @@ function withFloors(model: ProblemModel, holds: ReadonlyMap<string, ReplicaHold>
   return { ...model, deployments };
 }
 
-function problemBesideOf(
-  problem: PlanningProblem,
-  states: readonly ModelState[],
-  floors: HeldReplicas,
-): PlanningProblem {
-  const byName = new Map(states.map((state) => [state.name, floors.get(state) ?? new Map<string, ReplicaHold>()]));
-  const models = problem.models.map((model) => withFloors(model, byName.get(model.name) ?? new Map()));
-  return { ...problem, models };
+function withAllFloors(problem: PlanningProblem, states: readonly ModelState[], floors: HeldReplicas): PlanningProblem {
+  const byName = new Map(states.map((state) => [state.name, floors.get(state)]));
+  return { ...problem, models: problem.models.map((model) => withFloors(model, byName.get(model.name))) };
 }
 
-function withoutTypes(floors: HeldReplicas, types: ReadonlySet<string>): HeldReplicas {
-  const left = new Map<ModelState, ReadonlyMap<string, ReplicaHold>>();
+/** The same with nothing but the firm holds of some models. */
+function onlyFirm(floors: HeldReplicas, of: ReadonlySet<ModelState>): HeldReplicas {
+  const left = new Map<ModelState, ModelHolds>();
   for (const [state, holds] of floors) {
-    const typeOf = new Map(state.built!.model.deployments.map(({ id, gpuType }) => [id, gpuType]));
-    const kept = new Map([...holds].filter(([id]) => !types.has(typeOf.get(id)!)));
-    if (kept.size > 0) left.set(state, kept);
+    const { firm } = holds;
+    if (!of.has(state)) left.set(state, holds);
+    else if (firm.size > 0) left.set(state, { replicas: firm, firm, mostUsdPerHour: Number.POSITIVE_INFINITY });
   }
   return left;
 }
 
-/** Does a plan with floors leave more unserved than the one without, or floors unmet that were met? */
-function isWorse(part: ModelPlan, without: ModelPlan): boolean {
+function withoutTypes(floors: HeldReplicas, types: ReadonlySet<string>): HeldReplicas {
+  const left = new Map<ModelState, ModelHolds>();
+  for (const [state, holds] of floors) {
+    const typeOf = new Map(state.built!.model.deployments.map(({ id, gpuType }) => [id, gpuType]));
+    const isLeft = ([id]: readonly [string, unknown]) => !types.has(typeOf.get(id)!);
+    const replicas = new Map([...holds.replicas].filter(isLeft));
+    const firm = new Map([...holds.firm].filter(isLeft));
+    if (replicas.size > 0) left.set(state, { ...holds, replicas, firm });
+  }
+  return left;
+}
+
+/** Does a plan with floors leave more unserved than the model's plan without, or floors unmet that were met? */
+function isWorse(part: ModelPlan, { planned }: ModelState): boolean {
+  const without = planned!.part;
   const unserved = ({ unserved: all }: ModelPlan) => all.reduce((sum, { rps }) => sum + rps, 0);
   const before = unserved(without);
   return unserved(part) > before + 1e-9 * Math.max(1, before) || part.shortfalls.length > without.shortfalls.length;
 }
 
+/** Would it be cheaper to let go than to keep what is kept beside what the demand needs? */
+function isTooDear({ deployments }: ModelPlan, holds: ModelHolds | undefined): boolean {
+  const usdPerHour = deployments.reduce((sum, deployment) => sum + deployment.usdPerHour, 0);
+  return holds !== undefined && usdPerHour > holds.mostUsdPerHour;
+}
+
 /** The plan with floors is the one in force. */
 function keep(state: ModelState, part: ModelPlan, problem: ProblemModel, floors: HeldReplicas): void {
   state.planned = { problem, part };
-  state.holds = floors.get(state) ?? new Map();
+  state.holds = floors.get(state)?.replicas ?? new Map();
 }
 
 function targetsOf({ planned }: ModelState): ReadonlyMap<string, number | null> {

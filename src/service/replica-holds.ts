@@ -12,9 +12,9 @@ import { z } from 'zod';
  *                  `scaleDownTolerance` larger;
  *   lifetime       what was asked for by a rise stays for `minReplicaLifetimeSeconds`.
  *
- * Stabilisation goes by what the plans *without* holds wanted, or it would feed itself for ever. In a mix it could hold
- * both what was left and what it was left for; where that costs more than a quarter above the dearest plan of the
- * window, that plan is kept as a whole instead of the most of every deployment.
+ * Stabilisation goes by what the plans *without* holds wanted, or it would feed itself for ever. In a mix it could keep
+ * both what is left and what it is left for. So what is kept, and the plan with it, may cost a quarter more than the
+ * dearest plan of the window: beyond it one plan of the window is kept as a whole, or nothing (`mostUsdPerHour`).
  *
  * See docs/decisions/stability.md.
  */
@@ -38,6 +38,16 @@ export type ReplicaHold = {
   readonly wanted: number;
   /** When the rule lets this number go, unless it is planned anew [Unix ms]; null = when the demand falls further. */
   readonly untilMs: number | null;
+};
+
+/** What is kept of one model. */
+export type ModelHolds = {
+  /** By deployment id; only those that the plan without holds lets fall. */
+  readonly replicas: ReadonlyMap<string, ReplicaHold>;
+  /** A plan that keeps them is worth it up to this price; a dearer one has to do with `firm`. */
+  readonly mostUsdPerHour: number;
+  /** Without stabilisation: what tolerance and lifetime keep, whatever it costs. */
+  readonly firm: ReadonlyMap<string, ReplicaHold>;
 };
 
 /** One deployment of a model in the plan of this cycle, without holds. */
@@ -81,6 +91,9 @@ const mostRises = 60;
 
 /** What is held in a mix costs at most so many times the dearest plan of the window. */
 const dearestHold = 1.25;
+
+/** Plans that cost so little less than the dearest are as large: the newest of them is kept. */
+const asDear = 1.05;
 
 /** Equal shares may differ by so much. */
 const rounding = 1e-6;
@@ -134,7 +147,7 @@ export class ReplicaHolds {
    *
    * @param facts every deployment that the plan may move
    */
-  observe(model: string, facts: readonly HoldFacts[], nowMs: number): ReadonlyMap<string, ReplicaHold> {
+  observe(model: string, facts: readonly HoldFacts[], nowMs: number): ModelHolds {
     const memory = this.#memoryOf(model, nowMs);
     const newest = memory.plans.at(-1)?.atMs;
     const ids = new Set(facts.map(({ id }) => id));
@@ -144,13 +157,25 @@ export class ReplicaHolds {
     this.#remember(memory, { facts, nowMs, replicasOf: ({ wanted }) => wanted });
     memory.rises = memory.rises.filter(({ id }) => ids.has(id));
 
-    const kept = this.#stabilized(memory.plans, facts);
-    const holds = new Map<string, ReplicaHold>();
+    const costs = memory.plans.map(({ usdPerHour }) => usdPerHour);
+    const dearestUsd = Math.max(
+      costOf(facts, ({ wanted }) => wanted),
+      ...costs,
+    );
+    const mostUsdPerHour = dearestHold * dearestUsd * (1 + rounding);
+    const kept = this.#stabilized(memory.plans, { facts, dearestUsd, mostUsdPerHour });
+    const replicas = new Map<string, ReplicaHold>();
+    const firm = new Map<string, ReplicaHold>();
     for (const each of facts) {
-      const hold = this.#holdOf(each, { kept, memory, facts });
-      if (hold !== null) holds.set(each.id, hold);
+      const candidates = this.#holdsOf(each, { kept, memory, facts });
+      const [hold, firmHold] = [
+        highest(candidates),
+        highest(candidates.filter(({ rule }) => rule !== 'stabilization')),
+      ];
+      if (hold !== null) replicas.set(each.id, hold);
+      if (firmHold !== null) firm.set(each.id, firmHold);
     }
-    return holds;
+    return { replicas, firm, mostUsdPerHour };
   }
 
   /** A published number rose: what was asked for has its lifetime before it. */
@@ -189,7 +214,7 @@ export class ReplicaHolds {
     const { facts, nowMs, replicasOf } = from;
     if (this.#settings.scaleDownStabilizationSeconds === 0) return;
     const replicas = new Map(facts.map((each) => [each.id, replicasOf(each)]));
-    const usdPerHour = facts.reduce((sum, each) => sum + replicasOf(each) * each.usdPerReplicaHour, 0);
+    const usdPerHour = costOf(facts, replicasOf);
     const others = memory.plans.filter((other) => !isSame(other.replicas, replicas));
     const plans = [...others, { atMs: nowMs, usdPerHour, replicas }];
     memory.plans = plans.length > mostPlans ? [joined(plans[0]!, plans[1]!), ...plans.slice(2)] : plans;
@@ -198,8 +223,13 @@ export class ReplicaHolds {
   /** What stabilisation keeps of each deployment, and when that was planned last. */
   #stabilized(
     plans: readonly PastPlan[],
-    facts: readonly HoldFacts[],
+    around: {
+      readonly facts: readonly HoldFacts[];
+      readonly dearestUsd: number;
+      readonly mostUsdPerHour: number;
+    },
   ): ReadonlyMap<string, { readonly replicas: number; readonly atMs: number }> {
+    const { facts, dearestUsd, mostUsdPerHour } = around;
     const mostOf = (from: readonly PastPlan[]) =>
       new Map(
         facts.map(({ id, running }) => {
@@ -210,27 +240,21 @@ export class ReplicaHolds {
         }),
       );
     const most = mostOf(plans);
-    const dearest = plans.reduce<PastPlan | null>(
-      (best, plan) => (best === null || plan.usdPerHour >= best.usdPerHour ? plan : best),
-      null,
-    );
-    if (dearest === null) return most;
-    const held = facts.reduce((sum, { id, wanted, usdPerReplicaHour }) => {
-      return sum + Math.max(wanted, most.get(id)!.replicas) * usdPerReplicaHour;
-    }, 0);
-    return held <= dearestHold * dearest.usdPerHour * (1 + rounding) ? most : mostOf([dearest]);
+    if (costOf(facts, ({ id }) => most.get(id)!.replicas) <= mostUsdPerHour) return most;
+    const whole = plans.findLast(({ usdPerHour }) => usdPerHour * asDear >= dearestUsd);
+    return mostOf(whole === undefined ? [] : [whole]);
   }
 
-  #holdOf(
+  #holdsOf(
     each: HoldFacts,
     around: {
       readonly kept: ReadonlyMap<string, { readonly replicas: number; readonly atMs: number }>;
       readonly memory: Memory;
       readonly facts: readonly HoldFacts[];
     },
-  ): ReplicaHold | null {
+  ): readonly ReplicaHold[] {
     const { id, wanted, running, maxReplicas } = each;
-    if (running === null || wanted >= running) return null;
+    if (running === null || wanted >= running) return [];
     const { scaleDownStabilizationSeconds, scaleDownTolerance, minReplicaLifetimeSeconds } = this.#settings;
     const most = Math.min(running, maxReplicas);
     const candidates: ReplicaHold[] = [];
@@ -251,12 +275,19 @@ export class ReplicaHolds {
     for (const rise of around.memory.rises) {
       if (rise.id === id) add('lifetime', rise.replicas, rise.atMs + minReplicaLifetimeSeconds * 1000);
     }
-    const highest = candidates.reduce<ReplicaHold | null>(
-      (best, hold) => (best === null || hold.replicas > best.replicas ? hold : best),
-      null,
-    );
-    return highest !== null && highest.replicas > wanted ? highest : null;
+    return candidates.filter(({ replicas }) => replicas > wanted);
   }
+}
+
+function highest(holds: readonly ReplicaHold[]): ReplicaHold | null {
+  return holds.reduce<ReplicaHold | null>(
+    (best, hold) => (best === null || hold.replicas > best.replicas ? hold : best),
+    null,
+  );
+}
+
+function costOf(facts: readonly HoldFacts[], replicasOf: (facts: HoldFacts) => number): number {
+  return facts.reduce((sum, each) => sum + replicasOf(each) * each.usdPerReplicaHour, 0);
 }
 
 function isSame(a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>): boolean {
