@@ -15,14 +15,14 @@ const residualsSchema = z.object({
   spreadWeight: weight,
   longSpread: weight,
   longSpreadWeight: weight,
+  longUnrest: weight,
   bins: z.string(),
 });
 
 const memberSchema = z.object({
   point: z.array(number),
-  errors: z.array(weight),
-  errorWeight: weight,
-  residuals: residualsSchema,
+  variants: z.array(z.object({ loss: weight, residuals: residualsSchema })),
+  lossWeight: weight,
 });
 
 export const forecastMemorySchema = z.object({
@@ -31,7 +31,7 @@ export const forecastMemorySchema = z.object({
   /** What the residuals are of [s]. */
   horizonSeconds: z.number().gt(0),
   members: z.record(z.string(), memberSchema),
-  weighting: z.object({ members: z.array(z.string()), losses: z.array(weight), spread: weight }),
+  weighting: z.object({ members: z.array(z.string()), losses: z.array(weight), spread: weight, largestSpread: weight }),
 });
 
 /** What `DemandForecaster.memory` gives and its constructor takes. */

@@ -101,7 +101,7 @@ export class DemandForecaster {
     this.#horizonSeconds = memory?.horizonSeconds ?? options.horizonSeconds ?? usualHorizonSeconds;
     this.#learntHorizonSeconds = this.#horizonSeconds;
     const names = demandForecasters[options.method].members;
-    this.#members = names.map((name) => createMember(name, memory));
+    this.#members = names.map((name) => createMember(name, { quantile: options.quantile, memory }));
     const known = memory?.weighting;
     const isSame = known !== undefined && known.members.join() === names.join();
     this.#weighting = new Weighting(names.length, isSame ? known : null);
@@ -173,7 +173,7 @@ export class DemandForecaster {
     const quantile = options.quantile ?? this.#options.quantile;
     const horizonSeconds = Math.min(longestHorizonSeconds, Math.max(60, options.horizonSeconds));
     this.#followHorizon(horizonSeconds);
-    const weights = this.#weighting.weights();
+    const weights = this.#weighting.weights(Math.ceil(horizonSeconds / 60));
     const leader = this.#members[weights.indexOf(Math.max(...weights))]!;
     const said = {
       method,
@@ -233,7 +233,9 @@ export class DemandForecaster {
     const originSeconds = this.#rates.endBefore(60 * minute);
     const moment = this.#moment(originSeconds, horizonSeconds, minute);
     if (moment === null) return;
-    this.#pending.push({ originSeconds, horizonSeconds, ...this.#quantiles(moment, this.#options.quantile) });
+    const { quantiles, first } = this.#quantiles(moment, this.#options.quantile);
+    const expectations = this.#members.map(({ calibrated }) => calibrated?.expect(moment, first) ?? null);
+    this.#pending.push({ originSeconds, horizonSeconds, expectations, quantiles });
   }
 
   #settle(): void {
@@ -255,19 +257,18 @@ export class DemandForecaster {
     if (settled > 0) this.#pending = this.#pending.slice(settled);
   }
 
-  #quantiles(moment: Moment, quantile: number): Pick<Pending, 'expectations' | 'quantiles'> {
+  /** By member, and what stands in for them while nothing is learnt [requests/s]. */
+  #quantiles(moment: Moment, quantile: number): { readonly quantiles: readonly number[]; readonly first: number } {
     const { windowRps, windowMeanRps, lastRps } = moment;
     // What arrives now is not planned away, and sparse traffic not forgotten between two requests.
     const least = lastRps > 0 ? Math.min(lastRps, windowMeanRps) : windowMeanRps;
     const first = firstQuantile(moment, quantile);
     const most = Math.max(first, largestOverPeak * Math.max(this.#history.peak(), ...windowRps));
-    const expectations = this.#members.map(({ calibrated }) => calibrated?.expect(moment) ?? null);
-    const quantiles = this.#members.map(({ calibrated }, i) => {
+    const quantiles = this.#members.map(({ calibrated }) => {
       if (calibrated === null) return windowQuantile(moment, quantile);
-      const rps = calibrated.quantile(expectations[i]!, { quantile, first });
-      return Math.max(least, Math.min(most, rps));
+      return Math.max(least, Math.min(most, calibrated.quantile(moment, { quantile, first })));
     });
-    return { expectations, quantiles };
+    return { quantiles, first };
   }
 
   #moment(atSeconds: number, horizonSeconds: number, minute = this.#history.newest): Moment | null {
@@ -292,7 +293,9 @@ export class DemandForecaster {
   /** Forgets what was learnt of another horizon, and learns this one from the minutes of the last day. */
   #learnAnew(): void {
     this.#pending = [];
-    this.#members = this.#members.map(({ name }) => createMember(name, null));
+    this.#members = this.#members.map(({ name }) =>
+      createMember(name, { quantile: this.#options.quantile, memory: null }),
+    );
     this.#weighting = new Weighting(this.#members.length);
     const { newest } = this.#history;
     const oldest = this.#history.oldestKnown();
@@ -318,11 +321,14 @@ export class DemandForecaster {
   }
 }
 
-function createMember(name: ForecasterName, memory: ForecastMemory | null): Member {
+function createMember(
+  name: ForecasterName,
+  { quantile, memory }: { readonly quantile: number; readonly memory: ForecastMemory | null },
+): Member {
   const point = createPointForecaster(name);
   if (point === null) return { name, calibrated: null };
   const known = memory !== null && Object.hasOwn(memory.members, name) ? memory.members[name]! : null;
-  return { name, calibrated: new CalibratedForecaster(point, known) };
+  return { name, calibrated: new CalibratedForecaster(point, { quantile, memory: known }) };
 }
 
 /** A rate spread over the lengths of the window's requests; nothing where no length is known. */

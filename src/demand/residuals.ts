@@ -8,8 +8,9 @@ import { packFloat64, unpackFloat64 } from './packed-numbers.js';
  * dense traffic (Anscombe, "The transformation of Poisson, binomial and negative-binomial data", Biometrika 1948).
  * So one request more in a minute of two, and a tenth more in a minute of a thousand, are both ordinary.
  *
- * Residuals are divided by how much they have varied lately, within bounds: calm and wild hours follow each other. What
- * is kept is a histogram whose old entries fade, so that memory and time do not grow.
+ * Residuals are divided by how much rates vary now, within bounds: calm and wild hours follow each other. That is told by
+ * the last residuals and, sooner, by the window: how far its intervals lie from each other. What is kept is a histogram
+ * whose old entries fade, so that memory and time do not grow.
  */
 
 /**
@@ -62,6 +63,7 @@ export type ResidualsMemory = {
   readonly spreadWeight: number;
   readonly longSpread: number;
   readonly longSpreadWeight: number;
+  readonly longUnrest: number;
   /** 64 bits each in base64: weight by bin, then the sum of residuals by bin. */
   readonly bins: string;
 };
@@ -75,6 +77,7 @@ export class Residuals {
   #spreadWeight = firstSpreadWeight;
   #longSpread = firstSpread;
   #longSpreadWeight = firstSpreadWeight;
+  #longUnrest = firstSpread;
 
   constructor(memory: ResidualsMemory | null = null) {
     const packed = memory === null ? null : unpackFloat64(memory.bins, 2 * bins);
@@ -86,6 +89,7 @@ export class Residuals {
     this.#spreadWeight = memory.spreadWeight;
     this.#longSpread = memory.longSpread;
     this.#longSpreadWeight = memory.longSpreadWeight;
+    this.#longUnrest = memory.longUnrest;
   }
 
   /** How many residuals the quantiles rest on, older ones for less. */
@@ -93,28 +97,34 @@ export class Residuals {
     return this.#weight;
   }
 
-  /** By how much residuals vary now. */
-  get scale(): number {
+  /**
+   * By how much residuals vary now.
+   *
+   * @param unrest spread of the window's intervals on the stable scale
+   */
+  scale(unrest: number): number {
     const long = Math.max(smallestSpread, this.#longSpread);
-    return Math.min(largestSpreadRatio * long, Math.max(long / largestSpreadRatio, this.#spread));
+    const byWindow = (long * Math.max(smallestSpread, unrest)) / Math.max(smallestSpread, this.#longUnrest);
+    const both = Math.sqrt((this.#spread ** 2 + byWindow ** 2) / 2);
+    return Math.min(largestSpreadRatio * long, Math.max(long / largestSpreadRatio, both));
   }
 
   /**
    * Takes one residual.
    *
    * @param residual what came minus what was expected, both on the stable scale
-   * @param scale `scale` at the time of the forecast
+   * @param at the window's unrest, and `scale`, at the time of the forecast
    */
-  add(residual: number, scale: number): void {
+  add(residual: number, at: { readonly unrest: number; readonly scale: number }): void {
     for (let i = 0; i < bins; i += 1) {
       this.#weights[i]! *= fading;
       this.#sums[i]! *= fading;
     }
-    const standard = residual / scale;
+    const standard = residual / at.scale;
     const bin = Math.round(Math.asinh(standard / binScale) / binWidth);
-    const at = binsEachSide + Math.max(-binsEachSide, Math.min(binsEachSide, bin));
-    this.#weights[at]! += 1;
-    this.#sums[at]! += standard;
+    const index = binsEachSide + Math.max(-binsEachSide, Math.min(binsEachSide, bin));
+    this.#weights[index]! += 1;
+    this.#sums[index]! += standard;
     this.#weight = this.#weight * fading + 1;
 
     const size = Math.abs(residual);
@@ -122,10 +132,11 @@ export class Residuals {
     this.#spread += (size - this.#spread) / this.#spreadWeight;
     this.#longSpreadWeight = this.#longSpreadWeight * fading + 1;
     this.#longSpread += (size - this.#longSpread) / this.#longSpreadWeight;
+    this.#longUnrest += (at.unrest - this.#longUnrest) / this.#longSpreadWeight;
   }
 
-  /** A quantile of the residuals, at the present scale; grows with the quantile. 0 without any. */
-  quantile(quantile: number): number {
+  /** A quantile of the residuals at a scale; grows with the quantile. 0 without any. */
+  quantile(quantile: number, scale: number): number {
     if (this.#weight === 0) return 0;
     let total = 0;
     for (const weight of this.#weights) total += weight;
@@ -143,15 +154,15 @@ export class Residuals {
       const place = this.#sums[i]! / weight;
       const middle = below + weight / 2;
       if (wanted <= middle) {
-        if (Number.isNaN(lastPlace)) return this.scale * place;
+        if (Number.isNaN(lastPlace)) return scale * place;
         const share = (wanted - lastMiddle) / (middle - lastMiddle);
-        return this.scale * (lastPlace + share * (place - lastPlace));
+        return scale * (lastPlace + share * (place - lastPlace));
       }
       below += weight;
       lastPlace = place;
       lastMiddle = middle;
     }
-    return Number.isNaN(lastPlace) ? 0 : this.scale * lastPlace;
+    return Number.isNaN(lastPlace) ? 0 : scale * lastPlace;
   }
 
   memory(): ResidualsMemory {
@@ -164,7 +175,21 @@ export class Residuals {
       spreadWeight: this.#spreadWeight,
       longSpread: this.#longSpread,
       longSpreadWeight: this.#longSpreadWeight,
+      longUnrest: this.#longUnrest,
       bins: packFloat64(packed),
     };
   }
+}
+
+/** How far the rates of a window lie from each other on the stable scale: their standard deviation. */
+export function unrestOf(rates: readonly number[]): number {
+  let sum = 0;
+  let squares = 0;
+  for (const rps of rates) {
+    const value = toStable(60 * rps);
+    sum += value;
+    squares += value * value;
+  }
+  const mean = sum / rates.length;
+  return Math.sqrt(Math.max(0, squares / rates.length - mean * mean));
 }

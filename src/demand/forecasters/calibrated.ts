@@ -1,91 +1,132 @@
-import { fromStable, Residuals, type ResidualsMemory, toStable } from '../residuals.js';
+import { fromStable, Residuals, type ResidualsMemory, toStable, unrestOf } from '../residuals.js';
 import type { Moment, PointForecaster } from './moment.js';
+import { pinballLoss } from './weighting.js';
 
 /** What was expected at one moment, until it is known what came. */
 export type Expectation = {
-  /** Requests/s by variant. */
-  readonly variants: readonly number[];
-  readonly chosen: number;
-  readonly scale: number;
+  readonly unrest: number;
+  readonly variants: readonly {
+    /** On the stable scale. */
+    readonly expected: number;
+    readonly scale: number;
+    /** At the quantile that is learnt for [requests/s]. */
+    readonly quantileRps: number;
+  }[];
 };
 
 export type CalibratedMemory = {
   readonly point: readonly number[];
-  /** Mean size of the errors of each variant. */
-  readonly errors: readonly number[];
-  readonly errorWeight: number;
-  readonly residuals: ResidualsMemory;
+  /** Mean loss of each variant, and how many losses that rests on. */
+  readonly variants: readonly { readonly loss: number; readonly residuals: ResidualsMemory }[];
+  readonly lossWeight: number;
 };
 
-/** Half of the errors of a variant are forgotten after six hours of one a minute: nights and days differ. */
-const errorFading = 0.5 ** (1 / 360);
-
-/**
- * In place of so many residuals stands the quantile of the window: with none it is the forecast, with a hundred a
- * twentieth of it.
- */
-const firstWeight = 5;
+/** Half of the losses of a variant are forgotten after six hours of one a minute: nights and days differ. */
+const lossFading = 0.5 ** (1 / 360);
 
 /**
  * A point forecaster and how far it was off, on the very target: the largest 60 s mean rate within the horizon. Its quantile
- * is the expectation of its best variant plus that quantile of its residuals.
+ * is what its best variant expects, plus that quantile of the variant's residuals.
  */
 export class CalibratedForecaster {
   readonly point: PointForecaster;
-  readonly #residuals: Residuals;
-  readonly #errors: number[];
-  #errorWeight = 0;
+  readonly #quantile: number;
+  readonly #firstWeight: number;
+  readonly #variants: { loss: number; readonly residuals: Residuals }[];
+  #lossWeight = 0;
 
-  constructor(point: PointForecaster, memory: CalibratedMemory | null = null) {
+  /** @param options.quantile that the variants are chosen for */
+  constructor(
+    point: PointForecaster,
+    { quantile, memory }: { readonly quantile: number; readonly memory: CalibratedMemory | null },
+  ) {
     this.point = point;
-    const isOurs = memory?.errors.length === point.variants && memory.point.length === point.memory().length;
+    this.#quantile = quantile;
+    // A quantile of 0.95 is seen in one of twenty residuals: before there are as many, nothing is known of it.
+    this.#firstWeight = Math.min(mostFirstWeight, 1 / (1 - quantile));
+    const isOurs = memory?.variants.length === point.variants && memory.point.length === point.memory().length;
     if (memory !== null && isOurs) point.restore(memory.point);
-    this.#residuals = new Residuals(isOurs ? memory.residuals : null);
-    this.#errors = isOurs ? [...memory.errors] : new Array(point.variants).fill(0);
-    this.#errorWeight = isOurs ? memory.errorWeight : 0;
+    this.#lossWeight = isOurs ? memory.lossWeight : 0;
+    this.#variants = Array.from({ length: point.variants }, (_, i) => ({
+      loss: isOurs ? memory.variants[i]!.loss : 0,
+      residuals: new Residuals(isOurs ? memory.variants[i]!.residuals : null),
+    }));
   }
 
-  expect(moment: Moment): Expectation {
-    let chosen = 0;
-    for (let i = 1; i < this.#errors.length; i += 1) if (this.#errors[i]! < this.#errors[chosen]!) chosen = i;
-    return { variants: this.point.expect(moment), chosen, scale: this.#residuals.scale };
+  /** @param first what to plan for while nothing is learnt: `firstQuantile` [requests/s] */
+  expect(moment: Moment, first: number): Expectation {
+    const unrest = unrestOf(moment.windowRps);
+    const rates = this.point.expect(moment);
+    const variants = this.#variants.map((variant, i) => {
+      const expected = toStable(60 * rates[i]!);
+      const scale = variant.residuals.scale(unrest);
+      return {
+        expected,
+        scale,
+        quantileRps: this.#quantileOf(variant.residuals, { expected, scale, quantile: this.#quantile, first }),
+      };
+    });
+    return { unrest, variants };
   }
 
   /**
    * A quantile of the target; grows with the quantile [requests/s].
    *
-   * @param expectation of the moment
-   * @param first what to plan for while nothing is learnt: `firstQuantile` [requests/s]
+   * @param options.first as in `expect`, at this quantile
    */
-  quantile(
-    expectation: Expectation,
-    { quantile, first }: { readonly quantile: number; readonly first: number },
-  ): number {
-    const { weight } = this.#residuals;
-    if (weight === 0) return first;
-    const expected = toStable(60 * expectation.variants[expectation.chosen]!);
-    const learnt = Math.max(0, expected + this.#residuals.quantile(quantile));
-    const share = weight / (weight + firstWeight);
-    return fromStable(share * learnt + (1 - share) * toStable(60 * first)) / 60;
+  quantile(moment: Moment, { quantile, first }: { readonly quantile: number; readonly first: number }): number {
+    const { residuals } = this.#variants[this.#best()]!;
+    const expected = toStable(60 * this.point.expect(moment)[this.#best()]!);
+    return this.#quantileOf(residuals, {
+      expected,
+      scale: residuals.scale(unrestOf(moment.windowRps)),
+      quantile,
+      first,
+    });
   }
 
   /** Learns what came of an expectation [requests/s]. */
-  settle({ variants, chosen, scale }: Expectation, rps: number): void {
+  settle({ unrest, variants }: Expectation, rps: number): void {
     const came = toStable(60 * rps);
-    this.#errorWeight = this.#errorWeight * errorFading + 1;
-    for (let i = 0; i < variants.length; i += 1) {
-      const error = Math.abs(came - toStable(60 * variants[i]!));
-      this.#errors[i]! += (error - this.#errors[i]!) / this.#errorWeight;
-    }
-    this.#residuals.add(came - toStable(60 * variants[chosen]!), scale);
+    this.#lossWeight = this.#lossWeight * lossFading + 1;
+    variants.forEach(({ expected, scale, quantileRps }, i) => {
+      const variant = this.#variants[i]!;
+      const loss = pinballLoss({ forecast: quantileRps, actual: rps, quantile: this.#quantile });
+      variant.loss += (loss - variant.loss) / this.#lossWeight;
+      variant.residuals.add(came - expected, { unrest, scale });
+    });
   }
 
   memory(): CalibratedMemory {
     return {
       point: this.point.memory(),
-      errors: [...this.#errors],
-      errorWeight: this.#errorWeight,
-      residuals: this.#residuals.memory(),
+      variants: this.#variants.map(({ loss, residuals }) => ({ loss, residuals: residuals.memory() })),
+      lossWeight: this.#lossWeight,
     };
   }
+
+  #best(): number {
+    let best = 0;
+    for (let i = 1; i < this.#variants.length; i += 1)
+      if (this.#variants[i]!.loss < this.#variants[best]!.loss) best = i;
+    return best;
+  }
+
+  #quantileOf(
+    residuals: Residuals,
+    {
+      expected,
+      scale,
+      quantile,
+      first,
+    }: { readonly expected: number; readonly scale: number; readonly quantile: number; readonly first: number },
+  ): number {
+    if (residuals.weight === 0) return first;
+    const learnt = Math.max(0, expected + residuals.quantile(quantile, scale));
+    const share = residuals.weight / (residuals.weight + this.#firstWeight);
+    return fromStable(share * learnt + (1 - share) * toStable(60 * first)) / 60;
+  }
 }
+
+/** Quantiles that are seen less than once in some hours are not waited for. */
+const mostFirstWeight = 100;

@@ -6,9 +6,9 @@ import type { Moment, PointForecaster } from './moment.js';
  *
  *     level ← α x + (1 − α)(level + φ trend),    trend ← β (level − level before) + (1 − β) φ trend
  *
- * One expectation per α: sparse traffic needs an hour to show its rate, dense traffic shows it in a minute.
+ * One expectation per α, the middle one first: sparse traffic needs an hour to show its rate, dense traffic a minute.
  */
-const smoothings = [0.03, 0.1, 0.3, 0.7] as const;
+const smoothings = [0.3, 0.7, 0.1, 0.03] as const;
 
 /** Trends change more slowly than levels: a third of it is the usual start. */
 const trendSmoothing = (alpha: number): number => alpha / 3;

@@ -5,11 +5,16 @@ import { detectSeason, type Season, seasonMinutes, seasons } from './season.js';
 /**
  * As at this time of the day (or the week) before, moved by how much the rate now differs from what was usual now.
  *
- * The usual rate of a minute is the mean of the minutes around the same time of earlier days, newer days for more. One
- * expectation per share of the present difference that is believed to last. Without a season it expects the last minute's
- * rate.
+ * The usual rate of a minute is the mean of the minutes around the same time of earlier days, newer days for more. The
+ * rate now is that of the last minute, or of the window where single minutes are noise, and a share of the difference is
+ * believed to last. Without a season it expects the rate now.
  */
-const lastingShares = [0.5, 0.8, 1] as const;
+const views = [
+  { now: 'minute', lasting: 1 },
+  { now: 'minute', lasting: 0.7 },
+  { now: 'window', lasting: 1 },
+  { now: 'window', lasting: 0.5 },
+] as const;
 
 /** Minutes before and after the same time that count: batch jobs start some minutes early or late. */
 const aroundMinutes = 5;
@@ -40,7 +45,7 @@ export function createSeasonal(): SeasonalForecaster {
   };
 
   return {
-    variants: lastingShares.length,
+    variants: views.length,
     get season() {
       return season;
     },
@@ -53,12 +58,13 @@ export function createSeasonal(): SeasonalForecaster {
       usual = new Map();
     },
     expect(moment) {
-      const { minute, lastRps, history } = moment;
+      const { minute, lastRps, windowMeanRps, history } = moment;
       const now = usualAt(minute, history);
       const largest = largestUsual(moment, (at) => usualAt(at, history));
-      return lastingShares.map((share) =>
-        now === null || largest === null ? lastRps : Math.max(0, largest + share * (lastRps - now)),
-      );
+      return views.map((view) => {
+        const rps = view.now === 'minute' ? lastRps : windowMeanRps;
+        return now === null || largest === null ? rps : Math.max(0, largest + view.lasting * (rps - now));
+      });
     },
     memory: () => [seasons.indexOf(season)],
     restore([index]) {
