@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ensureRedisServer } from './redis-server.mjs';
+import { ensureServer } from './test-servers.mjs';
 import { checkNode, installMissing, root } from './toolchain.mjs';
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
@@ -50,7 +50,10 @@ function step(title, [command, ...args], more = {}) {
 
 function runChecks() {
   const biome = [...bin('@biomejs/biome', 'bin/biome'), 'ci', ...(process.stdout.isTTY ? [] : ['--colors=off']), '.'];
-  count('redis-server', ensureRedisServer());
+  count('redis-server', ensureServer('redis'));
+  // Not everybody may install it: without it the tests that need it are skipped, which is counted.
+  const noPrometheus = ensureServer('prometheus');
+  if (noPrometheus !== null) console.log(`gpumix: tests are skipped: ${noPrometheus}`);
   count('format and lint', step('format and lint', biome));
   count('types', step('types', [...bin('typescript', 'bin/tsc'), '--noEmit', '-p', 'tsconfig.json']));
   count('build', step('build', [process.execPath, join(root, 'scripts', 'build.mjs')]));

@@ -19,22 +19,24 @@ export type PrometheusTarget = {
   readonly labels: Readonly<Record<string, string>>;
 };
 
-const prometheusPath = (process.env.PATH ?? '')
-  .split(delimiter)
-  .map((folder) => join(folder, 'prometheus'))
-  .find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+const [prometheusPath, promtoolPath] = ['prometheus', 'promtool'].map((command) =>
+  (process.env.PATH ?? '')
+    .split(delimiter)
+    .map((folder) => join(folder, command))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    }),
+);
 
 /** Why these tests are skipped, as one line; null where they run. */
 export const prometheusMissing: string | null =
-  prometheusPath === undefined
-    ? 'skipped: no prometheus on PATH (Debian and Ubuntu: apt-get install prometheus)'
+  prometheusPath === undefined || promtoolPath === undefined
+    ? 'skipped: no prometheus with promtool on PATH (Debian and Ubuntu: apt-get install prometheus)'
     : null;
 
 const running = new Set<ChildProcess>();
@@ -73,8 +75,7 @@ export async function startPrometheus(
   if (history !== undefined) {
     const historyFile = join(directory, 'history.txt');
     writeFileSync(historyFile, history);
-    const promtool = prometheusPath!.replace(/prometheus$/, 'promtool');
-    execFileSync(promtool, ['tsdb', 'create-blocks-from', 'openmetrics', '--quiet', historyFile, data]);
+    execFileSync(promtoolPath!, ['tsdb', 'create-blocks-from', 'openmetrics', '--quiet', historyFile, data]);
   }
   const port = await freePort();
   const child = spawn(
