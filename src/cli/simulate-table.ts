@@ -33,7 +33,7 @@ export function renderBacktest(document: BacktestDocument, options: BacktestTabl
     header(document, width),
     runLines(document, { ink, width }),
     latencyLines(document, { ink, width }),
-    gpuLines(document, { ink, width }),
+    fleetLines(document, { ink, width }),
     ...document.matched.map((one) => matchedLines(document, one, ink)),
     positionLines(document, width),
     noticeLines(document, { ink, width }),
@@ -71,7 +71,7 @@ type Look = { readonly ink: Ink; readonly width: number };
 
 type Column = { readonly head: string; readonly cells: readonly string[]; readonly isLeft?: boolean };
 
-/** Columns two blanks apart, each as wide as it must be; the last ones go where they do not fit. */
+/** Columns two blanks apart, each as wide as it must be; those that do not fit (the hours of many GPU types) are left to the document. */
 function tableLines(
   columns: readonly Column[],
   { ink, width }: Look,
@@ -102,9 +102,12 @@ function tableLines(
 /** `  quantile 0.95, profiles +20 %` below the name of the policy; a policy with one run has one line. */
 function labels(runs: readonly BacktestRun[], most: number): readonly string[] {
   return runs.map((run) => {
+    const main = runs.find(({ policy, isMain }) => isMain && policy === run.policy);
+    // With wrong profiles the knob is the usual one, which stands above.
+    const hasUsualKnob = run.profileError !== 0 && main?.knob?.value === run.knob?.value;
     const alone = runs.filter(({ policy }) => policy === run.policy).length === 1;
     const details = [
-      ...(run.knob === null || alone ? [] : [knobText(run.knob)]),
+      ...(run.knob === null || alone || hasUsualKnob ? [] : [knobText(run.knob)]),
       ...(run.variant === null ? [] : [`on ${run.variant}`]),
       ...(run.profileError === 0 ? [] : [`profiles ${errorText(run.profileError)}`]),
     ].join(', ');
@@ -130,9 +133,13 @@ function runLines(document: BacktestDocument, look: Look): readonly string[] {
     of('late', ({ result }) => wholeText(result.late)),
     ...(lost || width >= 100 ? [of('failed', ({ result }) => wholeText(result.failed))] : []),
     of('unserved', ({ result }) => wholeText(result.unserved)),
-    of('start/stop', ({ result }) => `${wholeText(result.starts)}/${wholeText(result.stops)}`),
-    of('busy', ({ result }) => shareText(result.utilization, 0)),
-    of('replicas', ({ result }) => quantityText(result.meanReplicas)),
+    // Where there is room; those of each policy stand below in any case.
+    ...(width < 100
+      ? []
+      : [
+          of('start/stop', ({ result }) => `${wholeText(result.starts)}/${wholeText(result.stops)}`),
+          of('busy', ({ result }) => shareText(result.utilization, 0)),
+        ]),
   ];
   const { head, rows } = tableLines(columns, look);
   const lines = [head];
@@ -168,17 +175,19 @@ function latencyLines({ runs }: BacktestDocument, look: Look): readonly string[]
   return [head, ...rows];
 }
 
-function gpuLines({ runs }: BacktestDocument, look: Look): readonly string[] {
+function fleetLines({ runs }: BacktestDocument, look: Look): readonly string[] {
   const mains = runs.filter(({ isMain }) => isMain);
+  if (mains.length === 0) return [];
   const types = [...new Set(mains.flatMap(({ result }) => Object.keys(result.gpuHours)))].sort();
-  if (types.length === 0) return [];
+  const of = (head: string, text: (run: BacktestRun) => string): Column => ({ head, cells: mains.map(text) });
   const { head, rows } = tableLines(
     [
-      { head: 'GPU-hours', cells: mains.map(({ policy }) => policy), isLeft: true },
-      ...types.map((type) => ({
-        head: cut(type, 20),
-        cells: mains.map(({ result }) => quantityText(result.gpuHours[type] ?? 0, 4)),
-      })),
+      { head: 'fleet', cells: mains.map(({ policy }) => policy), isLeft: true },
+      of('replicas', ({ result }) => quantityText(result.meanReplicas)),
+      of('busy', ({ result }) => shareText(result.utilization, 0)),
+      of('starts', ({ result }) => wholeText(result.starts)),
+      of('stops', ({ result }) => wholeText(result.stops)),
+      ...types.map((type) => of(`${cut(type, 16)} h`, ({ result }) => quantityText(result.gpuHours[type] ?? 0, 4))),
     ],
     look,
   );

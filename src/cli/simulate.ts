@@ -212,6 +212,7 @@ export async function runSimulate(
     configFile: flags.config,
     quickstart: false,
     environment: around.env,
+    demandIsGiven: true,
   });
   for (const warning of warnings) around.writeError(`gpumix: ${warning}\n`);
   const trace = await openTrace(flags.trace, around);

@@ -52,8 +52,10 @@ export async function chooseConfig(options: {
   readonly quickstart: boolean;
   readonly environment: ConfigLayers['environment'];
   readonly flags?: readonly ConfigFlag[];
+  /** As in `ConfigLayers`. */
+  readonly demandIsGiven?: boolean;
 }): Promise<ChosenConfig> {
-  const { configFile, quickstart, environment, flags = [] } = options;
+  const { configFile, quickstart, environment, flags = [], demandIsGiven = false } = options;
   const catalogue = await loadGpuCatalogue();
   if (configFile !== null && quickstart) {
     throw new InputError('flag --quickstart', [
@@ -67,7 +69,7 @@ export async function chooseConfig(options: {
   if (configFile !== null) {
     const file = { name: configFile, text: await readText(configFile, 'a configuration in YAML') };
     return {
-      ...loadConfig({ file, environment, flags, catalogue }),
+      ...loadConfig({ file, environment, flags, catalogue, demandIsGiven }),
       kind: 'file',
       directory: dirname(resolve(configFile)),
       description: `configuration from ${configFile}`,

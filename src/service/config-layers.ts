@@ -28,6 +28,8 @@ export type ConfigLayers = {
   readonly flags?: readonly ConfigFlag[];
   /** Says which GPU names mean the same type; without one only equal names do. */
   readonly catalogue?: GpuCatalogue;
+  /** A backtest brings its demand: no Redis is needed for it. */
+  readonly demandIsGiven?: boolean;
 };
 
 export type LoadedConfig = {
@@ -66,7 +68,7 @@ export function loadConfig(layers: ConfigLayers): LoadedConfig {
     setKey(tree, 'demand.intervalSeconds', interval, 'default with demand.source: prometheus', places);
   }
   try {
-    const config = check(configSchema, tree, source);
+    const config = check(layers.demandIsGiven === true ? backtestConfigSchema : configSchema, tree, source);
     refuseRepeatedLimits(config, { source, catalogue: layers.catalogue });
     return { config, warnings: [...warnings, ...strangeModels(config, { source, places })] };
   } catch (error) {

@@ -265,12 +265,23 @@ const deploymentsSchema = z.strictObject({
 });
 
 /** The SLO that a model's profiles should have been made for; a profile made for another one is a warning. */
-export const sloSchema = z.strictObject({
-  ttftSeconds: seconds.nullable().default(null).describe('Time to first token.'),
-  tpotSeconds: seconds.nullable().default(null).describe('Time per output token.'),
-  e2eSeconds: seconds.nullable().default(null).describe('End to end.'),
-  attainment: z.number().gt(0).max(1).default(0.99).describe('Share of requests that must meet it.'),
-});
+export const sloSchema = z
+  .strictObject({
+    ttftSeconds: seconds.nullable().default(null).describe('Time to first token.'),
+    ttftSecondsPerInputToken: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0)
+      .describe('Added to `ttftSeconds` for each token of the prompt: longer prompts may take longer.'),
+    tpotSeconds: seconds.nullable().default(null).describe('Time per output token.'),
+    e2eSeconds: seconds.nullable().default(null).describe('End to end.'),
+    attainment: z.number().gt(0).max(1).default(0.99).describe('Share of requests that must meet it.'),
+  })
+  .refine((slo) => slo.ttftSecondsPerInputToken === 0 || slo.ttftSeconds !== null, {
+    path: ['ttftSecondsPerInputToken'],
+    error: '0 without ttftSeconds, to which it is added',
+  });
 
 /** Weights of unserved demand are those of the document, with its defaults. */
 const { priority, unservedUsdPerRequest, minServedShare } = problemModelSchema.shape;
@@ -501,7 +512,14 @@ const configObject = z.strictObject({
   log: logSchema.prefault({}),
 });
 
-export const configSchema = configObject.superRefine(checkTogether);
+export const configSchema = configObject.superRefine((config, context) =>
+  checkTogether(config, context, { demandIsGiven: false }),
+);
+
+/** The same for a backtest, whose demand is a trace: what the service reads of demand need not be configured. */
+export const backtestConfigSchema = configObject.superRefine((config, context) =>
+  checkTogether(config, context, { demandIsGiven: true }),
+);
 
 /** The configuration with every default applied. */
 export type Config = DeepReadonly<z.output<typeof configSchema>>;
@@ -543,13 +561,17 @@ function checkRedisUrl(url: string, context: z.RefinementCtx): void {
 }
 
 /** Rules over several keys. Each message is what is expected at the key it names. */
-function checkTogether(config: z.output<typeof configObject>, context: z.RefinementCtx): void {
+function checkTogether(
+  config: z.output<typeof configObject>,
+  context: z.RefinementCtx,
+  { demandIsGiven }: { readonly demandIsGiven: boolean },
+): void {
   const expect = (path: (string | number)[], message: string) => context.addIssue({ code: 'custom', path, message });
   const { demand, deployments, profiles, redis } = config;
   if (demand.windowSeconds % demand.intervalSeconds !== 0) {
     expect(['demand', 'windowSeconds'], `a multiple of demand.intervalSeconds (${demand.intervalSeconds})`);
   }
-  if (demand.source === 'redis' && redis === null) {
+  if (demand.source === 'redis' && redis === null && !demandIsGiven) {
     expect(['redis'], 'redis: { url: … }, because demand.source is redis (or demand.source: replay)');
   }
   checkPrometheusDemand(config, expect);
