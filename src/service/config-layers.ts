@@ -4,6 +4,7 @@ import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
 import { check, formatPath, nearestName } from '../core/parse.js';
 import {
+  backtestConfigSchema,
   type Config,
   configKeys,
   configSchema,
