@@ -27,7 +27,7 @@ export type GroupOutcome = {
   readonly endMs: number;
 };
 
-/** Requests of a group that was lost. */
+/** Requests of a group; lengths are whole numbers, 1 or more. */
 export type LostRequests = Pick<GroupOutcome, 'arrivedMs' | 'inputTokens' | 'outputTokens' | 'count'>;
 
 export type GroupListener = (outcome: GroupOutcome) => void;
@@ -179,8 +179,7 @@ export class ReplicaGroup {
    */
   submit(request: LostRequests, atMs: number): boolean {
     this.advance(atMs);
-    const { inputTokens, count } = request;
-    const outputTokens = Math.max(1, request.outputTokens);
+    const { inputTokens, outputTokens, count } = request;
     const kept = Math.ceil((inputTokens + outputTokens - 1) / blockTokens) * blockTokens;
     if (inputTokens + outputTokens > this.#limits.maxTokens || kept > this.#cacheTokens) return false;
     const blocked = this.#first() !== undefined;
@@ -190,7 +189,7 @@ export class ReplicaGroup {
       outputTokens,
       count,
       firstTokenMs: Number.NaN,
-      promptTokens: Math.max(1, inputTokens),
+      promptTokens: inputTokens,
       computed: 0,
       produced: 0,
       endStep: 0,
@@ -510,7 +509,7 @@ export class ReplicaGroup {
       newest.produced = newest.outputTokens - (newest.endStep - this.#steps);
     }
     newest.computed = 0;
-    newest.promptTokens = Math.max(1, newest.inputTokens + newest.produced);
+    newest.promptTokens = newest.inputTokens + newest.produced;
     this.#preempted.push(newest);
     this.#sumUp();
   }

@@ -1,4 +1,3 @@
-import type { RandomSource } from '../../profiling/random.js';
 import type { DeploymentView, FleetDeployment } from './backtest.js';
 import { chanceOf, normalFrom } from './chance.js';
 import { type GroupListener, type LostRequests, ReplicaGroup } from './fluid-group.js';
@@ -26,7 +25,12 @@ export type FluidPoolOptions = {
   readonly onLost: (requests: readonly LostRequests[]) => void;
 };
 
-type Starting = { readonly sinceMs: number; readonly readyMs: number };
+type Starting = {
+  readonly number: number;
+  readonly sinceMs: number;
+  readonly readyMs: number;
+  readonly lifeMs: number;
+};
 
 type Draining = { readonly group: ReplicaGroup; readonly sinceMs: number; readonly untilMs: number };
 
@@ -36,18 +40,19 @@ export class FluidPool {
   readonly deployment: FleetDeployment;
   readonly #options: FluidPoolOptions;
   readonly #tally: RunTally;
-  readonly #startupChance: RandomSource;
-  readonly #failureChance: RandomSource;
   readonly #groups: ReplicaGroup[] = [];
   #ready = 0;
+  #created = 0;
+  #wanted: number;
+  /** When each of the ready ones fails, in the order in which they became ready; Infinity where none does. */
+  readonly #failuresMs: number[] = [];
+  #nextFailureMs = Number.POSITIVE_INFINITY;
+  #isClosed = false;
   /** By the time at which they are ready. */
   #starting: Starting[] = [];
   #draining: Draining[] = [];
   /** Since then ready and starting replicas are not paid for. */
   #billedMs: number;
-  /** Expected failures until the next one, at the number of ready replicas since `#hazardMs`. */
-  #hazardLeft: number;
-  #hazardMs: number;
   /** Of groups that are no more: what they add to the sums over ready ones. */
   #goneBusyMs = 0;
   #goneInFlightMs = 0;
@@ -59,22 +64,18 @@ export class FluidPool {
   #startupSeconds: number[] = [];
 
   constructor(options: FluidPoolOptions) {
-    const { deployment, initial, startMs, seed } = options;
+    const { deployment, startMs } = options;
     this.deployment = deployment;
     this.#options = options;
     this.#tally = options.tally;
-    this.#startupChance = chanceOf(seed, `startup ${deployment.id}`);
-    this.#failureChance = chanceOf(seed, `failure ${deployment.id}`);
     this.#billedMs = startMs;
     this.#viewMs = startMs;
-    this.#hazardMs = startMs;
-    this.#hazardLeft = this.#failureChance.exponential();
-    const groups = Math.min(initial, Math.ceil(options.mostGroups / 2));
-    for (let i = 0; i < groups; i++) {
-      this.#groups.push(
-        this.#group(Math.floor((initial * (i + 1)) / groups) - Math.floor((initial * i) / groups), startMs),
-      );
-    }
+    const initial = this.#withinLimits(options.initial);
+    this.#wanted = initial;
+    for (let i = 0; i < initial; i++) this.#live(startMs, this.#create(startMs).lifeMs);
+    const groups = Math.min(initial, options.mostGroups);
+    const until = (group: number): number => Math.floor((initial * group) / groups);
+    for (let i = 0; i < groups; i++) this.#groups.push(this.#group(until(i + 1) - until(i), startMs));
     this.#ready = initial;
   }
 
@@ -87,13 +88,9 @@ export class FluidPool {
     return this.#ready;
   }
 
-  get wanted(): number {
-    return this.#ready + this.#starting.length;
-  }
-
   /** When something happens to a replica of its own accord; Infinity = never. */
   get nextMs(): number {
-    let next = Math.min(this.#starting[0]?.readyMs ?? Number.POSITIVE_INFINITY, this.#nextFailureMs());
+    let next = Math.min(this.#starting[0]?.readyMs ?? Number.POSITIVE_INFINITY, this.#nextFailureMs);
     for (const { untilMs } of this.#draining) next = Math.min(next, untilMs);
     return next;
   }
@@ -114,32 +111,43 @@ export class FluidPool {
     }
     while (this.#starting.length > 0 && this.#starting[0]!.readyMs <= atMs) {
       this.#account(atMs);
-      const { sinceMs, readyMs } = this.#starting.shift()!;
-      this.#startupSeconds.push((readyMs - sinceMs) / 1000);
+      const { sinceMs, lifeMs } = this.#starting.shift()!;
+      this.#startupSeconds.push((atMs - sinceMs) / 1000);
+      this.#live(atMs, lifeMs);
       this.#groups.push(this.#group(1, atMs));
       this.#ready++;
       this.#mergeAlike(atMs);
     }
-    while (this.#nextFailureMs() <= atMs) this.#failOne(atMs);
+    while (this.#nextFailureMs <= atMs) this.#failOne(atMs);
   }
 
-  /** Starts or stops replicas until so many are ready or starting, within the deployment's limits. */
+  /**
+   * Notes what a policy asked for, before it is acted on; returns it within the deployment's limits.
+   *
+   * @throws RangeError for what is no whole number of replicas
+   */
+  want(replicas: number): number {
+    if (!(Number.isInteger(replicas) && replicas >= 0)) {
+      throw new RangeError(`${replicas} replicas of ${this.deployment.id} are asked for, expected a whole number >= 0`);
+    }
+    this.#wanted = this.#withinLimits(replicas);
+    return this.#wanted;
+  }
+
+  /** Starts or stops replicas until so many are ready or starting. Starting ones go first, the newest before. */
   scaleTo(replicas: number, atMs: number): void {
-    const { minReplicas, maxReplicas } = this.deployment;
-    const wanted = Math.min(maxReplicas, Math.max(minReplicas, Math.round(replicas)));
-    if (wanted === this.wanted) return;
+    if (replicas === this.#present) return;
     this.#account(atMs);
-    while (this.wanted < wanted) this.#start(atMs);
-    // The last that was started has the longest to go.
-    while (this.wanted > wanted && this.#starting.length > 0) {
+    while (this.#present < replicas) this.#start(atMs);
+    while (this.#present > replicas && this.#starting.length > 0) {
       let newest = 0;
       for (let i = 1; i < this.#starting.length; i++) {
-        if (this.#starting[i]!.sinceMs >= this.#starting[newest]!.sinceMs) newest = i;
+        if (this.#starting[i]!.number > this.#starting[newest]!.number) newest = i;
       }
       this.#starting.splice(newest, 1);
       this.#tally.countStop(atMs);
     }
-    while (this.wanted > wanted) this.#drain(this.wanted - wanted, atMs);
+    while (this.#present > replicas) this.#drain(this.#present - replicas, atMs);
     this.#splitLargest();
   }
 
@@ -159,7 +167,7 @@ export class FluidPool {
     const readyMs = this.#readyMsSinceView;
     const view: DeploymentView = {
       id: this.deployment.id,
-      wanted: this.wanted,
+      wanted: this.#wanted,
       ready: this.#ready,
       starting: this.#starting.length,
       draining,
@@ -183,7 +191,16 @@ export class FluidPool {
     this.#account(atMs);
   }
 
-  /** Serves what is left to its end; draining replicas are paid for until they are gone. */
+  /** Nothing is paid for or fails from here on. */
+  close(atMs: number): void {
+    this.#account(atMs);
+    for (const one of this.#draining) this.#leave(one, atMs);
+    this.#isClosed = true;
+    this.#failuresMs.length = 0;
+    this.#nextFailureMs = Number.POSITIVE_INFINITY;
+  }
+
+  /** Serves what is left to its end. */
   finish(): void {
     for (const group of this.#groups) group.advance(Number.POSITIVE_INFINITY);
     while (this.#draining.length > 0) {
@@ -199,13 +216,39 @@ export class FluidPool {
     return new ReplicaGroup({ stepTimes, limits, listener, replicas, atMs, originMs });
   }
 
+  /** Ready and starting. */
+  get #present(): number {
+    return this.#ready + this.#starting.length;
+  }
+
+  #withinLimits(replicas: number): number {
+    const { minReplicas, maxReplicas } = this.deployment;
+    return Math.min(maxReplicas, Math.max(minReplicas, replicas));
+  }
+
+  /** The same chance as that of the replica of that number in `request` fidelity. */
+  #create(atMs: number): Starting {
+    const { id, startup } = this.deployment;
+    const { seed, meanHoursBetweenFailures } = this.#options;
+    const number = ++this.#created;
+    const chance = chanceOf(seed, `${id} ${number}`);
+    const startupMs = startup.medianSeconds * 1000 * Math.exp(startup.spread * normalFrom(chance));
+    const lifeMs =
+      meanHoursBetweenFailures === null ? Infinity : meanHoursBetweenFailures * hourMs * chance.exponential();
+    return { number, sinceMs: atMs, readyMs: atMs + startupMs, lifeMs };
+  }
+
   #start(atMs: number): void {
-    const { medianSeconds, spread } = this.deployment.startup;
-    const seconds = medianSeconds * Math.exp(spread * normalFrom(this.#startupChance));
-    const readyMs = atMs + seconds * 1000;
-    const place = this.#starting.findIndex((each) => each.readyMs > readyMs);
-    this.#starting.splice(place < 0 ? this.#starting.length : place, 0, { sinceMs: atMs, readyMs });
+    const created = this.#create(atMs);
+    const place = this.#starting.findIndex(({ readyMs }) => readyMs > created.readyMs);
+    this.#starting.splice(place < 0 ? this.#starting.length : place, 0, created);
     this.#tally.countStart(atMs);
+  }
+
+  #live(atMs: number, lifeMs: number): void {
+    if (this.#isClosed || lifeMs === Infinity) return;
+    this.#failuresMs.push(atMs + lifeMs);
+    this.#nextFailureMs = Math.min(this.#nextFailureMs, atMs + lifeMs);
   }
 
   /** Takes ready replicas out of service, at most so many, from the group with the fewest requests on a replica. */
@@ -214,6 +257,9 @@ export class FluidPool {
     for (let i = 1; i < this.#groups.length; i++) if (this.#groups[i]!.load < this.#groups[place]!.load) place = i;
     const group = this.#takeOut(place, most, atMs);
     this.#tally.countStop(atMs, group.replicas);
+    // Of equals the newest.
+    if (this.#failuresMs.length > 0) this.#failuresMs.length -= group.replicas;
+    this.#nextFailureMs = Math.min(...this.#failuresMs);
     const one: Draining = { group, sinceMs: atMs, untilMs: atMs + this.#options.drainSeconds * 1000 };
     if (group.isEmpty) this.#leave(one, atMs);
     else this.#draining.push(one);
@@ -221,13 +267,15 @@ export class FluidPool {
 
   #failOne(atMs: number): void {
     this.#account(atMs);
-    this.#hazardLeft = this.#failureChance.exponential();
+    this.#failuresMs.splice(this.#failuresMs.indexOf(this.#nextFailureMs), 1);
+    // Groups are of replicas that are alike: any place is as good as the failing one's own.
+    let nth = (atMs / 1000) % this.#ready;
     let place = 0;
-    let nth = this.#failureChance.unit() * this.#ready;
     while (place < this.#groups.length - 1 && nth >= this.#groups[place]!.replicas) {
       nth -= this.#groups[place]!.replicas;
       place++;
     }
+    this.#nextFailureMs = Math.min(...this.#failuresMs);
     const lost = this.#takeOut(place, 1, atMs);
     this.#options.onLost(lost.abandon());
     this.#tally.countFailure(atMs);
@@ -251,22 +299,24 @@ export class FluidPool {
     const left: Draining[] = [];
     for (const one of this.#draining) {
       one.group.advance(Math.min(atMs, one.untilMs));
-      if (one.group.isEmpty) this.#leave(one, one.group.lastEndMs);
+      if (one.group.isEmpty) this.#leave(one, Math.max(one.sinceMs, one.group.lastEndMs));
       else left.push(one);
     }
     this.#draining = left;
   }
 
   #leave({ group, sinceMs }: Draining, atMs: number): void {
+    if (this.#isClosed) return;
     this.#tally.bill(this.deployment, { fromMs: sinceMs, toMs: atMs, replicas: group.replicas });
   }
 
-  /** Bills ready and starting replicas, and moves chance on, before their number changes. */
+  /** Bills ready and starting replicas before their number changes. */
   #account(atMs: number): void {
+    if (this.#isClosed) return;
     const fromMs = this.#billedMs;
     if (!(atMs > fromMs)) return;
     const busyMs = this.#busyMs(atMs);
-    this.#tally.bill(this.deployment, { fromMs, toMs: atMs, replicas: this.wanted });
+    this.#tally.bill(this.deployment, { fromMs, toMs: atMs, replicas: this.#present });
     this.#tally.ready(this.deployment, {
       fromMs,
       toMs: atMs,
@@ -276,17 +326,6 @@ export class FluidPool {
     this.#readyMsSinceView += this.#ready * (atMs - fromMs);
     this.#billedBusyMs = busyMs;
     this.#billedMs = atMs;
-    const { meanHoursBetweenFailures } = this.#options;
-    if (meanHoursBetweenFailures !== null) {
-      this.#hazardLeft -= (this.#ready * (atMs - this.#hazardMs)) / (meanHoursBetweenFailures * hourMs);
-      this.#hazardMs = atMs;
-    }
-  }
-
-  #nextFailureMs(): number {
-    const { meanHoursBetweenFailures } = this.#options;
-    if (meanHoursBetweenFailures === null || this.#ready === 0) return Number.POSITIVE_INFINITY;
-    return this.#hazardMs + (Math.max(0, this.#hazardLeft) * meanHoursBetweenFailures * hourMs) / this.#ready;
   }
 
   #busyMs(atMs: number): number {

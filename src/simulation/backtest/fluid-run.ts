@@ -1,9 +1,10 @@
 import type { RandomSource } from '../../profiling/random.js';
-import type { BacktestRequest, Decision, FleetSettings, Policy, RunResult } from './backtest.js';
+import type { BacktestRequest, FleetSettings, Policy, RunResult } from './backtest.js';
 import { chanceOf } from './chance.js';
 import { FluidGateway } from './fluid-gateway.js';
 import type { GroupOutcome, ReplicaGroup } from './fluid-group.js';
 import { FluidPool } from './fluid-pool.js';
+import { RunStopped } from './request-run.js';
 import { ShareSelector } from './router.js';
 import { RunTally } from './run-tally.js';
 import type { RequestStream } from './trace-load.js';
@@ -15,8 +16,8 @@ import type { RequestStream } from './trace-load.js';
  * ones (`ReplicaGroup`), of which there are at most `groupsPerDeployment`. Requests that go to a deployment are counted,
  * all of them; each time as many have come as the next group has replicas, the last of them is put into that group and
  * stands for all of these. So the load of a group keeps the regularity of a large fleet's: it is every r-th request, and
- * not one drawn with chance 1/r. While no deployment has more than half of `groupsPerDeployment` replicas, every group is
- * one replica and every request is computed.
+ * not one drawn with chance 1/r. While no deployment has had more than `groupsPerDeployment` replicas, every group is one
+ * replica and every request is computed.
  *
  * Where fluid may be trusted, and measured differences from `request` fidelity: `docs/backtest-fluid.md`.
  */
@@ -25,7 +26,7 @@ export type FluidRunOptions = {
   /** Ascending in time. */
   readonly requests: RequestStream;
   readonly policy: Policy;
-  /** Asked at every decision and every ten seconds of the simulation; true ends the run with an error. */
+  /** Asked at every decision and every ten seconds of the simulation; true ends the run with a `RunStopped`. */
   readonly shouldStop?: () => boolean;
   /**
    * Requests that each of the stream stands for, > 0; 1 by default. So k copies of a trace may be read as k / w copies
@@ -37,20 +38,27 @@ export type FluidRunOptions = {
   readonly groupsPerDeployment?: number;
 };
 
-/** Enough that tails are those of the whole fleet, to 2 %; more cost more in proportion. */
-export const defaultGroupsPerDeployment = 64;
+/** With six replicas a group, times to the first token are 5 % too short, with three 2 %; all else is less; twice as many cost twice as much. */
+export const defaultGroupsPerDeployment = 32;
 
 /** Requests that were counted, and not yet given to a group. */
-type Stream = { count: number /** Replicas of the group that stood next at the last look. */; next: number };
+type Stream = {
+  count: number;
+  /** Replicas of the group that stood next at the last look. */
+  next: number;
+  /** Drawn by the router `random`, and not yet given anything: drawing again would favour small groups. */
+  drawn: ReplicaGroup | null;
+};
 
 type Queued = BacktestRequest & { readonly count: number };
 
-type Pending = { readonly atMs: number; readonly replicas: Decision['replicas'] };
+type Pending = { readonly atMs: number; readonly replicas: ReadonlyMap<FluidPool, number> };
 
 /**
  * Runs a policy against a load.
  *
- * @throws RangeError for options that are none, Error where `shouldStop` ended it
+ * @throws RangeError for requests out of order, options that are none, and decisions that no fleet can follow
+ * @throws RunStopped
  */
 export async function runFluid(options: FluidRunOptions): Promise<RunResult> {
   const run = new FluidRun(options);
@@ -84,9 +92,10 @@ class FluidRun {
   readonly #shares: ShareSelector;
   readonly #chance: RandomSource;
   /** Of requests that may go to any deployment, and of those that shares gave to one. */
-  readonly #anyStream: Stream = { count: 0, next: 1 };
+  readonly #anyStream: Stream = { count: 0, next: 1, drawn: null };
   readonly #streams: readonly Stream[];
   #last: BacktestRequest | null = null;
+  #lastMs: number;
   #turn = 0;
   #queue: Queued[] = [];
   #decideMs: number;
@@ -131,16 +140,25 @@ class FluidRun {
         }),
     );
     this.#shares = new ShareSelector(settings.deployments.map(({ id }) => id));
-    this.#streams = settings.deployments.map(() => ({ count: 0, next: 1 }));
+    this.#streams = settings.deployments.map(() => ({ count: 0, next: 1, drawn: null }));
     this.#chance = chanceOf(seed, 'router');
     this.#decideMs = startMs;
     this.#intervalEndMs = this.#gateway.endOfInterval(startMs);
     this.#nowMs = startMs;
+    this.#lastMs = startMs;
+    for (const id of settings.initialReplicas.keys()) this.#poolOf(id);
   }
 
   /** A request comes in; false where the span is over. */
   take(request: BacktestRequest): boolean {
-    if (request.atMs >= this.#settings.endMs) return false;
+    const { atMs } = request;
+    if (!(atMs >= this.#lastMs)) {
+      throw new RangeError(
+        `a request at ${atMs} ms after ${this.#lastMs} ms: expected ascending times from the start at ${this.#settings.startMs} ms on`,
+      );
+    }
+    if (atMs >= this.#settings.endMs) return false;
+    this.#lastMs = atMs;
     const weight = this.#requestWeight;
     this.#gateway.arrive(weight);
     this.#last = request;
@@ -163,12 +181,14 @@ class FluidRun {
       this.nextControlMs = this.#nextControlMs();
       const atMs = Math.max(startMs, this.nextControlMs);
       if (atMs > untilMs) return;
-      if (this.#shouldStop()) throw new Error('the run was called off');
+      if (this.#shouldStop()) throw new RunStopped();
       this.#nowMs = atMs;
       for (const pool of this.#pools) {
         pool.advance(atMs);
         pool.change(atMs);
       }
+      while (this.#pending.length > 0 && this.#pending[0]!.atMs <= atMs) this.#apply(this.#pending.shift()!, atMs);
+      this.#serveQueue(atMs);
       if (!this.#isWarm && scoredFromMs <= atMs) {
         this.#isWarm = true;
         this.#giveRest();
@@ -178,13 +198,12 @@ class FluidRun {
         this.#gateway.finish(this.#intervalEndMs);
         this.#intervalEndMs = this.#gateway.endOfInterval(atMs);
       }
-      while (this.#pending.length > 0 && this.#pending[0]!.atMs <= atMs) this.#apply(this.#pending.shift()!, atMs);
-      if (this.#decideMs <= atMs && atMs < endMs) {
+      if (this.#decideMs <= atMs) {
         await this.#decide(atMs);
-        this.#decideMs = atMs + this.#policy.periodSeconds * 1000;
-        while (this.#pending.length > 0 && this.#pending[0]!.atMs <= atMs) this.#apply(this.#pending.shift()!, atMs);
+        this.#decideMs += this.#policy.periodSeconds * 1000;
+        // No question at the end or after.
+        if (this.#decideMs >= endMs) this.#decideMs = Number.POSITIVE_INFINITY;
       }
-      this.#serveQueue(atMs);
     }
   }
 
@@ -192,9 +211,8 @@ class FluidRun {
   finish(): RunResult {
     const { endMs, queueTimeoutSeconds } = this.#settings;
     this.#giveRest();
-    for (const pool of this.#pools) pool.settle(endMs);
-    // Those that are starting come up as they would, without cost.
-    const lastMs = endMs + queueTimeoutSeconds * 1000;
+    for (const pool of this.#pools) pool.close(endMs);
+    // Those that are starting come up as they would.
     while (this.#queue.length > 0) {
       const atMs = Math.min(
         ...this.#pools.map(({ nextMs }) => nextMs),
@@ -204,7 +222,7 @@ class FluidRun {
         pool.advance(atMs);
         pool.change(atMs);
       }
-      this.#serveQueue(Math.min(atMs, lastMs));
+      this.#serveQueue(atMs);
     }
     for (const pool of this.#pools) pool.finish();
     const result = this.#tally.result();
@@ -243,14 +261,23 @@ class FluidRun {
     });
     if (this.#settings.router === 'shares') this.#shares.set(decision.shares);
     this.#tally.forecast(atMs, decision.forecastRps);
-    this.#pending.push({ atMs: atMs + this.#policy.lagSeconds * 1000, replicas: decision.replicas });
+    const replicas = new Map<FluidPool, number>();
+    for (const [id, wanted] of decision.replicas) {
+      const pool = this.#poolOf(id);
+      replicas.set(pool, pool.want(wanted));
+    }
+    this.#pending.push({ atMs: atMs + this.#policy.lagSeconds * 1000, replicas });
+  }
+
+  #poolOf(id: string): FluidPool {
+    const pool = this.#pools.find(({ deployment }) => deployment.id === id);
+    if (pool !== undefined) return pool;
+    const ids = this.#pools.map(({ deployment }) => deployment.id).join(', ');
+    throw new RangeError(`replicas of ${id} are asked for, expected one of ${ids}`);
   }
 
   #apply({ replicas }: Pending, atMs: number): void {
-    for (const pool of this.#pools) {
-      const wanted = replicas.get(pool.deployment.id);
-      if (wanted !== undefined) pool.scaleTo(wanted, atMs);
-    }
+    for (const [pool, wanted] of replicas) pool.scaleTo(wanted, atMs);
   }
 
   /** Counts a request, and gives a group what has come for it. */
@@ -258,10 +285,14 @@ class FluidRun {
     stream.count += this.#requestWeight;
     // The look at all groups is what costs: it waits until there may be enough.
     while (stream.count >= stream.next - rounding) {
-      const group = this.#choose(place, request.atMs);
+      const group = this.#isThere(stream.drawn) ? stream.drawn : this.#choose(place, request.atMs);
       if (group === null) return;
       stream.next = group.replicas;
-      if (stream.count < group.replicas - rounding) return;
+      stream.drawn = null;
+      if (stream.count < group.replicas - rounding) {
+        if (this.#settings.router === 'random') stream.drawn = group;
+        return;
+      }
       stream.count -= group.replicas;
       this.#tally.arrive(request.atMs, group.replicas);
       this.#submit(group, { ...request, count: group.replicas }, request.atMs);
@@ -287,7 +318,10 @@ class FluidRun {
     });
   }
 
-  #submit(group: ReplicaGroup, { atMs: arrivedMs, inputTokens, outputTokens, count }: Queued, atMs: number): void {
+  #submit(group: ReplicaGroup, request: Queued, atMs: number): void {
+    const { atMs: arrivedMs, count } = request;
+    const inputTokens = Math.max(1, request.inputTokens);
+    const outputTokens = Math.max(1, request.outputTokens);
     if (!group.submit({ arrivedMs, inputTokens, outputTokens, count }, atMs)) this.#fail(arrivedMs, count);
   }
 
@@ -323,17 +357,21 @@ class FluidRun {
     return leastFromTurn <= least + rounding ? fromTurn : best;
   }
 
+  #isThere(group: ReplicaGroup | null): group is ReplicaGroup {
+    return group !== null && this.#pools.some(({ groups }) => groups.includes(group));
+  }
+
+  /** Every group alike: what a large one gets stands for more. */
   #any(pools: readonly FluidPool[]): ReplicaGroup | null {
-    let nth = this.#chance.unit() * pools.reduce((sum, { ready }) => sum + ready, 0);
-    let last: ReplicaGroup | null = null;
+    let count = 0;
+    for (const { groups } of pools) count += groups.length;
+    if (count === 0) return null;
+    let nth = this.#chance.whole(count);
     for (const { groups } of pools) {
-      for (const group of groups) {
-        last = group;
-        nth -= group.replicas;
-        if (nth < 0) return group;
-      }
+      if (nth < groups.length) return groups[nth]!;
+      nth -= groups.length;
     }
-    return last;
+    return null;
   }
 
   #enqueue(request: BacktestRequest, count: number): void {
