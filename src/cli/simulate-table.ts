@@ -210,7 +210,8 @@ function matchedLines(
     return most === undefined ? 'no run' : `attains at most ${attainmentText(most)}`;
   };
   const rows = costs.map((cost) => {
-    const money = cost.usd === null ? '-' : `${cost.basis === 'attains-more' ? '≤ ' : ''}${usdText(cost.usd)}`;
+    const limit = cost.basis === 'attains-more' ? '≤ ' : '';
+    const money = cost.usd === null ? '-    ' : `${limit}${usdText(cost.usd)} USD`;
     const ratio = cost.oracleRatio === null ? '' : `${cost.oracleRatio.toFixed(2)} × oracle`;
     const remark =
       cost.usd === null
@@ -220,7 +221,7 @@ function matchedLines(
           : cost.basis === 'attains-more'
             ? 'all its runs attain more'
             : '';
-    return `  ${cost.policy.padEnd(18)}${money.padStart(12)} USD  ${ratio.padEnd(13)}  ${remark}`;
+    return `  ${cost.policy.padEnd(18)}${money.padStart(16)}  ${ratio.padEnd(13)}  ${remark}`;
   });
   const floor =
     oracleUsd === null ? [] : [`  ${'oracle'.padEnd(18)}${usdText(oracleUsd).padStart(12)} USD  nobody can be cheaper`];
