@@ -13,6 +13,7 @@ import {
   type ObservedDeployment,
   type ProfileReading,
   type SharedStore,
+  type TraceSource,
   Unavailable,
 } from '../../src/core/ports.js';
 import { parseProfile } from '../../src/core/profile.js';
@@ -134,6 +135,8 @@ export type WorldOptions = {
   readonly profiles?: Readonly<Record<string, string>>;
   readonly store?: SharedStore;
   readonly engineMetrics?: EngineMetrics;
+  /** Where demand comes from instead of the world's gateway; given the world's clock. */
+  readonly traceSource?: (clock: { now(): number }) => TraceSource;
   readonly nowMs?: number;
 };
 
@@ -204,6 +207,7 @@ export class World {
       },
       deployments: this.deployments,
       engineMetrics: options.engineMetrics ?? null,
+      traceSource: options.traceSource?.(clock) ?? null,
       planner: { plan: async (problem) => this.#makePlan(problem) },
       whatIfPlanner: { plan: async (problem) => plan(problem) },
       explainer: {
