@@ -240,7 +240,7 @@ function readingError(error: unknown, source: string, line: number): unknown {
   };
   const found = foundByCode[code];
   if (found === undefined) return error;
-  const place = code.startsWith('Z_') ? `after line ${line}` : '';
+  const place = code.startsWith('Z_') && line > 0 ? `after line ${line}` : '';
   return new InputError(source, [
     { place, found, expected: 'a request log in CSV, plain or gzip, or - for standard input' },
   ]);
