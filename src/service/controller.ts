@@ -1,17 +1,19 @@
 import type { Explanation } from '../core/explanation.js';
-import type { Plan } from '../core/plan.js';
+import type { BucketShares, Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import { Unavailable } from '../core/ports.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
 import { type Explainer, Explanations } from './explanations.js';
 import type { ModelState } from './fleet.js';
 import { PlanningCycle } from './planning-cycle.js';
+import type { ReplicaHold } from './replica-holds.js';
 import {
   type ControllerCommands,
   type ControllerView,
   type CycleReport,
   type DecisionRecord,
   type GpuShortage,
+  type HeldUpView,
   heldSentences,
   type InputState,
   type ModelView,
@@ -174,6 +176,14 @@ export class Controller implements ControllerView, ControllerCommands {
     };
   }
 
+  routingOf(model: string): readonly BucketShares[] {
+    const state = this.#cycle.models.get(model);
+    // Before this process has planned, what an earlier one left is all there is.
+    return state === undefined || state.routing.length > 0
+      ? (state?.routing ?? [])
+      : (state.planned?.part.shares ?? []);
+  }
+
   #whyNotKnown(model: string, reason: string | undefined): string {
     const hold = this.#cycle.models.get(model)?.hold ?? null;
     if (hold !== null) return heldSentences[hold];
@@ -324,6 +334,7 @@ export class Controller implements ControllerView, ControllerCommands {
                     expiresAt: override.expiresAtMs === null ? null : new Date(override.expiresAtMs).toISOString(),
                   },
             paused: deployment.paused,
+            heldUp: heldUpView(state.holds?.replicas.get(id)),
             profileDrift: this.#cycle.profileDrift(id),
             notices: state.notices
               .filter((notice) => notice.deployment === id)
@@ -332,4 +343,15 @@ export class Controller implements ControllerView, ControllerCommands {
         }),
     };
   }
+}
+
+function heldUpView(hold: ReplicaHold | undefined): HeldUpView | null {
+  if (hold === undefined) return null;
+  const { rule, replicas, wanted, untilMs } = hold;
+  return {
+    rule,
+    replicas,
+    wantedReplicas: wanted,
+    until: untilMs === null ? null : new Date(untilMs).toISOString(),
+  };
 }

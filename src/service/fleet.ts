@@ -1,4 +1,4 @@
-import type { Plan, PlanNotice } from '../core/plan.js';
+import type { BucketShares, Plan, PlanNotice } from '../core/plan.js';
 import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
 import type { DemandForecaster } from '../demand/forecast.js';
@@ -6,7 +6,7 @@ import type { DemandWindow } from '../demand/window.js';
 import type { ModelPlan } from './model-plan.js';
 import type { ModelProblem } from './problem.js';
 import { type PublishedState, restoredPart } from './published-state.js';
-import type { ReplicaHold } from './replica-holds.js';
+import type { ModelHolds } from './replica-holds.js';
 import type { Room, SingleType } from './single-type.js';
 import type { DemandView, HeldReason } from './view.js';
 
@@ -27,8 +27,12 @@ export type ModelState = {
   built: ModelProblem | null;
   /** The last good plan. `problem` is null for one of an earlier process. */
   planned: { readonly problem: ProblemModel | null; readonly part: ModelPlan } | null;
-  /** Deployments that this cycle's plan keeps above what the demand needs now, by id. */
-  holds: ReadonlyMap<string, ReplicaHold>;
+  /** Shares that a router should follow now: of what serves, not of what is planned. */
+  routing: readonly BucketShares[];
+  /** Names what `routing` was computed for, where that is not the plan itself; null = it is the plan's. */
+  routedFor: string | null;
+  /** What this cycle's plan keeps above what the demand needs now; null = nothing. */
+  holds: ModelHolds | null;
   notices: readonly PlanNotice[];
   /** What one GPU type would cost, and what that was computed for and when. */
   single: {
@@ -146,7 +150,9 @@ export class Fleet {
       hold: null,
       built: null,
       planned: this.#savedPlanOf(name),
-      holds: new Map(),
+      routing: [],
+      routedFor: null,
+      holds: null,
       notices: [],
       single: null,
       traceProblem: null,

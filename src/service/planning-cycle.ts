@@ -1,6 +1,7 @@
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
+import { Calendar } from '../demand/calendar.js';
 import { compareWithSingleTypes } from './comparison.js';
 import { type Cycle, holdWithoutStore, type PhaseContext, type PlanningCycleOptions, sentence } from './cycle.js';
 import { forecast, readDemand } from './demand-phases.js';
@@ -14,6 +15,8 @@ import { ProblemPhase, problemOf } from './problem-phase.js';
 import { ProfileDrift } from './profile-drift.js';
 import { PublishPhase } from './publish-phase.js';
 import { ReplicaHolds } from './replica-holds.js';
+import { chooseRouting } from './routing-shares.js';
+import { StartupTimes } from './startup-times.js';
 import { type Shortage, StockOutWatch, stockOutNotices } from './stock-out.js';
 import { StoreEpoch } from './store-epoch.js';
 import { StoredState } from './stored-state.js';
@@ -34,6 +37,7 @@ export class PlanningCycle {
   readonly #drift: ProfileDrift;
   readonly #holds: ReplicaHolds;
   #stockOuts = new StockOutWatch();
+  #startupTimes: StartupTimes;
   /** See `Cycle.limits` and `Cycle.joint`: those of the last cycle that planned. */
   #planned: Pick<Cycle, 'limits' | 'joint'> = { limits: unlimited, joint: null };
   #shortTypes: readonly string[] = [];
@@ -59,8 +63,19 @@ export class PlanningCycle {
       logger,
     );
     const epoch = new StoreEpoch({ store, clock, newId });
+    this.#startupTimes = new StartupTimes(config.forecast.startupSeconds);
+    const calendar = new Calendar(config.forecast.calendar);
     const shortages = (nowMs: number) => this.#stockOuts.shortages(nowMs);
-    this.#context = { ...options, fleet, stored, epoch, inputs, shortages };
+    this.#context = {
+      ...options,
+      fleet,
+      stored,
+      epoch,
+      inputs,
+      shortages,
+      calendar,
+      startupTimes: () => this.#startupTimes,
+    };
     const priceOf = (id: string) => this.#problems.price(id);
     this.#holds = new ReplicaHolds({ ...config.stability, intervalSeconds: config.demand.intervalSeconds });
     this.#publication = new PublishPhase(this.#context, { priceOf, holds: this.#holds });
@@ -95,7 +110,10 @@ export class PlanningCycle {
     // 6. The cheapest replicas. A model whose plan fails, or fails its check, is held: planning_failed, plan_rejected.
     plan: (cycle) => this.#planModels(cycle),
     // 7. From here on the new numbers are served; held models keep theirs.
-    publish: (cycle) => this.#publication.publish(cycle),
+    publish: async (cycle) => {
+      await this.#publication.publish(cycle);
+      await chooseRouting(cycle, this.#context);
+    },
   };
 
   get plan(): Plan | null {
@@ -265,6 +283,7 @@ export class PlanningCycle {
       if (await stored.restore()) {
         fleet.restore(cycle.at);
         this.#stockOuts = new StockOutWatch({}, stored.stockOuts);
+        this.#startupTimes = new StartupTimes(config.forecast.startupSeconds, stored.startupTimes);
         this.#holds.restore(stored.holds);
       }
     } catch (error) {
@@ -287,7 +306,11 @@ export class PlanningCycle {
       cycle.read.add('deployments');
     }
     fleet.follow(snapshot.deployments, new Set(stored.unfollowed));
-    if (snapshot.staleSince === null && stored.restored) this.#watchSupply(cycle);
+    if (snapshot.staleSince === null && stored.restored) {
+      this.#watchSupply(cycle);
+      this.#startupTimes.observe(fleet.observed.values(), cycle.nowMs);
+      stored.setStartupTimes(this.#startupTimes.toJSON(), cycle.nowMs);
+    }
   }
 
   /** Which GPU types cannot be had: told when one is found short, and when it may be asked for again. */
@@ -324,5 +347,10 @@ export class PlanningCycle {
     stored.setHolds(this.#holds.saved(nowMs), { nowMs, isLast: cycle === undefined });
     const failure = await stored.flush({ nowMs, traces, isLast: cycle === undefined });
     if (failure !== null) cycle?.errors.push({ input: 'state', code: failure });
+    // Of a store that just failed nothing more is asked.
+    if (failure !== null || !stored.restored) return;
+    const models = [...fleet.models.values()];
+    const unwritten = await stored.forecasts.flush({ nowMs, models, isLast: cycle === undefined });
+    if (unwritten !== null) cycle?.errors.push({ input: 'state', code: unwritten });
   }
 }

@@ -1,7 +1,9 @@
 import type { Explanation } from '../core/explanation.js';
-import type { Plan } from '../core/plan.js';
+import type { BucketShares, Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import type { EngineLatency } from '../core/ports.js';
+import type { ForecasterName } from '../demand/forecast.js';
+import type { HoldRule } from './replica-holds.js';
 
 /**
  * What the HTTP routes, the metrics and the terminal table see of the controller, and what they may ask of it.
@@ -76,6 +78,18 @@ export type DemandView = {
   readonly rps: number;
   /** Planned-for arrivals [requests/s]. */
   readonly forecastRps: number;
+  /** How that came about. */
+  readonly forecast: {
+    readonly method: ForecasterName;
+    /** The forecaster that counts most in it. */
+    readonly leader: ForecasterName;
+    /** How its history repeats: `day` or `week`; null = the leader uses none. */
+    readonly season: string | null;
+    /** The largest minute of this time is planned for [s]. */
+    readonly horizonSeconds: number;
+    /** Cron expression of the calendar entry that it rests on; null = none. */
+    readonly event: string | null;
+  };
   readonly knownIntervals: number;
   readonly windowIntervals: number;
   readonly idle: boolean;
@@ -111,9 +125,21 @@ export type DeploymentView = {
   readonly usdPerReplicaHour: number | null;
   readonly override: { readonly replicas: number; readonly expiresAt: string | null } | null;
   readonly paused: boolean;
+  /** Why the plan has more of it than the demand needs now; null = it has not. */
+  readonly heldUp: HeldUpView | null;
   /** What its engines say of its profile; null = they are not read, or it has none. */
   readonly profileDrift: ProfileDriftView | null;
   readonly notices: readonly { readonly code: string; readonly message: string }[];
+};
+
+/** Replicas that are kept for a while: see docs/decisions/stability.md. */
+export type HeldUpView = {
+  readonly rule: HoldRule;
+  readonly replicas: number;
+  /** The plan without holds has so many. */
+  readonly wantedReplicas: number;
+  /** ISO 8601: when the rule lets them go, unless they are planned anew; null = when the demand falls further. */
+  readonly until: string | null;
 };
 
 /** The engines of a deployment beside its profile: see docs/decisions/profile-drift.md. */
@@ -184,6 +210,8 @@ export interface ControllerView {
   problem(): PlanningProblem | null;
   models(): readonly ModelView[];
   replicasOf(namespace: string, name: string): PublishedReplicas;
+  /** Shares that a router should follow now, of a model; empty where there are none. */
+  routingOf(model: string): readonly BucketShares[];
   inputs(): readonly InputState[];
   /** GPU types that cannot be had now. */
   shortages(): readonly GpuShortage[];

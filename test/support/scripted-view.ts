@@ -54,6 +54,7 @@ export function deploymentView(overrides: Partial<DeploymentView> = {}): Deploym
     usdPerReplicaHour: 3.67,
     override: null,
     paused: false,
+    heldUp: null,
     profileDrift: null,
     notices: [],
     ...overrides,
@@ -69,6 +70,7 @@ export function modelView(overrides: Partial<ModelView> = {}): ModelView {
     demand: {
       rps: 4,
       forecastRps: 5,
+      forecast: { method: 'auto', leader: 'holt', season: null, horizonSeconds: 205, event: null },
       knownIntervals: 24,
       windowIntervals: 24,
       idle: false,
@@ -199,6 +201,7 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
     plan: () => state.plan,
     problem: () => state.problem,
     models: () => state.models,
+    routingOf: (model) => (state.plan?.shares ?? []).filter((bucket) => bucket.model === model),
     replicasOf: (namespace, name): PublishedReplicas => {
       const found = find(namespace, name);
       if (found === undefined) return { kind: 'no-such-deployment' };

@@ -81,12 +81,12 @@ export function createLivePolicy(options: LivePolicyOptions): Policy {
         })),
       );
       snapshot = { synced: true, staleSince: null, problem: null, deployments: fleet.members.map(observedIn(view)) };
-      const report = await cycle.run();
+      await cycle.run();
       const replicas = new Map<string, number>();
       for (const [id, entry] of cycle.published) if (entry.replicas !== null) replicas.set(id, entry.replicas);
       return {
         replicas,
-        shares: report.plan?.shares ?? null,
+        shares: cycle.models.get(fleet.model)?.routing ?? null,
         forecastRps: cycle.models.get(fleet.model)?.demand?.forecastRps ?? null,
       };
     },

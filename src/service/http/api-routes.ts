@@ -207,6 +207,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
       schema: {
         tags,
         summary: 'Which share of which requests each deployment should take',
+        description: 'Of the replicas that are ready and stay; the plan has the shares of its targets.',
         params: modelParamsSchema,
         response: { 200: routingSchema, ...notFound, ...notReady },
       },
@@ -222,7 +223,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
         routing: plan.routing,
         status: planned.status,
         planAt: planned.planAt,
-        shares: plan.shares.filter((bucket) => bucket.model === model.name),
+        shares: [...view.routingOf(model.name)],
       };
     },
   );
