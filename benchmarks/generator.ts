@@ -1,6 +1,6 @@
-import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
+import { startEngine } from './engine-process.js';
 import type { ClientResult, ClientTurn } from './generator-process.js';
 import { brief, median, progress, table } from './timing.js';
 
@@ -30,13 +30,12 @@ export type GeneratorBenchmark = {
 export const aimedScheduleErrorMs = 10;
 
 const cell = { inputTokens: 64, outputTokens: 16 };
-const root = fileURLToPath(new URL('../../', import.meta.url));
 
 export async function benchmarkGenerator({ quick }: { readonly quick: boolean }): Promise<GeneratorBenchmark> {
   const requestRate = 2000;
   const repetitions = quick ? 1 : 5;
   const seconds = quick ? 2 : 5;
-  const engine = await startEngine();
+  const engine = await startEngine(['--null']);
   try {
     const turn = (client: ClientTurn['client'], rate: number | null, connections = 32): Promise<ClientResult> =>
       oneTurn({ client, url: engine.url, model: engine.model, requestRate: rate, seconds, connections, ...cell });
@@ -101,28 +100,6 @@ export function describeGenerator(result: GeneratorBenchmark): string {
     `turns in which the schedule did not hold: ${result.invalidTurns} of ${repetitions}${result.invalidBecause === null ? '' : ` (${result.invalidBecause})`}`,
     `highest rate tried that held: ${result.highestValidRate === null ? 'none' : `${brief(result.highestValidRate)}/s`}; medians of ${repetitions}`,
   ].join('\n');
-}
-
-async function startEngine(): Promise<{
-  readonly process: ChildProcess;
-  readonly url: string;
-  readonly model: string;
-}> {
-  const child = spawn(process.execPath, ['dist/cli/main.js', 'engine', '--null', '--port', '0', '--json'], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  return new Promise((resolve, reject) => {
-    let said = '';
-    child.stdout.on('data', (chunk) => {
-      said += chunk;
-      if (!said.includes('\n')) return;
-      const { url, model } = JSON.parse(said) as { readonly url: string; readonly model: string };
-      resolve({ process: child, url, model });
-    });
-    child.on('error', reject);
-    child.on('exit', () => reject(new Error(`the engine ended (npm run build first): ${said}`)));
-  });
 }
 
 async function oneTurn(turn: ClientTurn): Promise<ClientResult> {

@@ -1,6 +1,7 @@
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchmarkCycle, describeCycle } from './cycle.js';
+import { benchmarkEngineCheck, describeEngineCheck } from './engine-check.js';
 import { benchmarkEstimates } from './estimate.js';
 import { benchmarkGenProfile, describeGenProfile } from './gen-profile.js';
 import { benchmarkGenerator, describeGenerator } from './generator.js';
@@ -64,6 +65,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   search: {
     about: 'requests of a benchmark: the search for the highest rates against the doubling sweep, in virtual time',
     run: async (options) => describeSearch(await benchmarkSearch(options)),
+  },
+  'engine-check': {
+    about: 'a replica of the backtest against `gpumix engine` over HTTP, with the same arrivals',
+    run: async (options) => describeEngineCheck(await benchmarkEngineCheck(options)),
   },
   http: {
     about: "the metric's route against a bare Fastify route",
