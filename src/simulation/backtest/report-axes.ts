@@ -15,7 +15,7 @@ export function countAxis(options: {
   readonly label?: (value: number) => string;
 }): Axis {
   const { label = (value: number) => value.toLocaleString('en-US') } = options;
-  const most = options.most > 0 && Number.isFinite(options.most) ? options.most : 1;
+  const most = options.most > 1e-9 && Number.isFinite(options.most) ? options.most : 1;
   const scale = scaleLinear([0, most], [0, 1]).nice(options.ticks);
   return {
     position: (value) => scale(value),
@@ -31,7 +31,8 @@ export function rangeAxis(options: {
   readonly label: (value: number) => string;
 }): Axis {
   const { from, to, ticks, label } = options;
-  const room = to > from ? (to - from) * 0.06 : Math.max(1e-6, Math.abs(to) * 0.1);
+  // Costs that differ by a thousandth are alike, and are to look so.
+  const room = Math.max((to - from) * 0.06, Math.abs(to) * 0.02, 1e-6);
   const scale = scaleLinear([Math.max(0, from - room), to + room], [0, 1]).nice(ticks);
   return {
     position: (value) => scale(value),

@@ -64,7 +64,7 @@ export function drawFrontierChart(document: BacktestDocument, size: ChartSize): 
   const bottom = size.height - margins.bottom;
   const xOf = (share: number): number => left + Math.min(1, Math.max(0, x.position(share))) * (right - left);
   const yOf = (usd: number): number => bottom - Math.min(1, Math.max(0, y.position(usd))) * (bottom - margins.top);
-  const parts = [...frame({ y, yOf, left, right, bottom, yTitle: 'USD over the scored span' })];
+  const parts = [...frame({ y, yOf, left, right, bottom, yTitle: size.isNarrow ? 'USD' : 'USD over the scored span' })];
   for (const { value, label } of x.ticks) {
     parts.push(svgRule({ from: [xOf(value), margins.top], to: [xOf(value), bottom], className: 'grid' }));
     parts.push(svgText({ x: xOf(value), y: bottom + 17, content: label, className: 'tick', anchor: 'middle' }));

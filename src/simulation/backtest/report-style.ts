@@ -128,8 +128,10 @@ h1{font-size:22px}
 .verdict{font-size:16.5px}
 .cards{grid-template-columns:1fr 1fr;gap:9px}
 .card b{font-size:20px}
-.bars{grid-template-columns:minmax(0,1fr) max-content;gap:0 12px}
-.bars .track{grid-column:1/-1;grid-row:auto;height:18px;margin:1px 0 3px}
+.bars{grid-template-columns:minmax(0,1fr) max-content;gap:0 12px;grid-auto-flow:row dense}
+.bars .who{grid-column:1}
+.bars .figure{grid-column:2}
+.bars .track{grid-column:1/-1;height:18px;margin:1px 0 2px}
 .bars .none{line-height:18px}
 .bars .who,.bars .figure{font-size:14.5px}
 .bars .remark{grid-column:1/-1;font-size:13.5px;margin-bottom:9px}
