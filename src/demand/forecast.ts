@@ -10,7 +10,7 @@ import { type KnownMinute, minutesPerDay, RateHistory } from './rate-history.js'
 import type { DemandHistory, ShapeBucket } from './window.js';
 
 export type { ForecastMemory } from './forecast-memory.js';
-export { type ForecasterName, forecasterNames } from './forecasters/table.js';
+export { demandForecasters, type ForecasterName, forecasterNames } from './forecasters/table.js';
 export type { KnownMinute } from './rate-history.js';
 
 /**

@@ -6,7 +6,8 @@ import { weightPrecisions } from '../core/model-types.js';
 import { type DeepReadonly, nearestName } from '../core/parse.js';
 import { planOptionsSchema, problemModelSchema } from '../core/planning-problem.js';
 import { largestUsd } from '../core/profile.js';
-import { forecasterNames } from '../demand/forecast.js';
+import { calendarFault } from '../demand/calendar.js';
+import { demandForecasters, forecasterNames } from '../demand/forecast.js';
 
 /**
  * The configuration of the service: every key is declared here once, next to its meaning and default. Validation,
@@ -331,15 +332,57 @@ const quotaSchema = z.strictObject({
   gpus: gpus.describe('GPUs that the namespace may use.'),
 });
 
+const calendarEntrySchema = z
+  .strictObject({
+    cron: z.string().describe('When it begins: five fields, as in `0 9 * * MON-FRI`.'),
+    durationSeconds: z.number().gt(0).max(604_800).describe('How long it lasts.'),
+    timeZone: z.string().default('UTC').describe('IANA time zone of the expression, such as `Europe/Berlin`.'),
+    model: name.nullable().default(null).describe('Model that it concerns; null = all.'),
+    rps: z.number().min(0).max(1e9).nullable().default(null).describe('At least this rate while it lasts.'),
+    factor: z
+      .number()
+      .min(1)
+      .max(1000)
+      .nullable()
+      .default(null)
+      .describe('So many times the rate before it. One of `rps` and `factor` is needed.'),
+  })
+  .superRefine((entry, context) => {
+    const fault = calendarFault(entry);
+    if (fault !== null) context.addIssue({ code: 'custom', path: [fault.key], message: fault.expected });
+    if (entry.rps === null && entry.factor === null) {
+      context.addIssue({ code: 'custom', path: ['rps'], message: 'a rate, or a factor: without both it does nothing' });
+    }
+  });
+
 const forecastSchema = z.strictObject({
-  method: z.enum(forecasterNames).default('window').describe('`window`: the larger of the quantile and the mean.'),
-  quantile: z.number().gt(0).max(1).default(0.95).describe("Quantile of the window's request rates to plan for."),
+  method: z
+    .enum(forecasterNames)
+    .default('auto')
+    .describe(forecasterNames.map((method) => `\`${method}\`: ${demandForecasters[method].about}.`).join(' ')),
+  quantile: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(0.95)
+    .describe('Share of the times in which the largest rate of the time until new replicas serve is planned for.'),
+  startupSeconds: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(180)
+    .describe('From asked-for to ready, until it is learnt, of deployments that say nothing.'),
   consumerLagSeconds: z
     .number()
     .min(0)
     .max(3600)
     .default(15)
     .describe('From a published number until an autoscaler has acted on it; the HPA looks every 15 s.'),
+  calendar: z
+    .array(calendarEntrySchema)
+    .max(1000)
+    .default([])
+    .describe('Known events; they raise the forecast, of a model that is idle too, as long before as replicas need.'),
 });
 
 const publishSchema = z.strictObject({

@@ -12,11 +12,14 @@ import {
   type TraceSource,
   Unavailable,
 } from '../core/ports.js';
+import type { Calendar } from '../demand/calendar.js';
+import type { KnownMinute } from '../demand/forecast.js';
 import type { Config } from './config.js';
 import type { Fleet, ModelState } from './fleet.js';
 import type { FleetLimits } from './fleet-limits.js';
 import type { InputStates } from './input-states.js';
 import type { Logger } from './log.js';
+import type { StartupTimes } from './startup-times.js';
 import type { Shortage } from './stock-out.js';
 import type { StoreEpoch } from './store-epoch.js';
 import type { StoredState } from './stored-state.js';
@@ -47,6 +50,10 @@ export type PlanningCycleOptions = {
   readonly logger: Logger;
   /** A new name that nothing else has, such as a random UUID. */
   readonly newId: () => string;
+  /** Time between two passes [s]; absent = `demand.intervalSeconds`. */
+  readonly cadenceSeconds?: number;
+  /** Rates before the first window, by model, as a service that ran then would know them; oldest first. */
+  readonly knownMinutes?: ReadonlyMap<string, readonly KnownMinute[]>;
   /** Whether it also computes what one GPU type alone would cost, for information; true by default. */
   readonly comparesSingleTypes?: boolean;
 };
@@ -56,6 +63,8 @@ export type PhaseContext = PlanningCycleOptions & {
   readonly stored: StoredState;
   readonly epoch: StoreEpoch;
   readonly inputs: InputStates;
+  readonly calendar: Calendar;
+  readonly startupTimes: () => StartupTimes;
   /** GPU types that cannot be had at a moment, as far as was seen. */
   readonly shortages: (nowMs: number) => readonly Shortage[];
 };

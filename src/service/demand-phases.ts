@@ -1,8 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { TraceReading } from '../core/ports.js';
+import { withEvents } from '../demand/calendar.js';
 import { followFleetSilences, lastingSilence, type UntracedSpan } from '../demand/fleet-silence.js';
 import { DemandForecaster, demandOf, meanLengths, meanRateOf } from '../demand/forecast.js';
-import { DemandWindow, defaultLatenessSeconds, interpretReading } from '../demand/window.js';
+import { type DemandHistory, DemandWindow, defaultLatenessSeconds, interpretReading } from '../demand/window.js';
 import {
   type Cycle,
   holdModel,
@@ -12,6 +13,7 @@ import {
   type PhaseContext,
 } from './cycle.js';
 import type { ModelState } from './fleet.js';
+import type { DemandView } from './view.js';
 
 /** Phases 3 and 4: what requests arrived, and what to plan for. */
 
@@ -42,7 +44,7 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
   for (const state of models) {
     state.hold = null;
     state.built = null;
-    state.holds = new Map();
+    state.holds = null;
   }
   if (!stored.restored) return;
   const { windowSeconds, intervalSeconds } = config.demand;
@@ -54,9 +56,9 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
     for (const state of models) {
       const memory = memories.get(state.name) ?? null;
       state.window ??= new DemandWindow({ windowSeconds, intervalSeconds, memory });
-      state.forecaster ??= new DemandForecaster({ ...config.forecast, intervalSeconds });
       state.window.storeIdentity(recordsFrom);
     }
+    await createForecasters(cycle, context);
     if (config.redis !== null) inputs.read('redis', cycle.nowMs);
   } catch (error) {
     return holdWithoutStore(cycle, context, error);
@@ -72,6 +74,36 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
     if (source === null) holdWithoutStore(cycle, context, error);
     else holdWithoutDemand(cycle, context, { source, error });
   }
+}
+
+/** Forecasters of models that are new here, with what an earlier process remembered. */
+async function createForecasters({ nowMs }: Cycle, context: PhaseContext): Promise<void> {
+  const { fleet, stored, config, knownMinutes } = context;
+  const { intervalSeconds } = config.demand;
+  const fresh = [...fleet.models.values()].filter(({ forecaster }) => forecaster === null);
+  const memories = await stored.forecasts.read(
+    fresh.map(({ name }) => name),
+    nowMs,
+  );
+  fresh.forEach((state, i) => {
+    const { method, quantile } = config.forecast;
+    const horizonSeconds = horizonOf(state, context);
+    const forecaster = new DemandForecaster({ method, quantile, intervalSeconds, horizonSeconds }, memories[i]);
+    forecaster.rememberMinutes(knownMinutes?.get(state.name) ?? []);
+    state.forecaster = forecaster;
+  });
+}
+
+/**
+ * From what is seen now until replicas that it asks for serve [s]: the next plan comes a cadence later at most, the
+ * autoscaler acts after its lag, and then the slowest deployment of the model starts. A plan may use any of them.
+ */
+function horizonOf({ deployments }: Pick<ModelState, 'deployments'>, context: PhaseContext): number {
+  const { config, cadenceSeconds = config.demand.intervalSeconds } = context;
+  const startupTimes = context.startupTimes();
+  const started = deployments.filter(({ paused }) => !paused).map((each) => startupTimes.secondsOf(each));
+  const slowest = started.length === 0 ? config.forecast.startupSeconds : Math.max(...started);
+  return Math.round(slowest + config.forecast.consumerLagSeconds + cadenceSeconds);
 }
 
 async function readKeys(
@@ -177,8 +209,7 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
     try {
       const history = state.window.view(cycle.nowMs);
       state.forecaster.observe(history, cycle.nowMs);
-      const { rps: expected } = state.forecaster.forecast({ nowMs: cycle.nowMs, horizonSeconds: 205 });
-      const rps = history.idle ? 0 : expected;
+      const { rps, made } = plannedRate(state, { history, forecaster: state.forecaster, nowMs: cycle.nowMs }, context);
       const meanRps = meanRateOf(history);
       const demand = demandOf(rps, history.shape);
       const lengths = meanLengths(history.shape);
@@ -188,6 +219,7 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
       state.demand = {
         rps: meanRps,
         forecastRps: rps,
+        forecast: made,
         knownIntervals: history.knownIntervals,
         windowIntervals: history.intervals.length,
         idle: history.idle,
@@ -208,4 +240,37 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
     const isSilent = silent > 0 && silent === fleet.models.size;
     inputs.read('traces', cycle.nowMs, fellSilent.size > 0 ? allSilent : isSilent ? noTraces : null);
   }
+}
+
+/** An idle model is woken by a season that expects at least one request in a minute, more likely than not [requests/s]. */
+const leastWakingRps = 1 / 60;
+
+/**
+ * The rate to plan for, and how it came about. An idle model needs none, except where the calendar knows of an event, or
+ * where requests come at this time of other days more often than not.
+ */
+function plannedRate(
+  state: ModelState,
+  {
+    history,
+    forecaster,
+    nowMs,
+  }: { readonly history: DemandHistory; readonly forecaster: DemandForecaster; readonly nowMs: number },
+  context: PhaseContext,
+): { readonly rps: number; readonly made: DemandView['forecast'] } {
+  const horizonSeconds = horizonOf(state, context);
+  const quantile = history.idle ? Math.min(0.5, context.config.forecast.quantile) : context.config.forecast.quantile;
+  const said = forecaster.forecast({ nowMs, horizonSeconds, quantile });
+  const wakes = said.season !== null && said.rps >= leastWakingRps;
+  const events = context.calendar.events(state.name, nowMs, nowMs + horizonSeconds * 1000);
+  const { rps, event } = withEvents(events, {
+    rps: history.idle && !wakes ? 0 : said.rps,
+    nowMs,
+    busiestMinute: (fromMs, toMs) => forecaster.busiestMinute(fromMs, toMs),
+  });
+  const { method, leader, season } = said;
+  return {
+    rps,
+    made: { method, leader, season, horizonSeconds, event: event === null ? null : event.entry.cron },
+  };
 }

@@ -67,6 +67,11 @@ function createGauges(registry: Registry) {
     desired: gauge('gpumix_desired_replicas', 'Replicas to run now.', ofDeployment),
     target: gauge('gpumix_target_replicas', 'Replicas that the plan is heading for.', ofDeployment),
     current: gauge('gpumix_current_replicas', 'Replicas that the deployment asks for now.', ofDeployment),
+    heldUp: gauge(
+      'gpumix_held_up_replicas',
+      'Replicas that the plan keeps beyond what the demand needs now, by the rule that keeps them.',
+      [...ofDeployment, 'rule'] as const,
+    ),
     cost: gauge('gpumix_cost_usd_per_hour', 'Cost of the target replicas.', ['model', 'gpu_type'] as const),
     bound: gauge(
       'gpumix_cost_bound_usd_per_hour',
@@ -80,6 +85,11 @@ function createGauges(registry: Registry) {
     ),
     demand: gauge('gpumix_demand_rps', 'Mean arrivals over the window.', ['model'] as const),
     forecast: gauge('gpumix_forecast_rps', 'Arrivals that the plan is made for.', ['model'] as const),
+    horizon: gauge(
+      'gpumix_forecast_horizon_seconds',
+      'Time whose busiest minute is planned for: start-up, lag of the autoscaler, and the next plan.',
+      ['model'] as const,
+    ),
     unserved: gauge('gpumix_unserved_rps', 'Demand that the plan leaves unserved.', ['model', 'reason'] as const),
     status: gauge('gpumix_plan_status', '1 for the status of the current plan.', ['status'] as const),
     held: gauge('gpumix_plan_held', '1 while the last good plan of a model is held.', ['model', 'reason'] as const),
@@ -147,6 +157,10 @@ function readModel(gauges: Gauges, model: ModelView): void {
     set(gauges.desired, labels, deployment.replicas);
     set(gauges.target, labels, deployment.targetReplicas);
     set(gauges.current, labels, deployment.currentReplicas);
+    const { heldUp } = deployment;
+    if (heldUp !== null) {
+      set(gauges.heldUp, { ...labels, rule: heldUp.rule }, heldUp.replicas - heldUp.wantedReplicas);
+    }
     set(gauges.loadRatio, labels, deployment.profileDrift?.loadRatio ?? null);
     set(gauges.correctionFactor, labels, deployment.profileDrift?.correctionFactor ?? null);
     for (const { latency, driftRatio } of deployment.profileDrift?.latencies ?? []) {
@@ -157,6 +171,7 @@ function readModel(gauges: Gauges, model: ModelView): void {
   }
   set(gauges.demand, { model: model.name }, model.demand?.rps ?? null);
   set(gauges.forecast, { model: model.name }, model.demand?.forecastRps ?? null);
+  set(gauges.horizon, { model: model.name }, model.demand?.forecast.horizonSeconds ?? null);
   if (model.status === 'held') set(gauges.held, { model: model.name, reason: model.heldReason ?? 'unknown' }, 1);
 }
 

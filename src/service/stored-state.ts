@@ -9,8 +9,10 @@ import { Overrides } from './overrides.js';
 import { type ProfileCorrections, profileCorrectionsSchema } from './profile-drift.js';
 import { type PublishedState, publishedStateSchema } from './published-state.js';
 import { type SavedHolds, savedHoldsSchema } from './replica-holds.js';
+import { type StartupTimesState, startupTimesSchema } from './startup-times.js';
 import { type StockOutState, stockOutStateSchema } from './stock-out.js';
 import { firstItems, StoredDocument } from './stored-document.js';
+import { StoredForecasts } from './stored-forecasts.js';
 
 /** Keys live 10 minutes, so what silence means is known well enough when it is saved once in as many seconds. */
 const saveTracesSeconds = 60;
@@ -54,6 +56,8 @@ const silencesSchema = z.array(
 export class StoredState {
   readonly overrides: Overrides;
   readonly history: DecisionHistory;
+  /** What forecasters remember; written apart, since it is much. */
+  readonly forecasts: StoredForecasts;
   readonly #logger: Pick<Logger, 'warn' | 'error'>;
   readonly #unfollowed: StoredDocument<readonly string[]>;
   readonly #published: StoredDocument<PublishedState>;
@@ -61,6 +65,7 @@ export class StoredState {
   readonly #silences: StoredDocument<readonly FleetSilence[]>;
   readonly #stockOuts: StoredDocument<StockOutState>;
   readonly #profileCorrections: StoredDocument<ProfileCorrections>;
+  readonly #startupTimes: StoredDocument<StartupTimesState>;
   readonly #holds: StoredDocument<SavedHolds>;
   #runId: string | null = null;
   #restored = false;
@@ -68,6 +73,7 @@ export class StoredState {
   #tracesSavedMs = Number.NEGATIVE_INFINITY;
   #suppliesSavedMs = Number.NEGATIVE_INFINITY;
   #correctionsSavedMs = Number.NEGATIVE_INFINITY;
+  #startupsSavedMs = Number.NEGATIVE_INFINITY;
   #holdsSavedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: {
@@ -79,6 +85,15 @@ export class StoredState {
     this.#logger = logger;
     this.overrides = new Overrides(store);
     this.history = new DecisionHistory(store, keptDecisions);
+    this.forecasts = new StoredForecasts({ store, logger });
+    this.#startupTimes = new StoredDocument<StartupTimesState>({
+      store,
+      name: 'startup_times',
+      schema: startupTimesSchema,
+      initial: [],
+      merge: (stored) => stored,
+      firstOf: firstItems,
+    });
     this.#unfollowed = new StoredDocument<readonly string[]>({
       store,
       name: 'unfollowed',
@@ -195,6 +210,19 @@ export class StoredState {
     this.#stockOuts.set(state);
   }
 
+  /** How long replicas took to start, as `StartupTimes` tells it. */
+  get startupTimes(): StartupTimesState {
+    return this.#startupTimes.value;
+  }
+
+  /** Saved now and then: starts take minutes. */
+  setStartupTimes(state: StartupTimesState, nowMs: number): void {
+    if (nowMs - this.#startupsSavedMs < saveSuppliesSeconds * 1000) return;
+    if (JSON.stringify(state) === JSON.stringify(this.#startupTimes.value)) return;
+    this.#startupsSavedMs = nowMs;
+    this.#startupTimes.set(state);
+  }
+
   /** By what profiles are multiplied, as `ProfileDrift` tells it. */
   get profileCorrections(): ProfileCorrections {
     return this.#profileCorrections.value;
@@ -241,6 +269,7 @@ export class StoredState {
       await this.#silences.restore(),
       await this.#stockOuts.restore(),
       await this.#profileCorrections.restore(),
+      await this.#startupTimes.restore(),
       await this.#holds.restore(),
       await this.history.restore(),
     ];
@@ -265,6 +294,8 @@ export class StoredState {
     this.#silences.storeWasReplaced();
     this.#stockOuts.storeWasReplaced();
     this.#profileCorrections.storeWasReplaced();
+    this.#startupTimes.storeWasReplaced();
+    this.forecasts.storeWasReplaced();
     this.#holds.storeWasReplaced();
     this.history.storeWasReplaced();
   }
@@ -302,6 +333,7 @@ export class StoredState {
         this.#silences,
         this.#stockOuts,
         this.#profileCorrections,
+        this.#startupTimes,
         this.#holds,
         this.#traces,
       ];

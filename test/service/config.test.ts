@@ -35,7 +35,7 @@ describe('configuration', () => {
     const { config } = load(working);
     expect(config.server).toEqual({ host: '127.0.0.1', port: 8080 });
     expect(config.demand).toMatchObject({ source: 'redis', windowSeconds: 240, intervalSeconds: 10 });
-    expect(config.forecast).toEqual({ method: 'window', quantile: 0.95 });
+    expect(config.forecast).toMatchObject({ method: 'auto', quantile: 0.95 });
     expect(config.publish).toEqual({
       mode: 'live',
       aibrixUnit: 100,

@@ -181,6 +181,8 @@ export class World {
       redis: { url: 'redis://unused' },
       // What a plan says is published at once, unless a test is about stability itself.
       stability: { scaleDownStabilizationSeconds: 0, scaleDownTolerance: 0 },
+      // What is planned for can be read off the window, unless a test is about forecasts itself.
+      forecast: { method: 'window' },
       ...options.config,
       options: { startUsdPerReplica: 0, ...(options.config?.options as object | undefined) },
     });

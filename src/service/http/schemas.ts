@@ -3,6 +3,8 @@ import { explanationSchema } from '../../core/explanation.js';
 import { planSchema, planStatuses } from '../../core/plan.js';
 import { planningProblemSchema } from '../../core/planning-problem.js';
 import { engineLatencies } from '../../core/ports.js';
+import { forecasterNames } from '../../demand/forecast.js';
+import { holdRules } from '../replica-holds.js';
 import type { DecisionRecord, DemandView, DeploymentView, InputState, ProfileDriftView } from '../view.js';
 
 /**
@@ -42,6 +44,13 @@ export const readinessSchema = z.strictObject({
 const demandSchema = z.strictObject({
   rps: z.number().describe('mean arrivals over the known intervals [requests/s]'),
   forecastRps: z.number().describe('planned-for arrivals [requests/s]'),
+  forecast: z.strictObject({
+    method: z.enum(forecasterNames),
+    leader: z.enum(forecasterNames).describe('the forecaster that counts most in it'),
+    season: z.string().nullable().describe('how its history repeats: day or week; null = the leader uses none'),
+    horizonSeconds: z.number().describe('the largest 60 s mean rate of this time is planned for'),
+    event: z.string().nullable().describe('cron expression of the calendar entry that it rests on'),
+  }),
   knownIntervals: z.int(),
   windowIntervals: z.int(),
   idle: z.boolean(),
@@ -51,6 +60,13 @@ const demandSchema = z.strictObject({
 }) satisfies z.ZodType<DemandView>;
 
 const nullableSeconds = z.number().nullable().describe('mean [s]');
+
+const heldUpSchema = z.strictObject({
+  rule: z.enum(holdRules),
+  replicas: z.int(),
+  wantedReplicas: z.int().describe('the plan that keeps nothing has so many'),
+  until: isoTime.nullable().describe('when the rule lets them go; null = when the demand falls further'),
+});
 
 const profileDriftSchema = z.strictObject({
   correctionFactor: z
@@ -89,6 +105,7 @@ const deploymentSchema = z.strictObject({
   usdPerReplicaHour: z.number().nullable(),
   override: z.strictObject({ replicas: z.int(), expiresAt: isoTime.nullable() }).nullable(),
   paused: z.boolean(),
+  heldUp: heldUpSchema.nullable().describe('why the plan has more of it than the demand needs now; null = it has not'),
   profileDrift: profileDriftSchema.nullable().describe('its engines beside its profile; null = they are not read'),
   notices: z.array(z.strictObject({ code: z.string(), message: z.string() })),
 }) satisfies z.ZodType<DeploymentView>;
