@@ -43,7 +43,7 @@ export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext
     }
     if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) state.single = null;
     // What is kept above its demand costs what an earlier demand did: a price for this one is no match for it.
-    if (rps > 0 && state.holds.size === 0) wanted.push({ state, room });
+    if (rps > 0 && state.holds === null) wanted.push({ state, room });
   }
   // Those without a price come first, then those that were asked longest ago.
   const chosen = wanted

@@ -75,19 +75,27 @@ export class PlanPhase {
     const { holds } = this.#standing;
     holds.keepOnly(this.#context.fleet.models);
     const held = new Map<ModelState, ModelHolds>();
+    const factsOf = new Map<ModelState, readonly HoldFacts[]>();
     for (const state of ready) {
       if (state.built === null || state.planned === null) continue;
-      const kept = holds.observe(state.name, this.#holdFacts(state), cycle.nowMs);
+      const facts = this.#holdFacts(state);
+      const kept = holds.observe(state.name, facts, cycle.nowMs);
+      factsOf.set(state, facts);
       if (kept.replicas.size > 0) held.set(state, kept);
     }
     if (held.size === 0) return;
-    if (isLimited(cycle.limits)) {
-      await this.#planHoldsJointly(cycle, ready, held);
-      return;
+    if (isLimited(cycle.limits)) await this.#planHoldsJointly(cycle, ready, held);
+    else {
+      const states = [...held.keys()];
+      for (let start = 0; start < states.length; start += modelsPerCall) {
+        await this.#planHoldsAlike(cycle, states.slice(start, start + modelsPerCall), held);
+      }
     }
-    const states = [...held.keys()];
-    for (let start = 0; start < states.length; start += modelsPerCall) {
-      await this.#planHoldsAlike(cycle, states.slice(start, start + modelsPerCall), held);
+    for (const [state, facts] of factsOf) {
+      if (state.holds === null) continue;
+      const targets = targetsOf(state);
+      const targetOf = (id: string) => targets.get(id) ?? null;
+      holds.follow(state.name, facts, { holds: state.holds, targetOf, nowMs: cycle.nowMs });
     }
   }
 
@@ -379,7 +387,7 @@ function isTooDear({ deployments }: ModelPlan, holds: ModelHolds | undefined): b
 /** The plan with floors is the one in force. */
 function keep(state: ModelState, part: ModelPlan, problem: ProblemModel, floors: HeldReplicas): void {
   state.planned = { problem, part };
-  state.holds = floors.get(state)?.replicas ?? new Map();
+  state.holds = floors.get(state) ?? null;
 }
 
 function targetsOf({ planned }: ModelState): ReadonlyMap<string, number | null> {

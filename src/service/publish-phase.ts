@@ -227,7 +227,7 @@ export class PublishPhase {
       isUncounted: cycle.limits.uncounted.has(id),
       highestWithinMinute: this.#recent.highest(id, cycle.nowMs),
       lowestWithinMinute: this.#recent.lowest(id, cycle.nowMs),
-      hold: fleet.models.get(deployment.model)?.holds.get(id) ?? null,
+      hold: fleet.models.get(deployment.model)?.holds?.replicas.get(id) ?? null,
       isWoken: fleet.models.get(deployment.model)?.built?.woken === id,
     };
   }

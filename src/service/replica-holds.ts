@@ -178,6 +178,25 @@ export class ReplicaHolds {
     return { replicas, firm, mostUsdPerHour };
   }
 
+  /**
+   * Takes the plan that keeps what `observe` said. What it has beyond that is needed beside what is kept, and counts as
+   * planned; what it only keeps does not.
+   *
+   * @param targetOf replicas of that plan, by deployment id; null = it has none of it
+   */
+  follow(
+    model: string,
+    facts: readonly HoldFacts[],
+    plan: { readonly holds: ModelHolds; readonly targetOf: (id: string) => number | null; readonly nowMs: number },
+  ): void {
+    const { holds, targetOf, nowMs } = plan;
+    const replicasOf = ({ id, wanted }: HoldFacts): number => {
+      const target = targetOf(id) ?? 0;
+      return target > (holds.replicas.get(id)?.replicas ?? 0) ? target : Math.min(wanted, target);
+    };
+    this.#remember(this.#memoryOf(model, nowMs), { facts, nowMs, replicasOf });
+  }
+
   /** A published number rose: what was asked for has its lifetime before it. */
   rose(model: string, rise: { readonly id: string; readonly replicas: number; readonly nowMs: number }): void {
     if (this.#settings.minReplicaLifetimeSeconds === 0) return;

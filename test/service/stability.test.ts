@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createMemoryStore } from '../../src/adapters/memory-store.js';
+import { createMetrics } from '../../src/service/metrics.js';
 import { deployment, profileText, unreachable, World, type WorldOptions } from '../support/controller-world.js';
 
 /**
@@ -17,7 +18,7 @@ function worldOf(options: WorldOptions = {}): Promise<World> {
   return new World({
     deployments: [gpu],
     profiles: { gpu: profileText({ rps: 1 }) },
-    config: { stability: stable, demand: { windowSeconds: 10 }, ...config },
+    config: { stability: stable, demand: { windowSeconds: 10 }, forecast: { method: 'window' }, ...config },
     ...others,
   }).start();
 }
@@ -62,7 +63,7 @@ describe('demand that trembles within a band', () => {
           }
         },
       ),
-      { numRuns: 12, seed: 5 },
+      { numRuns: 6, seed: 5 },
     );
   });
 
@@ -89,6 +90,13 @@ describe('demand that falls', () => {
     expect(reasonOf(world, 'gpu')).toBe(
       `Kept at 8 where the demand now needs 4: 8 were planned for within the last 300 s, until ${until}.`,
     );
+    const [view] = world.controller.models()[0]!.deployments;
+    expect(view?.heldUp).toEqual({ rule: 'stabilization', replicas: 8, wantedReplicas: 4, until });
+    const metrics = createMetrics(world.controller);
+    expect(await metrics.render()).toContain(
+      'gpumix_held_up_replicas{namespace="default",deployment="gpu",model="llama",gpu_type="A100-80GB",rule="stabilization"} 4',
+    );
+    metrics.close();
     // Planned last a cycle before: 300 s later it may go.
     expect(await cyclesUntil(world, 'gpu', 4, 60)).toBe(29);
   });
@@ -221,7 +229,7 @@ describe('a restart', () => {
       store,
       deployments,
       nowMs: first.nowMs + 500,
-      config: { stability: stable, demand: { windowSeconds: 10 } },
+      config: { stability: stable, demand: { windowSeconds: 10 }, forecast: { method: 'window' } },
     });
     second.send('llama', { rps: 2.5 });
     await second.start();
@@ -288,7 +296,9 @@ describe('mixes that cost nearly the same', () => {
 
   it('take turns where nothing is kept and a start is free, and do not by default', async () => {
     const free = { stability: { scaleDownStabilizationSeconds: 0, scaleDownTolerance: 0 } };
-    expect(await changes({ ...free, demand: { windowSeconds: 10 } })).toBeGreaterThan(60);
+    expect(await changes({ ...free, demand: { windowSeconds: 10 }, forecast: { method: 'window' } })).toBeGreaterThan(
+      60,
+    );
     expect(await changes({ stability: stable, options: { startUsdPerReplica: null } })).toBeLessThanOrEqual(4);
   });
 
@@ -336,7 +346,11 @@ describe('replicas of one type that others replace', () => {
       store,
       deployments: [a, b],
       profiles: { a: profileText({ rps: 1 }), b: profileText({ rps: 1 }) },
-      config: { stability: { ...stable, scaleDownStabilizationSeconds: 60 }, demand: { windowSeconds: 10 } },
+      config: {
+        stability: { ...stable, scaleDownStabilizationSeconds: 60 },
+        demand: { windowSeconds: 10 },
+        forecast: { method: 'window' },
+      },
     };
     let world = await worldOf(options);
     await world.send('llama', { rps: 3.5 }).cycle();
@@ -373,7 +387,13 @@ describe('models that share a pool', () => {
       deployment({ name: 'low', model: 'low', usdPerReplicaHour: 2 }),
       deployment({ name: 'high', model: 'high', usdPerReplicaHour: 2 }),
     ],
-    config: { pools, stability: stable, demand: { windowSeconds: 10 }, models: { high: { priority } } },
+    config: {
+      pools,
+      stability: stable,
+      demand: { windowSeconds: 10 },
+      forecast: { method: 'window' },
+      models: { high: { priority } },
+    },
   });
   const start = async (priority: number): Promise<World> => {
     const world = new World(models(priority));
@@ -411,7 +431,7 @@ describe('a model at zero replicas', () => {
       deployment({ name: 'large', gpuType: 'A100-80GB', usdPerReplicaHour: 2, currentReplicas: 0, readyReplicas: 0 }),
     ],
     profiles: { small: profileText({ rps: 1 }), large: profileText({ rps: 3 }) },
-    config: { models: { llama: { scaleToZero: true } }, stability: stable },
+    config: { models: { llama: { scaleToZero: true } }, stability: stable, forecast: { method: 'window' } },
   } satisfies WorldOptions;
 
   it('is woken at once by arrivals of which no length is known: one replica of the cheapest', async () => {
