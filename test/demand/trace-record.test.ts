@@ -171,6 +171,17 @@ describe('an interval record', () => {
 });
 
 describe('formatTraceRecord', () => {
+  it('writes lengths as finely as it is asked to', () => {
+    const record = { intervalSeconds: 30, arrivals: 3, pending: 0, queueing: 0, unknownLength: 0 };
+    const buckets = [{ inputTokens: 1855, outputTokens: 105.75, count: 3 }];
+    const [coarse, fine] = [10, 1000].map(
+      (precision) => parseTraceRecord(formatTraceRecord({ ...record, buckets }, precision), 'key').record.buckets[0]!,
+    );
+    expect(Math.abs(fine!.inputTokens / 1855 - 1)).toBeLessThan(0.0004);
+    expect(Math.abs(fine!.outputTokens / 105.75 - 1)).toBeLessThan(0.0004);
+    expect(Math.abs(coarse!.inputTokens / 1855 - 1)).toBeGreaterThan(0.005);
+  });
+
   it('writes what a gateway of version 4 writes: compact JSON of whole numbers', () => {
     const text = formatTraceRecord({
       intervalSeconds: 10,

@@ -672,6 +672,12 @@ describe('interpretReading', () => {
       notices: [],
       problem: null,
     });
+    // What a source cannot tell is unknown, and no problem of the key.
+    expect(interpretReading({ kind: 'unknown' }, 'key')).toEqual({
+      reading: { kind: 'failed' },
+      notices: [],
+      problem: null,
+    });
     expect(interpretReading({ kind: 'failed', message: 'WRONGTYPE' }, 'key')).toMatchObject({
       reading: { kind: 'failed' },
       problem: 'key: WRONGTYPE',
