@@ -44,7 +44,7 @@ export class ProblemPhase {
    * deployment (`no_profile`).
    */
   async build(cycle: Cycle): Promise<void> {
-    const { fleet, stored, config, catalogue, modelCatalogue, shortages } = this.#context;
+    const { fleet, stored, config, catalogue, modelCatalogue, shortages, startupTimes } = this.#context;
     this.#forgetWhatIsGone();
     const deployments = fleet.observed.values();
     cycle.limits = fleetLimits({
@@ -67,7 +67,7 @@ export class ProblemPhase {
       : null;
     const startupSecondsOf =
       config.options.startUsdPerReplica === null
-        ? ({ startupSeconds }: ObservedDeployment) => startupSeconds ?? usualStartupSeconds
+        ? (deployment: ObservedDeployment) => Math.round(startupTimes().secondsOf(deployment))
         : null;
     let done = 0;
     for (const state of fleet.models.values()) {
@@ -156,9 +156,6 @@ export class ProblemPhase {
     for (const name of this.#loggedNotices.keys()) if (!fleet.models.has(name)) this.#loggedNotices.delete(name);
   }
 }
-
-/** What a start is priced by where nothing says how long it takes: an 8B model on a warm node. [s] */
-const usualStartupSeconds = 180;
 
 /** Holds that end with the next completed request. */
 function waitsForWork(hold: ModelState['hold']): boolean {
