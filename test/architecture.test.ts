@@ -18,8 +18,14 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
 };
 /** No I/O, clock, chance or environment. */
 const pureRooms = ['core', 'demand', 'optimizer', 'placement', 'profiling', 'simulation'];
-/** Files of demand that adapters may import: formats of the outside world, without decisions. */
-const traceFormats = ['demand/trace-record.ts', 'demand/gateway-trace.ts', 'demand/window.ts'];
+/** Files of demand that adapters may import: formats of the outside world and what they mean, without decisions. */
+const traceFormats = [
+  'demand/trace-record.ts',
+  'demand/gateway-trace.ts',
+  'demand/window.ts',
+  'demand/engine-arrivals.ts',
+  'demand/length-histogram.ts',
+];
 
 type Import = { readonly specifier: string; readonly typeOnly: boolean };
 type Source = {

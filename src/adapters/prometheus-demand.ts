@@ -290,12 +290,16 @@ class PrometheusDemand implements TraceSource {
       const spacing = leastSpacing(readings);
       if (spacing !== null) spacings.push(spacing);
     }
-    const served = new Set(ended.map(({ metric }) => metric[modelLabel] ?? ''));
-    return { byModel, concern: this.#concernOf({ byModel, served, spacings }) };
+    // Engines that are gone say nothing of how engines are scraped now.
+    const isRecent = (values: Matrix[number]['values']) =>
+      (values.at(-1)?.[0] ?? 0) > grid.endSeconds - Math.max(rememberedSeconds, 2 * intervalSeconds);
+    const served = new Set(
+      ended.filter(({ values }) => isRecent(values)).map(({ metric }) => metric[modelLabel] ?? ''),
+    );
+    return { byModel, concern: this.#concernOf({ served, spacings }) };
   }
 
   #concernOf(seen: {
-    readonly byModel: ReadonlyMap<string, unknown>;
     /** The names under which engines serve, '' where they tell none. */
     readonly served: ReadonlySet<string>;
     readonly spacings: readonly number[];
@@ -307,11 +311,14 @@ class PrometheusDemand implements TraceSource {
       const among = where === '' ? '' : ` among the series with ${where}`;
       return `${source}: found no counters of engines, expected ${metricNames.ended[0]} or ${metricNames.ended[2]}${among}`;
     }
-    if (seen.byModel.size === 0) {
+    const models = new Set(
+      [...seen.served].filter((name) => name !== '').map((name) => this.#settings.models.get(name) ?? name),
+    );
+    if (models.size === 0) {
       return `${source}: found counters of engines without the label ${JSON.stringify(modelLabel)}, expected the one that names their model (demand.prometheus.modelLabel)`;
     }
-    const unserved = [...this.#models].filter((model) => !seen.byModel.has(model)).sort();
-    const strangers = [...seen.byModel.keys()].filter((model) => !this.#models.has(model)).sort();
+    const unserved = [...this.#models].filter((model) => !models.has(model)).sort();
+    const strangers = [...models].filter((model) => !this.#models.has(model)).sort();
     if (unserved.length > 0 && strangers.length > 0) {
       return `${source}: found no engines that serve ${listed(unserved)}, and some that serve ${listed(strangers)}: a model that is served under another name needs models.<model>.servedNames`;
     }

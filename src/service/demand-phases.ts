@@ -155,7 +155,10 @@ function takeReading(
  *
  * @returns the models that fell silent together and are still
  */
-function followSilence(cycle: Cycle, { fleet, stored, config, logger }: PhaseContext): ReadonlySet<string> {
+function followSilence(
+  cycle: Cycle,
+  { fleet, stored, config, logger, traceSource }: PhaseContext,
+): ReadonlySet<string> {
   const before = stored.silences;
   // A store that was not read says nothing new, and least of all that it is silent.
   if (cycle.read.has('traces')) {
@@ -179,7 +182,7 @@ function followSilence(cycle: Cycle, { fleet, stored, config, logger }: PhaseCon
     const { models } = is;
     const rest = models.length > namedModels ? `, and ${models.length - namedModels} more` : '';
     const names = `${models.slice(0, namedModels).join(', ')}${rest}`;
-    logger.warn({ models: models.length }, `${allSilent} Held: ${names}`);
+    logger.warn({ models: models.length }, `${silenceOf(traceSource).all} Held: ${names}`);
   }
 
   const spans = new Map<string, UntracedSpan[]>();
@@ -190,7 +193,17 @@ function followSilence(cycle: Cycle, { fleet, stored, config, logger }: PhaseCon
   return new Set(is?.models ?? []);
 }
 
-const allSilent = 'all models fell silent at once: is tracing switched on at the gateway?';
+/** What it may mean that nothing is told of models: of all that were busy, at once, or of any at all. */
+function silenceOf(source: PhaseContext['traceSource']): { readonly all: string; readonly any: string } {
+  const ask =
+    source == null
+      ? 'is tracing switched on at the gateway?'
+      : 'are their engines running, and does Prometheus scrape them?';
+  return {
+    all: `all models fell silent at once: ${ask}`,
+    any: source == null ? `no recent request traces of any model: ${ask}` : `nothing is known of any model: ${ask}`,
+  };
+}
 
 /**
  * Phase 4, forecast: the rate to plan for, by length.
@@ -233,12 +246,9 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
     }
   }
   if (cycle.read.has('traces')) {
-    const noTraces =
-      context.traceSource == null
-        ? 'no recent request traces of any model: is tracing switched on at the gateway?'
-        : 'nothing is known of the requests of any model: are their engines running, and does Prometheus scrape them?';
+    const { all, any } = silenceOf(context.traceSource);
     const isSilent = silent > 0 && silent === fleet.models.size;
-    inputs.read('traces', cycle.nowMs, fellSilent.size > 0 ? allSilent : isSilent ? noTraces : null);
+    inputs.read('traces', cycle.nowMs, fellSilent.size > 0 ? all : isSilent ? any : null);
   }
 }
 
