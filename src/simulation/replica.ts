@@ -370,9 +370,7 @@ export class SimulatedReplica {
     this.#begunMs += ms;
     this.#stepEndMs = this.#nowMs + ms;
     if (prefillTokens > 0 || preempted || decodeSequences < running.length || decodeSequences === 0) return;
-    // The queue's head comes in with the next step where it may; while it may not, nothing frees a place or a block.
-    const next = budget > 0 && running.length < this.#limits.maxSequences ? this.#first() : undefined;
-    if (next !== undefined && Math.ceil(next.promptTokens / blockTokens) <= this.#freeBlocks) return;
+    // The queue's head did not come in, and nothing frees a place or a block for it until one finishes.
     // Each sequence takes at most one block in 16 steps.
     const untilShort = blockTokens * Math.floor(this.#freeBlocks / decodeSequences);
     this.#passable = Math.min(tokensLeft - 1, untilShort);

@@ -51,8 +51,8 @@ export async function runRequests(options: RunOptions): Promise<RunResult> {
   const source = new RequestSource(options.requests);
   let events = 0;
   try {
-    const pulled = source.pull();
-    let next = pulled instanceof Promise ? await pulled : pulled;
+    const first = source.pull();
+    let next = isPromise(first) ? await first : first;
     for (;;) {
       if (next !== null && !(next.atMs >= run.nowMs)) {
         throw new RangeError(
@@ -60,16 +60,15 @@ export async function runRequests(options: RunOptions): Promise<RunResult> {
         );
       }
       if (next !== null && next.atMs >= settings.endMs) next = null;
-      const asked = run.advanceTo(next?.atMs ?? settings.endMs);
+      const reached = run.advanceTo(next?.atMs ?? settings.endMs);
       // A promise is waited for only where there is one: a turn of the event loop for each request would take longest.
-      if (asked !== null) {
-        await asked;
-      } else if (next !== null) {
+      if (isPromise(reached)) {
+        await reached;
+      } else if (reached) {
+        if (next === null) break;
         run.arrive(next);
         const pulled = source.pull();
-        next = pulled instanceof Promise ? await pulled : pulled;
-      } else {
-        break;
+        next = isPromise(pulled) ? await pulled : pulled;
       }
       if (++events % eventsPerQuestion === 0 && shouldStop?.() === true) throw new RunStopped();
     }
@@ -77,6 +76,10 @@ export async function runRequests(options: RunOptions): Promise<RunResult> {
     await source.close();
   }
   return run.finish();
+}
+
+function isPromise<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
+  return typeof (value as Partial<PromiseLike<Value>> | null)?.then === 'function';
 }
 
 /** Pulls from a stream of either kind; a stream without promises makes none. */
@@ -88,9 +91,9 @@ class RequestSource {
   }
 
   /** Null at the end. */
-  pull(): BacktestRequest | null | Promise<BacktestRequest | null> {
+  pull(): BacktestRequest | null | PromiseLike<BacktestRequest | null> {
     const pulled = this.#iterator.next();
-    if (!(pulled instanceof Promise)) return pulled.done === true ? null : pulled.value;
+    if (!isPromise(pulled)) return pulled.done === true ? null : pulled.value;
     return pulled.then((result) => (result.done === true ? null : result.value));
   }
 
@@ -136,16 +139,16 @@ class RequestRun {
   }
 
   /**
-   * Lets everything happen up to a moment, included.
+   * Lets everything happen up to a moment, included, or until the policy was asked.
    *
-   * @returns null when it has; a promise where a policy takes its time: to be called again when it is kept
+   * @returns true when the moment is reached; otherwise to be called again, where it is a promise after that is kept
    */
-  advanceTo(untilMs: number): Promise<void> | null {
+  advanceTo(untilMs: number): boolean | PromiseLike<boolean> {
     for (;;) {
       const eventMs = this.#nextEventMs();
       this.#fleet.advance(Math.min(eventMs, untilMs));
       this.nowMs = Math.min(eventMs, untilMs);
-      if (eventMs > untilMs) return null;
+      if (eventMs > untilMs) return true;
       this.#fleet.happen();
       while (this.#decided.length > 0 && this.#decided[0]!.atMs <= eventMs) {
         this.#fleet.scale(this.#decided.shift()!.replicas);
@@ -156,8 +159,7 @@ class RequestRun {
         this.#fleet.beginScoring();
       }
       if (this.#nextQuestionMs <= eventMs && eventMs < this.#settings.endMs) {
-        const asked = this.#ask();
-        if (asked !== null) return asked;
+        return this.#ask();
       }
     }
   }
@@ -232,7 +234,7 @@ class RequestRun {
     }
   }
 
-  #ask(): Promise<void> | null {
+  #ask(): boolean | PromiseLike<boolean> {
     this.#nextQuestionMs += this.#policy.periodSeconds * 1000;
     this.#intervals.push(...this.#gateway.advanceTo(this.nowMs));
     const view: FleetView = {
@@ -243,19 +245,19 @@ class RequestRun {
     };
     this.#intervals = [];
     const decision = this.#policy.decide(view);
-    if (decision instanceof Promise) return decision.then((kept) => this.#accept(kept));
-    this.#accept(decision);
-    return null;
+    if (isPromise(decision)) return decision.then((kept) => this.#accept(kept));
+    return this.#accept(decision);
   }
 
   /** Shares count at once: a gateway reads them when they are published. Replicas take the consumer's time. */
-  #accept({ replicas, shares, forecastRps }: Decision): void {
+  #accept({ replicas, shares, forecastRps }: Decision): false {
     this.#router.setShares(shares);
     this.#tally.forecast(this.nowMs, forecastRps);
     const wanted = this.#fleet.want(replicas);
     if (this.#policy.lagSeconds > 0) {
       this.#decided.push({ atMs: this.nowMs + this.#policy.lagSeconds * 1000, replicas: wanted });
     } else this.#fleet.scale(wanted);
+    return false;
   }
 
   readonly #answered = (flight: Flight, endMs: number): void => {
@@ -278,7 +280,7 @@ class RequestRun {
 }
 
 /** @throws RangeError for settings that no run can follow */
-function checkTimes(settings: FleetSettings, { periodSeconds, lagSeconds }: Policy): void {
+export function checkTimes(settings: FleetSettings, { periodSeconds, lagSeconds }: Policy): void {
   const { startMs, scoredFromMs, queueTimeoutSeconds, drainSeconds, meanHoursBetweenFailures, deployments } = settings;
   const atLeast = (name: string, value: number, least: number): void => {
     if (!(value >= least)) throw new RangeError(`${name} is ${value}, expected a number >= ${least}`);
@@ -292,7 +294,8 @@ function checkTimes(settings: FleetSettings, { periodSeconds, lagSeconds }: Poli
   atLeast('lagSeconds of the policy', lagSeconds, 0);
   atLeast('queueTimeoutSeconds', queueTimeoutSeconds, 0);
   atLeast('drainSeconds', drainSeconds, 0);
-  if (meanHoursBetweenFailures !== null) positive('meanHoursBetweenFailures', meanHoursBetweenFailures);
+  // Below seconds, replicas would do nothing but fail, and time would hardly move.
+  if (meanHoursBetweenFailures !== null) atLeast('meanHoursBetweenFailures', meanHoursBetweenFailures, 0.001);
   const ids = new Set<string>();
   for (const { id, startup, minReplicas, maxReplicas, usdPerReplicaHour } of deployments) {
     if (ids.has(id)) throw new RangeError(`deployment ${id} is there twice, expected one of each name`);

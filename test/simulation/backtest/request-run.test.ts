@@ -417,6 +417,13 @@ describe('what cannot be run', () => {
     await expect(run(fleet(), [request(1, 1.5)])).rejects.toThrow('expected whole numbers');
   });
 
+  test('ends when it is told to between arrivals, too', async () => {
+    let asked = 0;
+    const settings = fleet({ endMs: startMs + 1e12, seriesSeconds: 1e9 });
+    const running = runRequests({ settings, requests: [], policy: scripted(), shouldStop: () => ++asked > 3 });
+    await expect(running).rejects.toThrow(RunStopped);
+  });
+
   test('ends when it is told to, and closes what it reads', async () => {
     let closed = false;
     async function* endless() {
