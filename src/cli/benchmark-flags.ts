@@ -5,6 +5,7 @@ import { type WeightPrecision, weightPrecisions } from '../core/model-types.js';
 import { type Slo, type SloPercentile, sloPercentiles } from '../profiling/attainment.js';
 import { type ArrivalKind, arrivalKinds, type Cell } from '../profiling/measurement.js';
 import { coarseFirstCells, doubling } from '../profiling/sweep.js';
+import { requireTtft } from './flag-values.js';
 
 /** What `gpumix benchmark` is told: its flags, and what they mean together. */
 export type BenchmarkFlags = {
@@ -21,6 +22,7 @@ export type BenchmarkFlags = {
   readonly sweep?: boolean;
   readonly search?: boolean;
   readonly sloTtft?: number;
+  readonly sloTtftPerInputToken?: number;
   readonly sloTpot?: number;
   readonly sloE2e?: number;
   readonly percentile: SloPercentile;
@@ -95,6 +97,7 @@ export function benchmarkFlags(): Command {
     .option('--search', 'the highest rate that meets the SLO (default with an SLO)')
     .option('--sweep', 'every cell at every rate (default without one)')
     .option('--slo-ttft <seconds>', 'time to first token, below', positiveNumber)
+    .option('--slo-ttft-per-input-token <seconds>', 'added to --slo-ttft for each token of the prompt', positiveNumber)
     .option('--slo-tpot <seconds>', 'time per output token after the first, below', positiveNumber)
     .option('--slo-e2e <seconds>', 'end-to-end latency, below', positiveNumber)
     .addOption(
@@ -188,9 +191,19 @@ export function intentOf(flags: BenchmarkFlags): BenchmarkIntent {
   };
 }
 
-function sloOf({ sloTtft, sloTpot, sloE2e, percentile }: BenchmarkFlags): Slo | null {
+function sloOf({ sloTtft, sloTtftPerInputToken, sloTpot, sloE2e, percentile }: BenchmarkFlags): Slo | null {
+  requireTtft(
+    { ttft: sloTtft, ttftPerInputToken: sloTtftPerInputToken },
+    { flag: '--slo-ttft-per-input-token', of: '--slo-ttft' },
+  );
   if (sloTtft === undefined && sloTpot === undefined && sloE2e === undefined) return null;
-  return { ttftSeconds: sloTtft ?? null, tpotSeconds: sloTpot ?? null, e2eSeconds: sloE2e ?? null, percentile };
+  return {
+    ttftSeconds: sloTtft ?? null,
+    ...(sloTtftPerInputToken === undefined ? {} : { ttftSecondsPerInputToken: sloTtftPerInputToken }),
+    tpotSeconds: sloTpot ?? null,
+    e2eSeconds: sloE2e ?? null,
+    percentile,
+  };
 }
 
 function modeOf({ sweep, search }: BenchmarkFlags, slo: Slo | null): 'sweep' | 'search' {

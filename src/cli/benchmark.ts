@@ -24,6 +24,7 @@ import { benchmarkProgressLine } from './benchmark-progress.js';
 import { mixLines, openLines, ratesTable } from './benchmark-table.js';
 import { runUntilCalledOff } from './called-off.js';
 import { cataloguedReplica } from './catalogued-replica.js';
+import { describeTtft } from './flag-values.js';
 import { defaultLimitMib, readDocument } from './read-document.js';
 import { hang } from './terminal-text.js';
 import { packageVersion } from './version.js';
@@ -172,6 +173,7 @@ async function readWorks(file: string, { slo }: BenchmarkIntent, around: Benchma
         tpot: slo?.tpotSeconds ?? unsetSlo.tpot,
         e2e: slo?.e2eSeconds ?? unsetSlo.e2e,
       },
+      ttftPerInputToken: slo?.ttftSecondsPerInputToken ?? 0,
       percentile: slo?.percentile ?? 0,
       cost: 1,
       strict: false,
@@ -270,6 +272,8 @@ function notedSettings(
     model: flags.model,
     mode,
     sloTtft: slo?.ttftSeconds ?? null,
+    // Only where there is one: files of before have no such setting.
+    ...(slo?.ttftSecondsPerInputToken ? { sloTtftPerInputToken: slo.ttftSecondsPerInputToken } : {}),
     sloTpot: slo?.tpotSeconds ?? null,
     sloE2e: slo?.e2eSeconds ?? null,
     percentile: slo?.percentile ?? null,
@@ -377,9 +381,9 @@ function summary(options: {
   return `${lines.join('\n')}\n`;
 }
 
-function describeSlo({ ttftSeconds, tpotSeconds, e2eSeconds, percentile }: Slo): string {
+function describeSlo({ ttftSeconds, ttftSecondsPerInputToken = 0, tpotSeconds, e2eSeconds, percentile }: Slo): string {
   const limits = [
-    ...(ttftSeconds === null ? [] : [`TTFT ${ttftSeconds} s`]),
+    ...(ttftSeconds === null ? [] : [describeTtft(ttftSeconds, ttftSecondsPerInputToken)]),
     ...(tpotSeconds === null ? [] : [`TPOT ${tpotSeconds} s`]),
     ...(e2eSeconds === null ? [] : [`E2E ${e2eSeconds} s`]),
   ];
@@ -392,6 +396,7 @@ function genProfileLine(file: string, slo: Slo | null): string {
       ? '--ttft S --tpot S'
       : [
           ...(slo.ttftSeconds === null ? [] : [`--ttft ${slo.ttftSeconds}`]),
+          ...(slo.ttftSecondsPerInputToken ? [`--ttft-per-input-token ${slo.ttftSecondsPerInputToken}`] : []),
           ...(slo.tpotSeconds === null ? [] : [`--tpot ${slo.tpotSeconds}`]),
           ...(slo.e2eSeconds === null ? [] : [`--e2e ${slo.e2eSeconds}`]),
           `--percentile ${slo.percentile}`,

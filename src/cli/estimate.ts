@@ -16,7 +16,15 @@ import type { ReplicaSpec } from '../simulation/step-time.js';
 import { cataloguedReplica } from './catalogued-replica.js';
 import { documentTime } from './document-time.js';
 import { renderEstimate } from './estimate-table.js';
-import { ascendingTokenCounts, positiveNumber, sloPercentile, usd, wholeNumber } from './flag-values.js';
+import {
+  ascendingTokenCounts,
+  describeTtft,
+  positiveNumber,
+  requireTtft,
+  sloPercentile,
+  usd,
+  wholeNumber,
+} from './flag-values.js';
 import { parseProfileTarget, writeProfile } from './profile-output.js';
 import { packageVersion } from './version.js';
 
@@ -24,6 +32,7 @@ export type EstimateFlags = {
   readonly gpu: string;
   readonly model: string;
   readonly ttft?: number;
+  readonly ttftPerInputToken?: number;
   readonly tpot?: number;
   readonly e2e?: number;
   readonly percentile: SloPercentile;
@@ -69,6 +78,7 @@ export function estimateCommand(): Command {
     .requiredOption('--gpu <type>', 'GPU type of the catalogue, or a part of one: L4, H100, A100-80GB-MIG-3g.40gb, …')
     .requiredOption('--model <name>', 'model of the catalogue, as you spell it: llama-3.1-8b, Qwen/Qwen3-32B-AWQ, …')
     .option('--ttft <seconds>', 'SLO: time to first token, at most', positiveNumber)
+    .option('--ttft-per-input-token <seconds>', 'SLO: added to --ttft for each token of the prompt', positiveNumber)
     .option('--tpot <seconds>', 'SLO: time per output token, at most', positiveNumber)
     .option('--e2e <seconds>', 'SLO: end-to-end latency, at most', positiveNumber)
     .addOption(
@@ -131,6 +141,7 @@ export async function runEstimate(flags: EstimateFlags, around: EstimateSurround
   if (ttft === undefined && tpot === undefined && e2e === undefined) {
     throw new InputError('SLO', [{ place: '', found: 'none', expected: 'at least one of --ttft, --tpot, --e2e' }]);
   }
+  requireTtft(flags, { flag: '--ttft-per-input-token', of: '--ttft' });
   const spec = await cataloguedReplica(flags);
   const { gpu, model } = spec;
   const modelName = named('--served-model-name', flags.servedModelName) ?? flags.model;
@@ -145,7 +156,12 @@ export async function runEstimate(flags: EstimateFlags, around: EstimateSurround
     around.writeError(`gpumix: ${misfit}\n`);
     return 1;
   }
-  const slo: SloLimits = { ttftSeconds: ttft ?? null, tpotSeconds: tpot ?? null, e2eSeconds: e2e ?? null };
+  const slo: SloLimits = {
+    ttftSeconds: ttft ?? null,
+    ttftSecondsPerInputToken: flags.ttftPerInputToken ?? 0,
+    tpotSeconds: tpot ?? null,
+    e2eSeconds: e2e ?? null,
+  };
   const listPrice = gpu.usdPerGpuHour === null ? null : gpu.usdPerGpuHour * flags.gpus;
   const estimate = estimateProfile({
     spec,
@@ -276,9 +292,9 @@ function titleOf(spec: ReplicaSpec): string {
   return `${model.name} (${describeWeights(spec)}, ${kvPrecision} KV cache) on ${gpusPerReplica} x ${gpu.name}`;
 }
 
-function describeSlo({ ttft, tpot, e2e, percentile }: EstimateFlags): string {
+function describeSlo({ ttft, ttftPerInputToken = 0, tpot, e2e, percentile }: EstimateFlags): string {
   const parts = [
-    ...(ttft === undefined ? [] : [`TTFT ${ttft} s`]),
+    ...(ttft === undefined ? [] : [describeTtft(ttft, ttftPerInputToken)]),
     ...(tpot === undefined ? [] : [`TPOT ${tpot} s`]),
     ...(e2e === undefined ? [] : [`E2E ${e2e} s`]),
   ];

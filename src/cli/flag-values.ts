@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { InputError } from '../core/input-error.js';
 import { largestUsd } from '../core/profile.js';
 import { type SloPercentile, sloPercentiles } from '../profiling/attainment.js';
 
@@ -51,6 +52,31 @@ export function sloPercentile(text: string): SloPercentile {
   const known = sloPercentiles.find((percentile) => String(percentile) === text.trim());
   if (known === undefined) throw new InvalidArgumentError(`expected one of ${sloPercentiles.join(', ')}.`);
   return known;
+}
+
+/**
+ * What each token of the prompt adds to an objective on TTFT means nothing without one.
+ *
+ * @throws InputError that names both flags
+ */
+export function requireTtft(
+  { ttft, ttftPerInputToken }: { readonly ttft?: number | undefined; readonly ttftPerInputToken?: number | undefined },
+  names: { readonly flag: string; readonly of: string },
+): void {
+  if (ttftPerInputToken === undefined || (ttft !== undefined && Number.isFinite(ttft))) return;
+  throw new InputError(names.flag, [
+    {
+      place: '',
+      found: `no ${names.of}`,
+      expected: `${names.of}, the limit of the shortest prompt, to which it is added`,
+    },
+  ]);
+}
+
+/** `TTFT 2 s + 0.2 ms per input token`. */
+export function describeTtft(seconds: number, secondsPerInputToken: number): string {
+  const perToken = Number((1000 * secondsPerInputToken).toPrecision(6));
+  return `TTFT ${seconds} s${perToken === 0 ? '' : ` + ${perToken} ms per input token`}`;
 }
 
 /** Most token counts of an axis. */

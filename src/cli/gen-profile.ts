@@ -17,7 +17,7 @@ import { mergeLengths } from '../profiling/imports/merge-lengths.js';
 import { formatNames, readBenchmark } from '../profiling/imports/read-benchmark.js';
 import { plotProfile } from '../profiling/profile-plot.js';
 import { documentTime } from './document-time.js';
-import { sloPercentile, wholeNumber } from './flag-values.js';
+import { positiveNumber, requireTtft, sloPercentile, wholeNumber } from './flag-values.js';
 import { type ProfileTarget, parseProfileTarget, writeProfile, writeWholeFile } from './profile-output.js';
 import { readDocument } from './read-document.js';
 import { packageVersion } from './version.js';
@@ -28,6 +28,7 @@ export type GenProfileFlags = {
   readonly tt: number;
   readonly e2e: number;
   readonly ttft: number;
+  readonly ttftPerInputToken?: number;
   readonly tpat: number;
   readonly tpot: number;
   readonly percentile: SloPercentile;
@@ -74,6 +75,7 @@ export function genProfileCommand(): Command {
     .addOption(sloOption('--tt <tokens/s>', 'SLO: output tokens/s, at least', parseThroughput, unsetSlo.tt))
     .addOption(sloOption('--e2e <seconds>', 'SLO: end-to-end latency, below', parseSeconds, unsetSlo.e2e))
     .addOption(sloOption('--ttft <seconds>', 'SLO: time to first token, below', parseSeconds, unsetSlo.ttft))
+    .option('--ttft-per-input-token <seconds>', 'SLO: added to --ttft for each token of the prompt', positiveNumber)
     .addOption(
       sloOption('--tpat <seconds>', 'SLO: latency per token, input and output, below', parseSeconds, unsetSlo.tpat),
     )
@@ -131,6 +133,7 @@ export async function runGenProfile(
   if (deployment.trim() === '') {
     throw new InputError('deployment', [{ place: '', found: quoteInput(deployment), expected: 'its name' }]);
   }
+  requireTtft(flags, { flag: '--ttft-per-input-token', of: '--ttft' });
   const { output, model, cacert } = flags;
   // Before anything is read: a slip in a flag should not cost the reading of a large file.
   const target = parseProfileTarget({ output, model, deployment, cacert });
@@ -151,6 +154,7 @@ export async function runGenProfile(
     deployment,
     runs,
     slo,
+    ttftPerInputToken: flags.ttftPerInputToken ?? 0,
     percentile: flags.percentile,
     cost: flags.cost ?? defaultCost,
     strict: flags.strict,

@@ -1,4 +1,5 @@
-import type { Measurement, RequestOutcome, Summary } from './measurement.js';
+import type { Cell, Measurement, RequestOutcome, Summary } from './measurement.js';
+import { summarise } from './summary.js';
 
 /**
  * Whether a run met its objectives (SLO), and how sure that is.
@@ -12,6 +13,8 @@ import type { Measurement, RequestOutcome, Summary } from './measurement.js';
 export type SloLimits = {
   /** [s]; null = no limit. */
   readonly ttftSeconds: number | null;
+  /** Added to the limit on TTFT for each token of the prompt: who sends more waits longer. Absent = 0. */
+  readonly ttftSecondsPerInputToken?: number;
   readonly tpotSeconds: number | null;
   readonly e2eSeconds: number | null;
 };
@@ -21,6 +24,17 @@ export const sloPercentiles = [0, 50, 90, 95, 99] as const;
 export type SloPercentile = (typeof sloPercentiles)[number];
 
 export type Slo = SloLimits & { readonly percentile: SloPercentile };
+
+/** What `slos` of a profile calls the seconds that each token of the prompt adds to the limit on TTFT. */
+export const ttftPerInputTokenName = 'ttft_per_input_token';
+
+/** The limit on TTFT of a prompt of this length [s]; null = none. */
+export function ttftLimitSeconds(
+  { ttftSeconds, ttftSecondsPerInputToken = 0 }: Pick<SloLimits, 'ttftSeconds' | 'ttftSecondsPerInputToken'>,
+  inputTokens: number,
+): number | null {
+  return ttftSeconds === null ? null : ttftSeconds + ttftSecondsPerInputToken * inputTokens;
+}
 
 /** Share of the planned rate that must come out again, as in AIBrix's profiles (TPUT_TOLERANCE). */
 export const keepsUpShare = 0.9;
@@ -83,12 +97,13 @@ function windowOf({ steadyState }: Measurement): { readonly start: number; reado
 }
 
 /** Seconds after which a request has missed one of the limits for certain, whatever it was doing; Infinity = never. */
-export function certainMissSeconds(slo: SloLimits, outputTokens: number): number {
+export function certainMissSeconds(slo: SloLimits, { inputTokens, outputTokens }: Cell): number {
   const steps = Math.max(0, outputTokens - 1);
+  const ttft = ttftLimitSeconds(slo, inputTokens);
   const both =
-    slo.ttftSeconds === null || (slo.tpotSeconds === null && steps > 0)
+    ttft === null || (slo.tpotSeconds === null && steps > 0)
       ? Number.POSITIVE_INFINITY
-      : slo.ttftSeconds + steps * (slo.tpotSeconds ?? 0);
+      : ttft + steps * (slo.tpotSeconds ?? 0);
   return Math.min(both, slo.e2eSeconds ?? Number.POSITIVE_INFINITY);
 }
 
@@ -98,7 +113,7 @@ type Fate = 'met' | 'missed' | 'unknown';
 
 const measures = {
   ttft: {
-    limit: (slo: SloLimits) => slo.ttftSeconds,
+    limit: ttftLimitSeconds,
     of: ({ firstTokenSeconds, sentSeconds }: RequestOutcome) =>
       firstTokenSeconds === null ? null : firstTokenSeconds - sentSeconds,
     summary: ({ ttft }: Measurement) => ttft,
@@ -123,13 +138,18 @@ function limitCriteria(
 ): readonly Criterion<LimitName>[] {
   return (['ttft', 'tpot', 'e2e'] as const).flatMap((name): Criterion<LimitName>[] => {
     const { limit: limitOf, of, summary } = measures[name];
-    const limit = limitOf(slo);
-    if (limit === null) return [];
+    if (limitOf(slo, 0) === null) return [];
+    const limits = judged.map(({ wantedInputTokens }) => limitOf(slo, wantedInputTokens)!);
     const values = judged.map((outcome) => (outcome.failure === null ? of(outcome) : null));
-    const typical = quantileOf(summary(measurement), slo.percentile);
+    // Where prompts of several lengths have limits of their own, each value counts as a share of its limit.
+    const differ = limits.some((limit) => limit !== limits[0]);
+    const shares = values.map((value, i) => (value === null || !differ ? value : value / limits[i]!));
+    const limit = differ ? 1 : (limits[0] ?? limitOf(slo, 0)!);
+    const summarised = differ ? summarise(shares.filter((share) => share !== null)) : summary(measurement);
+    const typical = quantileOf(summarised, slo.percentile);
     const ratio = typical === null ? null : typical / limit;
-    if (slo.percentile === 0) return [meanCriterion({ name, values, limit, ratio })];
-    const fates = judged.map((outcome, i) => fateOf(outcome, values[i]!, { slo, name, limit }));
+    if (slo.percentile === 0) return [meanCriterion({ name, values: shares, limit, ratio })];
+    const fates = judged.map((outcome, i) => fateOf(outcome, values[i]!, { slo, name, limit: limits[i]! }));
     const known = fates.filter((fate) => fate !== 'unknown').map((fate) => fate === 'met');
     return known.length === 0 ? [] : [shareCriterion({ name, fates: known, ratio, share: slo.percentile / 100 })];
   });
@@ -144,7 +164,7 @@ function fateOf(
   if (outcome.failure === 'cancelled') {
     // Cut off by us: it counts where it had missed already.
     const age = outcome.endSeconds - outcome.sentSeconds;
-    return age >= certainMissSeconds(slo, outcome.wantedOutputTokens) ||
+    return age >= certainMissSeconds(slo, wantedLengths(outcome)) ||
       (name !== 'tpot' && outcome.firstTokenSeconds === null && age >= limit)
       ? 'missed'
       : 'unknown';
@@ -153,6 +173,10 @@ function fateOf(
   // An answer of one token has no time between tokens.
   if (value === null) return name === 'tpot' ? 'unknown' : 'missed';
   return value < limit ? 'met' : 'missed';
+}
+
+function wantedLengths({ wantedInputTokens, wantedOutputTokens }: RequestOutcome): Cell {
+  return { inputTokens: wantedInputTokens, outputTokens: wantedOutputTokens };
 }
 
 /** Of a run's figures, the one that the percentile names; null where nothing was measured. */

@@ -1,4 +1,4 @@
-import type { Slo } from './attainment.js';
+import { type Slo, ttftLimitSeconds } from './attainment.js';
 import type { RequestOutcome } from './measurement.js';
 
 /**
@@ -94,7 +94,8 @@ function projectCeiling(
   answered: readonly RequestOutcome[],
   { slo, steps }: About,
 ): Projection | null {
-  const patience = slo.ttftSeconds ?? slo.e2eSeconds;
+  const inputTokens = outcomes.reduce((sum, one) => sum + one.wantedInputTokens, 0) / Math.max(1, outcomes.length);
+  const patience = ttftLimitSeconds(slo, inputTokens) ?? slo.e2eSeconds;
   if (patience === null) return null;
   const waited = outcomes.filter(
     ({ firstTokenSeconds, sentSeconds, endSeconds }) => (firstTokenSeconds ?? endSeconds) - sentSeconds > patience,

@@ -1,4 +1,4 @@
-import { certainMissSeconds, keepsUpShare, type Slo } from './attainment.js';
+import { certainMissSeconds, keepsUpShare, type Slo, ttftLimitSeconds } from './attainment.js';
 import type { RequestOutcome, ScheduledRequest } from './measurement.js';
 
 /**
@@ -67,18 +67,26 @@ function tooManyMisses(
 function missesPerLimit(ended: readonly RequestOutcome[], slo: Slo): readonly number[] {
   const failed = ended.filter(({ failure }) => failure !== null).length;
   const done = ended.filter(({ failure }) => failure === null);
-  const count = (limit: number | null, value: (outcome: RequestOutcome) => number | null): number => {
-    if (limit === null) return failed;
-    return failed + done.filter((outcome) => (value(outcome) ?? 0) >= limit).length;
-  };
+  const count = (
+    limitOf: (outcome: RequestOutcome) => number | null,
+    value: (outcome: RequestOutcome) => number | null,
+  ): number => failed + done.filter((outcome) => (value(outcome) ?? 0) >= (limitOf(outcome) ?? Infinity)).length;
   return [
-    count(slo.ttftSeconds, (one) => (one.firstTokenSeconds === null ? null : one.firstTokenSeconds - one.sentSeconds)),
-    count(slo.tpotSeconds, (one) =>
-      one.firstTokenSeconds === null || one.outputTokens < 2
-        ? null
-        : (one.endSeconds - one.firstTokenSeconds) / (one.outputTokens - 1),
+    count(
+      (one) => ttftLimitSeconds(slo, one.wantedInputTokens),
+      (one) => (one.firstTokenSeconds === null ? null : one.firstTokenSeconds - one.sentSeconds),
     ),
-    count(slo.e2eSeconds, (one) => one.endSeconds - one.sentSeconds),
+    count(
+      () => slo.tpotSeconds,
+      (one) =>
+        one.firstTokenSeconds === null || one.outputTokens < 2
+          ? null
+          : (one.endSeconds - one.firstTokenSeconds) / (one.outputTokens - 1),
+    ),
+    count(
+      () => slo.e2eSeconds,
+      (one) => one.endSeconds - one.sentSeconds,
+    ),
   ];
 }
 
@@ -92,9 +100,10 @@ function lateInFlight(options: {
   const { slo, schedule, soFar, elapsedSeconds } = options;
   const ended = new Set(soFar.map(({ id }) => id));
   let late = 0;
-  for (const { id, atSeconds, outputTokens } of schedule) {
+  for (const request of schedule) {
+    const { id, atSeconds } = request;
     if (atSeconds > elapsedSeconds) break;
-    if (!ended.has(id) && elapsedSeconds - atSeconds > certainMissSeconds(slo, outputTokens)) late += 1;
+    if (!ended.has(id) && elapsedSeconds - atSeconds > certainMissSeconds(slo, request)) late += 1;
   }
   return late;
 }

@@ -1,7 +1,7 @@
 import { InputError, quoteInput } from '../core/input-error.js';
 import { nearestName } from '../core/parse.js';
 import { type CellOrigin, type GpuProfile, smallestThroughput } from '../core/profile.js';
-import { keepsUpShare, type SloPercentile } from './attainment.js';
+import { keepsUpShare, type SloPercentile, ttftPerInputTokenName } from './attainment.js';
 import type { BenchmarkRun, MetricName, PercentileName } from './benchmark-row.js';
 import { latenciesOf } from './cell-latencies.js';
 import { fillThroughputs } from './fill-cells.js';
@@ -42,6 +42,8 @@ export type GenerateOptions = {
   readonly deployment: string;
   readonly runs: readonly BenchmarkRun[];
   readonly slo: ProfileSlo;
+  /** Added to the objective on TTFT for each token of the prompt [s]; absent = 0. */
+  readonly ttftPerInputToken?: number;
   readonly percentile: SloPercentile;
   /** USD per replica-hour. */
   readonly cost: number;
@@ -105,7 +107,7 @@ export type GeneratedProfile = {
  *   several models, files without a run that counts, and latencies that nothing tells
  */
 export function generateProfile(options: GenerateOptions): GeneratedProfile {
-  const { slo, percentile, source } = options;
+  const { slo, percentile, source, ttftPerInputToken = 0 } = options;
   const notices: ProfileNotice[] = [];
   const { runs, model } = runsOfModel(options);
   const cells = groupByCell(usableRuns(runs, source, notices), notices);
@@ -119,7 +121,7 @@ export function generateProfile(options: GenerateOptions): GeneratedProfile {
         inputTokens,
         outputTokens,
         runs: cells.get(cellKey({ inputTokens, outputTokens })) ?? [],
-        slo,
+        slo: { ...slo, ttft: slo.ttft + ttftPerInputToken * inputTokens },
         percentile,
       }),
     ),
@@ -173,7 +175,7 @@ export function generateProfile(options: GenerateOptions): GeneratedProfile {
     cost: options.cost,
     grid: { indexes, tputs, method },
     created: options.createdSeconds,
-    slos: statedSlos(slo, percentile),
+    slos: statedSlos(slo, { percentile, ttftPerInputToken }),
     ...latencies,
     ...(model === undefined ? {} : { model }),
     ...(options.gpuType === undefined ? {} : { gpuType: options.gpuType }),
@@ -504,7 +506,11 @@ function describeNearest(cells: readonly DecidedCell[]): string {
 }
 
 /** As AIBrix's `slos`: the percentile, and the objectives that are set. */
-function statedSlos(slo: ProfileSlo, percentile: SloPercentile): Readonly<Record<string, number>> {
+function statedSlos(
+  slo: ProfileSlo,
+  { percentile, ttftPerInputToken }: { readonly percentile: SloPercentile; readonly ttftPerInputToken: number },
+): Readonly<Record<string, number>> {
   const set = sloNames.filter((name) => isSet(slo, name)).map((name) => [name, slo[name]] as const);
-  return { percentile, ...Object.fromEntries(set) };
+  const perToken = isSet(slo, 'ttft') && ttftPerInputToken > 0 ? [[ttftPerInputTokenName, ttftPerInputToken]] : [];
+  return { percentile, ...Object.fromEntries([...set, ...perToken]) };
 }

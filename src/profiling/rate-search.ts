@@ -1,4 +1,4 @@
-import type { Attainment, Slo } from './attainment.js';
+import { type Attainment, type Slo, ttftLimitSeconds } from './attainment.js';
 import type { Projection } from './capacity-projection.js';
 import { cellPredictor, type KnownValue, type PredictedValue, type Predictor } from './cell-prediction.js';
 import type { Cell, Measurement } from './measurement.js';
@@ -559,7 +559,11 @@ function roundedRate(rate: number): number {
 /** A cell with at least as many tokens served the highest rate. */
 function reachesLimit({ settings, byCell }: Knowledge, cell: Cell): boolean {
   return [...byCell.values()].some(
-    (other) => isAtLeast(other.cell, cell) && other.low !== null && other.low.requestRate >= settings.rateLimit,
+    (other) =>
+      isAtLeast(other.cell, cell) &&
+      isAsPatient(settings.slo, other.cell, cell) &&
+      other.low !== null &&
+      other.low.requestRate >= settings.rateLimit,
   );
 }
 
@@ -569,6 +573,7 @@ function presumedNone({ settings, byCell }: Knowledge, own: CellKnowledge): Cell
   for (const other of byCell.values()) {
     if (other.low !== null || other.high === null || !isAtLeast(own.cell, other.cell)) continue;
     if (!isClosed(settings, other) || confidenceOf(other.high) < presumptionConfidence) continue;
+    if (other.high.decidedBy === 'ttft' && !isAsPatient(settings.slo, own.cell, other.cell)) continue;
     // A short answer can miss a limit on TPOT that a longer one meets: see priorOf.
     const alike = other.cell.outputTokens === own.cell.outputTokens || other.high.decidedBy !== 'tpot';
     if (settings.slo.tpotSeconds === null || alike) return other;
@@ -578,6 +583,11 @@ function presumedNone({ settings, byCell }: Knowledge, own: CellKnowledge): Cell
 
 /** How sure it must be that a cell serves nothing before larger ones are presumed to. */
 const presumptionConfidence = 0.995;
+
+/** Have prompts of two cells the same limit on TTFT? Else the longer one may meet what the shorter one misses. */
+function isAsPatient(slo: Slo, a: Cell, b: Cell): boolean {
+  return ttftLimitSeconds(slo, a.inputTokens) === ttftLimitSeconds(slo, b.inputTokens);
+}
 
 const isAtLeast = (a: Cell, b: Cell): boolean => a.inputTokens >= b.inputTokens && a.outputTokens >= b.outputTokens;
 
@@ -750,11 +760,13 @@ function expectedStay(known: Knowledge, own: CellKnowledge, requestRate: number)
 }
 
 /** How long a request may stay that meets the SLO [s]; Infinity where that is not limited. */
-function longestStay({ ttftSeconds, tpotSeconds, e2eSeconds }: Slo, { outputTokens }: Cell): number {
+function longestStay(slo: Slo, { inputTokens, outputTokens }: Cell): number {
+  const { tpotSeconds, e2eSeconds } = slo;
+  const ttft = ttftLimitSeconds(slo, inputTokens);
   const both =
-    ttftSeconds === null || tpotSeconds === null
+    ttft === null || tpotSeconds === null
       ? Number.POSITIVE_INFINITY
-      : ttftSeconds + Math.max(0, outputTokens - 1) * tpotSeconds;
+      : ttft + Math.max(0, outputTokens - 1) * tpotSeconds;
   return Math.min(both, e2eSeconds ?? Number.POSITIVE_INFINITY);
 }
 

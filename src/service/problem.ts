@@ -4,6 +4,7 @@ import type { PlanNotice } from '../core/plan.js';
 import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
 import { type GpuProfile, largestUsd } from '../core/profile.js';
+import { ttftPerInputTokenName } from '../profiling/attainment.js';
 import type { ModelConfig, SloConfig } from './config.js';
 import type { KnownProfile } from './known-profiles.js';
 import { weightsThatCannotFit } from './weights-memory.js';
@@ -327,6 +328,11 @@ function noteSlo(profile: GpuProfile, slo: SloConfig | null, notice: Note): void
         `${name} ${made === undefined ? 'any' : `${made} s`} instead of ${wanted === null ? 'any' : `${wanted} s`}`,
       );
     }
+  }
+  const perToken = profile.slos[ttftPerInputTokenName] ?? 0;
+  if (!nearly(perToken, slo.ttftSecondsPerInputToken)) {
+    const inMs = (seconds: number): string => `${Number((1000 * seconds).toPrecision(6))} ms`;
+    differences.push(`ttft ${inMs(perToken)} per input token instead of ${inMs(slo.ttftSecondsPerInputToken)}`);
   }
   // A profile of the mean (percentile 0, or none stated) promises nothing about a share of requests.
   const percentile = profile.slos.percentile ?? 0;

@@ -1,5 +1,5 @@
 import type { GpuProfile, ProfileMatrix } from '../core/profile.js';
-import type { SloLimits, SloPercentile } from '../profiling/attainment.js';
+import { type SloLimits, type SloPercentile, ttftPerInputTokenName } from '../profiling/attainment.js';
 import { doubling } from '../profiling/sweep.js';
 import { calibratedStepTimes, calibrationFor, errorBarsFor, type StepCalibration } from './estimate-calibration.js';
 import { type PoissonLatencies, poissonRate } from './poisson-rate.js';
@@ -87,7 +87,13 @@ export function estimateProfile(options: EstimateOptions): Estimate {
     cost: options.usdPerReplicaHour,
     grid: { indexes: [grid.outputTokens, grid.inputTokens], tputs, method: 'estimated' },
     created: options.createdSeconds,
-    slos: stated({ percentile, ttft: slo.ttftSeconds, tpot: slo.tpotSeconds, e2e: slo.e2eSeconds }),
+    slos: stated({
+      percentile,
+      ttft: slo.ttftSeconds,
+      tpot: slo.tpotSeconds,
+      e2e: slo.e2eSeconds,
+      [ttftPerInputTokenName]: slo.ttftSeconds === null ? null : slo.ttftSecondsPerInputToken || null,
+    }),
     model: options.modelName,
     gpuType: spec.gpu.name,
     gpusPerReplica: spec.gpusPerReplica,

@@ -1,4 +1,4 @@
-import type { SloLimits, SloPercentile } from '../profiling/attainment.js';
+import { type SloLimits, type SloPercentile, ttftLimitSeconds } from '../profiling/attainment.js';
 import { mostSequences, type RunOptions, type SteadyLoad, steadyLoad } from './steady-load.js';
 
 /**
@@ -170,14 +170,14 @@ export function poissonRate(options: PoissonRateOptions): PoissonLatencies | nul
   const most = mostSequences(options);
   if (most === 0) return null;
   const alone = aloneIn(options);
-  if (!isWithin(alone, options.slo)) return { ...alone, requestsPerSecond: 0 };
+  if (!isWithin(alone, options)) return { ...alone, requestsPerSecond: 0 };
   let low = 0;
   let high = most;
   let best: PoissonLatencies = alone;
   for (let i = 0; i < 40 && high - low > 1e-4 * high; i++) {
     const middle = (low + high) / 2;
     const latencies = latenciesAt(options, middle, most);
-    if (latencies !== null && isWithin(latencies, options.slo)) {
+    if (latencies !== null && isWithin(latencies, options)) {
       low = middle;
       if (latencies.requestsPerSecond >= best.requestsPerSecond) best = latencies;
     } else high = middle;
@@ -220,10 +220,10 @@ function aloneIn(options: RunOptions): PoissonLatencies {
   return { requestsPerSecond: 0, mean: latencies, atPercentile: latencies, sequences: 0 };
 }
 
-function isWithin({ atPercentile }: PoissonLatencies, slo: SloLimits): boolean {
+function isWithin({ atPercentile }: PoissonLatencies, { slo, cell }: PoissonRateOptions): boolean {
   const limit = (seconds: number | null): number => (seconds === null ? Infinity : 1000 * seconds);
   return (
-    atPercentile.ttftMs <= limit(slo.ttftSeconds) &&
+    atPercentile.ttftMs <= limit(ttftLimitSeconds(slo, cell.inputTokens)) &&
     atPercentile.tpotMs <= limit(slo.tpotSeconds) &&
     atPercentile.e2eMs <= limit(slo.e2eSeconds)
   );

@@ -109,6 +109,11 @@ describe('flags of gpumix benchmark', () => {
       '--arrivals trace: found no --trace and no --mix, expected the request log whose times are taken',
     ],
     [
+      'what prompts add to no limit',
+      ['--slo-ttft-per-input-token', '0.0002', '--slo-tpot', '1', '--base-url', 'http://h'],
+      '--slo-ttft-per-input-token: found no --slo-ttft, expected --slo-ttft, the limit of the shortest prompt, to which it is added',
+    ],
+    [
       'TTFT without streaming',
       ['--no-stream', '--slo-ttft', '1', '--base-url', 'http://h'],
       '--no-stream: found an SLO on TTFT or TPOT, expected streaming: without it only E2E is known',

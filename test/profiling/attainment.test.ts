@@ -94,6 +94,40 @@ describe('whether a run met its SLO', () => {
   });
 });
 
+describe('a limit on TTFT that grows with the prompt', () => {
+  // 1 s and 10 ms for each of 100 tokens: 2 s.
+  const patient = slo({ ttftSecondsPerInputToken: 0.01 });
+
+  it('is that of the cell: what misses without it meets with it', () => {
+    const run = outcomes(200, () => ({ ttft: 1.5 }));
+    expect(judged(run).attainment).toMatchObject({ meets: false, decidedBy: 'ttft' });
+    const { attainment } = judged(run, { slo: patient });
+    expect(attainment).toMatchObject({ meets: true, nearestLimit: 'ttft' });
+    expect(attainment.nearness).toBeCloseTo(0.75, 10);
+  });
+
+  it.each([90, 0] as const)('at the percentile %i each prompt of a mixture has its own', (percentile) => {
+    const mixture = (longTtft: number) =>
+      outcomes(400, (i) => (i % 2 === 0 ? { ttft: 1.5 } : { wantedInputTokens: 1000, ttft: longTtft }));
+    const met = judged(mixture(9), { slo: { ...patient, percentile } }).attainment;
+    expect(met.meets).toBe(true);
+    // The nearest are the long ones at 9 of 11 s; in the mean the others, at 1.5 of 2 s, count as much.
+    expect(met.nearness).toBeCloseTo(percentile === 0 ? (9 / 11 + 1.5 / 2) / 2 : 9 / 11, 2);
+    const missed = judged(mixture(15), { slo: { ...patient, percentile } }).attainment;
+    expect(missed).toMatchObject({ meets: false, decidedBy: 'ttft' });
+  });
+
+  it('0 is as without it', () => {
+    const run = outcomes(200, (i) => ({ ttft: i % 7 === 0 ? 3 : 0.2, wantedInputTokens: 50 + i }));
+    expect(judged(run, { slo: slo({ ttftSecondsPerInputToken: 0 }) })).toEqual(judged(run));
+  });
+
+  it('is part of the time after which a request has missed for certain', () => {
+    expect(certainMissSeconds(patient, { inputTokens: 100, outputTokens: 11 })).toBeCloseTo(3, 12);
+    expect(certainMissSeconds(patient, { inputTokens: 1000, outputTokens: 1 })).toBeCloseTo(11, 12);
+  });
+});
+
 describe('the time after which a request has missed for certain', () => {
   it.each([
     [slo(), 11, 1 + 10 * 0.1],
@@ -102,7 +136,7 @@ describe('the time after which a request has missed for certain', () => {
     [slo({ tpotSeconds: null }), 1, 1],
     [slo({ ttftSeconds: null, e2eSeconds: 3 }), 11, 3],
   ])('%j with %i tokens: %d s', (limits, tokens, seconds) => {
-    expect(certainMissSeconds(limits, tokens)).toBeCloseTo(seconds, 12);
+    expect(certainMissSeconds(limits, { inputTokens: 10, outputTokens: tokens })).toBeCloseTo(seconds, 12);
   });
 });
 

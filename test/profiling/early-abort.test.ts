@@ -29,6 +29,16 @@ describe('a run is given up', () => {
     expect(at).toBeLessThan(14);
   });
 
+  it('but not for what the length of the prompts allows', () => {
+    const run = outcomes(100, () => ({ ttft: 1.5 }));
+    const gaveUp = (overrides: Parameters<typeof slo>[0]) =>
+      run.some((_, i) => abortReason(rules(100, overrides), run.slice(0, i + 1), i) !== null);
+    expect(gaveUp({})).toBe(true);
+    // 10 ms for each of 100 tokens is one more second.
+    expect(gaveUp({ ttftSecondsPerInputToken: 0.01 })).toBe(false);
+    expect(abortReason(rules(100, { ttftSecondsPerInputToken: 1 }), [], 25)).toBeNull();
+  });
+
   it('by requests in flight that are late already, before any of them ends', () => {
     // Nothing ends; 1 s + 10 × 0.1 s is the most that a request may take.
     expect(abortReason(rules(100), [], 3)).toBeNull();

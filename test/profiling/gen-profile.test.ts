@@ -537,3 +537,22 @@ describe.skipIf(!existsSync(shared))('any set of flags (skipped where ../shared 
     },
   );
 });
+
+describe('an objective on TTFT that grows with the prompt', () => {
+  // Means of 0.5 s for 100 tokens and of 1.5 s for 1,000; the limit is 0.4 s and 1 ms a token: 0.5 s (not below) and 1.4 s.
+  const runs = [run(100, 10, 2, { ttft: 0.45 }), run(100, 10, 4, { ttft: 0.5 }), run(1000, 10, 1, { ttft: 1.3 })];
+
+  it('is that of each cell, and stands in the profile', () => {
+    const { profile } = generate(runs, { ttft: 0.4 }, { ttftPerInputToken: 0.001 });
+    expect(profile.grid.tputs).toEqual([[2, 1]]);
+    expect(profile.slos).toEqual({ percentile: 0, ttft: 0.4, ttft_per_input_token: 0.001 });
+    expect(parseProfile(JSON.stringify(profileDocument(profile)), 'x').slos).toEqual(profile.slos);
+  });
+
+  it("absent or 0 is today's profile, and without an objective on TTFT it is none", () => {
+    const plain = generate(runs, { ttft: 0.47 });
+    expect(generate(runs, { ttft: 0.47 }, { ttftPerInputToken: 0 })).toEqual(plain);
+    expect(plain.profile.slos).toEqual({ percentile: 0, ttft: 0.47 });
+    expect(generate(runs, {}, { ttftPerInputToken: 0.001 })).toEqual(generate(runs));
+  });
+});

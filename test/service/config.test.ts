@@ -31,6 +31,16 @@ function refusal(run: () => unknown): string {
 }
 
 describe('configuration', () => {
+  it('refuses what a prompt adds to a limit on TTFT that there is not', () => {
+    const text = `${working}models: { llama: { slo: { ttftSecondsPerInputToken: 0.0002, tpotSeconds: 0.1 } } }\n`;
+    expect(refusal(() => load(text))).toMatch(
+      /models\.llama\.slo\.ttftSecondsPerInputToken: .*expected 0 without ttftSeconds, to which it is added/,
+    );
+    expect(load(text.replace('tpotSeconds', 'ttftSeconds')).config.models.llama?.slo).toMatchObject({
+      ttftSecondsPerInputToken: 0.0002,
+    });
+  });
+
   it('fills every key that a file leaves out', () => {
     const { config } = load(working);
     expect(config.server).toEqual({ host: '127.0.0.1', port: 8080 });

@@ -198,6 +198,21 @@ describe('a profile', () => {
     expect(world.controller.plan()?.warnings[0]?.message).toContain('ttft 5 s instead of 2 s');
     expect(world.held()).toBeNull();
   });
+
+  it.each([
+    ['another addition', { ttft_per_input_token: 0.0005 }, 'ttft 0.5 ms per input token instead of 0.2 ms'],
+    ['none', {}, 'ttft 0 ms per input token instead of 0.2 ms'],
+    ['the configured one', { ttft_per_input_token: 0.0002 }, null],
+  ])('made for a TTFT with %s per input token is compared with the configured objective', async (_, made, said) => {
+    const slo = { ttftSeconds: 2, ttftSecondsPerInputToken: 0.0002, attainment: 0.99 };
+    const world = await simple({
+      config: { models: { llama: { slo } } },
+      profiles: { a100: profileText({ slos: { ttft: 2, percentile: 99, ...made } }) },
+    });
+    await world.send('llama', { rps: 1 }).cycles(2);
+    expect(world.warnings()).toEqual(said === null ? [] : ['slo_mismatch']);
+    if (said !== null) expect(world.controller.plan()?.warnings[0]?.message).toContain(said);
+  });
 });
 
 describe('a deployment without a profile', () => {

@@ -127,6 +127,25 @@ describe('an estimated profile', () => {
     }
   });
 
+  it('allows prompts the time that their length adds, and says so', () => {
+    const fixed = { ttftSeconds: 0.5, tpotSeconds: 0.1 };
+    const strict = estimate({ slo: within(fixed) }).profile;
+    const patient = estimate({ slo: within({ ...fixed, ttftSecondsPerInputToken: 0.001 }) }).profile;
+    const [, inputs] = strict.grid.indexes;
+    const last = inputs!.length - 1;
+    expect(strict.grid.tputs[0]![last]).toBe(0);
+    expect(patient.grid.tputs.some((row) => row[last]! > 0)).toBe(true);
+    patient.grid.tputs.forEach((row, r) => {
+      row.forEach((rate, c) => {
+        expect(rate!).toBeGreaterThanOrEqual(strict.grid.tputs[r]![c]!);
+        if (rate! > 0) expect(patient.ttft![r]![c]!).toBeLessThanOrEqual(0.5 + 0.001 * inputs![c]!);
+      });
+    });
+    expect(patient.slos).toEqual({ ...strict.slos, ttft_per_input_token: 0.001 });
+    const none = estimate({ slo: within({ ...fixed, ttftSecondsPerInputToken: 0 }) }).profile;
+    expect(none).toEqual(strict);
+  });
+
   it('has 0 where a request is longer than the context, or than the cache', () => {
     const { profile } = estimate({ limits: { maxTokens: 5000 }, slo: within({ tpotSeconds: 0.05 }) });
     const [outputs, inputs] = profile.grid.indexes;
