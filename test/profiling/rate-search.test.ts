@@ -92,6 +92,27 @@ const exactServer: Server = ({ cell: one, requestRate, presumed }) =>
     : { verdict: 'misses', evidence: -5, throughputRps: Math.min(requestRate, capacity(one)) };
 
 describe('the search for the highest rate', () => {
+  it.each([
+    [0, 1],
+    [0.0002, 4],
+  ])(
+    'looks at longer prompts where shorter ones miss TTFT, if length allows them more: %f s a token',
+    (per, looked) => {
+      // Alone in the server the short prompt is late already.
+      const cells = [cell(128, 128), cell(512, 128)];
+      const server: Server = ({ cell: { inputTokens }, requestRate, presumed }) =>
+        presumed === null && inputTokens === 512 && requestRate <= 3
+          ? { verdict: 'meets', e2eSeconds: 0.1 }
+          : { verdict: 'misses', evidence: -9, e2eSeconds: 0.1, decidedBy: 'ttft' };
+      const asked = settings({ cells, slo: slo({ ttftSeconds: 2, tpotSeconds: null, ttftSecondsPerInputToken: per }) });
+      const { records, results } = search(asked, server);
+      const longer = records.filter((one) => one.cell.inputTokens === 512);
+      expect(longer.length).toBeGreaterThanOrEqual(looked);
+      expect(longer.some(({ presumed }) => presumed !== null)).toBe(per === 0);
+      expect(results.map(({ state }) => state)).toEqual(['none', per === 0 ? 'none' : 'found']);
+    },
+  );
+
   it('brackets the capacity of any cell within the resolution', () => {
     const lengths = fc.integer({ min: 1, max: 8192 });
     fc.assert(
