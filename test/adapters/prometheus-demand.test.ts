@@ -111,11 +111,34 @@ const engines: readonly ScriptedEngine[] = [
   }),
 ];
 
+/** The same engine as SGLang tells of itself: other names, and gauges by each of two tensor-parallel ranks. */
+function asSglang(history: string): string {
+  const names: readonly (readonly [string, string])[] = [
+    ['vllm:request_success_total', 'sglang:num_requests_total'],
+    ['vllm:time_to_first_token_seconds', 'sglang:time_to_first_token_seconds'],
+    ['vllm:num_requests_waiting', 'sglang:num_queue_reqs'],
+    ['vllm:num_requests_running', 'sglang:num_running_reqs'],
+    ['vllm:request_prompt_tokens', 'sglang:prompt_tokens_histogram'],
+    ['vllm:request_generation_tokens', 'sglang:generation_tokens_histogram'],
+  ];
+  const renamed = names.reduce((text, [from, to]) => text.replaceAll(from, to), history);
+  return renamed
+    .split('\n')
+    .flatMap((line) =>
+      /^sglang:num_(queue|running)_reqs/.test(line)
+        ? ['0', '1'].map((rank) => line.replace('{', `{tp_rank="${rank}",`))
+        : [line],
+    )
+    .join('\n');
+}
+
 describe.skipIf(prometheusMissing !== null)('demand out of what a Prometheus server scraped', () => {
   let prometheus: PrometheusServer;
   let all: TraceSource;
   beforeAll(async () => {
-    prometheus = await startPrometheus([], { history: engineHistory(engines, { startSeconds, durationS }) });
+    const vllm = engineHistory(engines, { startSeconds, durationS });
+    const sglang = engineHistory([engine({ pod: 'sglang-0', model: 'sglang' })], { startSeconds, durationS });
+    prometheus = await startPrometheus([], { history: `${vllm.replace('# EOF\n', '')}${asSglang(sglang)}` });
   });
   afterAll(() => prometheus?.stop());
 
@@ -199,6 +222,14 @@ describe.skipIf(prometheusMissing !== null)('demand out of what a Prometheus ser
 
   it('counts a target that two jobs scrape once', async () => {
     expect(arrivalsOf(await recordsOf('twice'))).toEqual(Array.from({ length: 13 }, () => 30));
+  });
+
+  it('is told by SGLang as by vLLM, whose ranks are one engine', async () => {
+    const records = await recordsOf('sglang');
+    expect(arrivalsOf(records)).toEqual(Array.from({ length: 13 }, () => 30));
+    for (const record of records) expect(record!.pending).toBe(4);
+    const [{ inputTokens, outputTokens }] = records[0]!.buckets as [TraceRecord['buckets'][number]];
+    expect([Math.round(inputTokens), Math.round(outputTokens)]).toEqual([700, 130]);
   });
 
   it('counts requests when they arrive, not when they end', async () => {
