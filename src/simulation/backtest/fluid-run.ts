@@ -4,7 +4,7 @@ import { chanceOf } from './chance.js';
 import { FluidGateway } from './fluid-gateway.js';
 import type { GroupOutcome, ReplicaGroup } from './fluid-group.js';
 import { FluidPool } from './fluid-pool.js';
-import { RunStopped } from './request-run.js';
+import { checkTimes, RunStopped } from './request-run.js';
 import { ShareSelector } from './router.js';
 import { RunTally } from './run-tally.js';
 import type { RequestStream } from './trace-load.js';
@@ -112,9 +112,7 @@ class FluidRun {
     if (!(Number.isInteger(groupsPerDeployment) && groupsPerDeployment >= 2)) {
       throw new RangeError(`groupsPerDeployment is ${groupsPerDeployment}, expected a whole number >= 2`);
     }
-    if (!(policy.periodSeconds > 0)) {
-      throw new RangeError(`periodSeconds is ${policy.periodSeconds}, expected a number > 0`);
-    }
+    checkTimes(settings, policy);
     this.#settings = settings;
     this.#policy = policy;
     this.#shouldStop = options.shouldStop ?? (() => false);
