@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { benchmarkCycle, describeCycle } from './cycle.js';
 import { benchmarkEngineCheck, describeEngineCheck } from './engine-check.js';
 import { benchmarkEstimates } from './estimate.js';
+import { benchmarkForecasts, describeForecasts } from './forecast.js';
 import { benchmarkGenProfile, describeGenProfile } from './gen-profile.js';
 import { benchmarkGenerator, describeGenerator } from './generator.js';
 import { benchmarkHttp, describeHttp } from './http.js';
@@ -57,6 +58,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   estimate: {
     about: 'estimated rates, TTFT and TPOT against published measurements; the fit of their factors',
     run: async (options) => (await benchmarkEstimates(options)).text,
+  },
+  forecast: {
+    about: 'each forecaster on recorded traces: pinball loss on the largest minute within a horizon, coverage, time',
+    run: async (options) => describeForecasts(await benchmarkForecasts(options)),
   },
   'gen-profile': {
     about: '100,000 rows of a benchmark into a profile, against JSON.parse of the lines',

@@ -55,8 +55,10 @@ export class RateHistory {
     }
     this.#newest = Math.max(newest ?? minute, minute);
     if (this.#oldest !== null && minute < this.#oldest) this.#oldest = minute;
-    this.#codes[this.#indexOf(minute)] = rps === null ? unknownCode : codeOf(60 * rps);
-    if (this.#peak !== null && rps !== null && rps > this.#peak.rps) this.#peak = { ...this.#peak, rps };
+    const code = rps === null ? unknownCode : codeOf(60 * rps);
+    this.#codes[this.#indexOf(minute)] = code;
+    if (this.#peak === null || code === unknownCode) return;
+    this.#peak = { ...this.#peak, rps: Math.max(this.#peak.rps, countOf(code) / 60) };
   }
 
   /** The rate of one minute [requests/s]; null = not known. */

@@ -57,6 +57,8 @@ const binWidth = 0.05;
 const binsEachSide = 160;
 const bins = 2 * binsEachSide + 1;
 
+const leastWeight = 1e-6;
+
 export type ResidualsMemory = {
   readonly weight: number;
   readonly spread: number;
@@ -140,29 +142,17 @@ export class Residuals {
     if (this.#weight === 0) return 0;
     let total = 0;
     for (const weight of this.#weights) total += weight;
+    // Steps and no lines between them: a rare leap must not pull at the quantile of the ordinary.
     const wanted = quantile * total;
     let below = 0;
-    let lastPlace = Number.NaN;
-    let lastMiddle = 0;
-    for (let i = 0; i < bins; i += 1) {
+    let place = 0;
+    for (let i = 0; i < bins && below < wanted; i += 1) {
       const weight = this.#weights[i]!;
-      // Entries of weeks ago are rounding errors.
-      if (weight < 1e-6) {
-        below += weight;
-        continue;
-      }
-      const place = this.#sums[i]! / weight;
-      const middle = below + weight / 2;
-      if (wanted <= middle) {
-        if (Number.isNaN(lastPlace)) return scale * place;
-        const share = (wanted - lastMiddle) / (middle - lastMiddle);
-        return scale * (lastPlace + share * (place - lastPlace));
-      }
       below += weight;
-      lastPlace = place;
-      lastMiddle = middle;
+      // Entries of weeks ago are rounding errors.
+      if (weight > leastWeight) place = this.#sums[i]! / weight;
     }
-    return Number.isNaN(lastPlace) ? 0 : scale * lastPlace;
+    return scale * place;
   }
 
   memory(): ResidualsMemory {

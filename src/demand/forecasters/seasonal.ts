@@ -16,8 +16,8 @@ const views = [
   { now: 'window', lasting: 0.5 },
 ] as const;
 
-/** Minutes before and after the same time that count: batch jobs start some minutes early or late. */
-const aroundMinutes = 5;
+/** Minutes before and after the same time that count: with more, a rise would blur over more than the usual horizon. */
+const aroundMinutes = 2;
 
 /** The day before counts so much less than the one after. */
 const olderDay = 0.9;
