@@ -67,9 +67,12 @@ export function pricesOf(potentials: Potentials, search: Pick<PriceSearch, 'depl
   });
 }
 
-/** Share of the best found by which an ascent moves a potential at first and at last. */
-const firstStep = 0.1;
-const lastStep = 0.004;
+/** Share of its price by which an ascent moves that of a slot, at first and at last. */
+const firstStep = 0.15;
+const lastStep = 0.003;
+/** Which share more is near the cheapest, at first and at last. */
+const firstNear = 0.3;
+const lastNear = 0.02;
 const momentum = 0.8;
 const squareMomentum = 0.97;
 /** Costs of requests are told apart by this factor when the costliest ones are left out. */
@@ -95,19 +98,23 @@ export function ascend(
   const evaluator = new DualEvaluator(search);
   let best = from;
   let bestUsd = Number.NEGATIVE_INFINITY;
+  let near = firstNear;
   const consider = (candidate: Potentials): void => {
-    const usd = evaluator.evaluate(pricesOf(candidate, search), misses);
+    const usd = evaluator.evaluate(pricesOf(candidate, search), { misses, near });
     if (usd <= bestUsd) return;
     bestUsd = usd;
     best = candidate.map((values) => Float64Array.from(values));
   };
   let weight = 0;
   for (let round = 0; round < rounds; round++) {
+    const done = round / Math.max(1, rounds - 1);
+    const step = firstStep * (lastStep / firstStep) ** done;
+    near = firstNear * (lastNear / firstNear) ** done;
     consider(potentials);
-    const step = firstStep * (lastStep / firstStep) ** (round / Math.max(1, rounds - 1));
     for (let d = 0; d < deployments.length; d++) {
       const { startupMs } = deployments[d]!;
       if (!(startupMs > 0)) continue;
+      const move = step * Math.min(1, slotLengths[0]! / startupMs);
       const load = evaluator.loads[d]!;
       const q = potentials[d]!;
       let sinceMs = 0;
@@ -118,9 +125,11 @@ export function ascend(
         squares[d]![t] = squareMomentum * squares[d]![t]! + (1 - squareMomentum) * gradient * gradient;
         const slope = slopes[d]![t]! / (1 - momentum ** (round + 1));
         const size = Math.sqrt(squares[d]![t]! / (1 - squareMomentum ** (round + 1))) + 1e-12;
-        const most = Math.min(1, sinceMs / startupMs, q[t - 1]! + slotLengths[t - 1]! / startupMs);
-        q[t] = Math.min(most, Math.max(0, q[t]! + (step * slope) / size));
+        q[t] = Math.min(1, sinceMs / startupMs, Math.max(0, q[t]! + (move * slope) / size));
       }
+      // No price is negative: a potential may not rise by more than Δ / S. The ones before it give way, since a burst's
+      // price can only rise where the slots before it become free.
+      for (let t = slots - 1; t > 1; t--) q[t - 1] = Math.max(q[t - 1]!, q[t]! - slotLengths[t - 1]! / startupMs);
     }
     if (round * 2 >= rounds) {
       weight++;
@@ -140,55 +149,67 @@ export class DualEvaluator {
   readonly loads: readonly Float64Array[];
   readonly #search: PriceSearch;
   readonly #costs: Float64Array;
-  readonly #chosen: Int32Array;
+  /** By class and deployment. */
+  readonly #costOn: Float64Array;
   readonly #binCounts = new Float64Array(costBins);
 
   constructor(search: PriceSearch) {
     this.#search = search;
     this.loads = search.deployments.map(() => new Float64Array(search.slotLengths.length + 1));
     this.#costs = new Float64Array(search.classes.requests.length);
-    this.#chosen = new Int32Array(search.classes.requests.length);
+    this.#costOn = new Float64Array(search.classes.requests.length * search.deployments.length);
   }
 
-  /** What requests pay [USD], the costliest left out; fills `loads` with the work of those that pay. */
-  evaluate(prices: SlotPrices, misses: number): number {
+  /**
+   * What requests pay [USD], the costliest left out; fills `loads` with the work of those that pay.
+   *
+   * @param near deployments and slots that cost more than the cheapest by less than this share get some of the work, the
+   *   less the dearer they are: prices would chase a single one back and forth
+   */
+  evaluate(prices: SlotPrices, { misses, near }: { readonly misses: number; readonly near: number }): number {
     const { classes, work, deployments } = this.#search;
     const { requests, first, prefillLast, decodeLast } = classes;
     const slots = this.#search.slotLengths.length;
     const costs = this.#costs;
+    const each = this.#costOn;
     for (const load of this.loads) load.fill(0);
-    for (let i = 0; i < costs.length; i++) {
+    for (let i = 0; i < requests.length; i++) {
       let least = Number.POSITIVE_INFINITY;
-      let chosen = 0;
       for (let d = 0; d < deployments.length; d++) {
         const { prefillMs, decodeMs } = work[d]!;
-        if (prefillMs[i] === Number.POSITIVE_INFINITY) continue;
-        const price = prices[d]!;
-        const prefillPrice = price[cheapest(price, first[i]!, Math.min(slots, prefillLast[i]!))]!;
-        const decodePrice = price[cheapest(price, first[i]!, Math.min(slots, decodeLast[i]!))]!;
-        const cost = prefillPrice * prefillMs[i]! + decodePrice * decodeMs[i]!;
-        if (cost < least) {
-          least = cost;
-          chosen = d;
+        let cost = Number.POSITIVE_INFINITY;
+        if (prefillMs[i] !== Number.POSITIVE_INFINITY) {
+          const price = prices[d]!;
+          cost =
+            prefillMs[i]! * lowest(price, first[i]!, Math.min(slots, prefillLast[i]!)) +
+            decodeMs[i]! * lowest(price, first[i]!, Math.min(slots, decodeLast[i]!));
         }
+        each[i * deployments.length + d] = cost;
+        if (cost < least) least = cost;
       }
       costs[i] = least;
-      this.#chosen[i] = chosen;
     }
     const most = this.#costOfMiss(misses);
     let usd = -most * misses;
-    for (let i = 0; i < costs.length; i++) {
-      const each = costs[i]! / requests[i]!;
-      if (each > most) {
+    for (let i = 0; i < requests.length; i++) {
+      const least = costs[i]!;
+      if (least > most * requests[i]!) {
         usd += most * requests[i]!;
         continue;
       }
-      usd += costs[i]!;
-      const d = this.#chosen[i]!;
-      const price = prices[d]!;
-      const load = this.loads[d]!;
-      spread(load, price, { first: first[i]!, last: Math.min(slots, prefillLast[i]!), work: work[d]!.prefillMs[i]! });
-      spread(load, price, { first: first[i]!, last: Math.min(slots, decodeLast[i]!), work: work[d]!.decodeMs[i]! });
+      usd += least;
+      let weights = 0;
+      for (let d = 0; d < deployments.length; d++) weights += nearness(each[i * deployments.length + d]!, least, near);
+      for (let d = 0; d < deployments.length; d++) {
+        const share = nearness(each[i * deployments.length + d]!, least, near) / weights;
+        if (share === 0) continue;
+        const price = prices[d]!;
+        const load = this.loads[d]!;
+        const { prefillMs, decodeMs } = work[d]!;
+        const from = first[i]!;
+        spread(load, price, { from, to: Math.min(slots, prefillLast[i]!), work: prefillMs[i]! * share, near });
+        spread(load, price, { from, to: Math.min(slots, decodeLast[i]!), work: decodeMs[i]! * share, near });
+      }
     }
     return usd;
   }
@@ -223,26 +244,33 @@ function costOfBin(bin: number): number {
   return leastCost * costFactor ** bin;
 }
 
-function cheapest(prices: Float64Array, first: number, last: number): number {
-  let at = first;
-  for (let t = first + 1; t <= last; t++) if (prices[t]! < prices[at]!) at = t;
-  return at;
+function lowest(prices: Float64Array, from: number, to: number): number {
+  let least = prices[from]!;
+  for (let t = from + 1; t <= to; t++) if (prices[t]! < least) least = prices[t]!;
+  return least;
 }
 
-/** Slots that cost so little more than the cheapest share the work with it: prices would chase a single one. */
-const nearPrice = 1.02;
+/** 1 at the least cost, 0 from `near` above it on. */
+function nearness(cost: number, least: number, near: number): number {
+  return cost <= least ? 1 : Math.max(0, near > 0 && least > 0 ? 1 - (cost - least) / (near * least) : 0);
+}
 
 function spread(
   load: Float64Array,
   prices: Float64Array,
-  { first, last, work }: { readonly first: number; readonly last: number; readonly work: number },
+  {
+    from,
+    to,
+    work,
+    near,
+  }: { readonly from: number; readonly to: number; readonly work: number; readonly near: number },
 ): void {
-  if (first >= last) {
-    load[first] = load[first]! + work;
+  if (from >= to) {
+    load[from] = load[from]! + work;
     return;
   }
-  const most = prices[cheapest(prices, first, last)]! * nearPrice;
-  let slots = 0;
-  for (let t = first; t <= last; t++) if (prices[t]! <= most) slots++;
-  for (let t = first; t <= last; t++) if (prices[t]! <= most) load[t] = load[t]! + work / slots;
+  const least = lowest(prices, from, to);
+  let weights = 0;
+  for (let t = from; t <= to; t++) weights += nearness(prices[t]!, least, near);
+  for (let t = from; t <= to; t++) load[t] = load[t]! + (work * nearness(prices[t]!, least, near)) / weights;
 }

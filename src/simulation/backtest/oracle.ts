@@ -237,7 +237,7 @@ function fittedSearch(
       deployments: floored,
       slotLengths: slotLengths(demand.grid),
     };
-    const usd = new DualEvaluator(fitted).evaluate(pricesOf(flatPotentials(fitted), fitted), 0);
+    const usd = new DualEvaluator(fitted).evaluate(pricesOf(flatPotentials(fitted), fitted), { misses: 0, near: 0 });
     if (usd > bestUsd) {
       best = fitted;
       bestUsd = usd;

@@ -77,13 +77,16 @@ const maxBoxes = 400_000;
 const certifiedShares = [0.999, 0.998, 0.996, 0.99, 0.98, 0.95, 0.9, 0.75, 0.5, 0.2];
 
 function spaceOf({ stepTimes, limits }: FloorEngine): StepSpace {
-  const cacheTokens = Math.min(unlimitedTokens, Math.floor(stepTimes.kvCacheTokens / blockTokens) * blockTokens);
   const maxBatchedTokens = Math.min(limits.maxBatchedTokens, unlimitedTokens);
+  const maxSequences = Math.min(limits.maxSequences, maxBatchedTokens, unlimitedSequences);
+  const cache = Math.floor(stepTimes.kvCacheTokens / blockTokens) * blockTokens;
+  const maxTokens = Math.min(limits.maxTokens, cache, unlimitedTokens);
+  // Without a cache, what all sequences at their longest would keep.
   return {
-    maxSequences: Math.min(limits.maxSequences, maxBatchedTokens, unlimitedSequences),
+    maxSequences,
     maxBatchedTokens,
-    maxTokens: Math.min(limits.maxTokens, cacheTokens),
-    cacheTokens,
+    maxTokens,
+    cacheTokens: Math.min(cache, maxSequences * maxTokens + maxBatchedTokens),
   };
 }
 
