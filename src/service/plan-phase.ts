@@ -81,7 +81,7 @@ export class PlanPhase {
       const facts = this.#holdFacts(state);
       const kept = holds.observe(state.name, facts, cycle.nowMs);
       factsOf.set(state, facts);
-      if (kept.replicas.size > 0) held.set(state, kept);
+      if (kept !== null) held.set(state, kept);
     }
     if (held.size === 0) return;
     if (isLimited(cycle.limits)) await this.#planHoldsJointly(cycle, ready, held);
@@ -130,9 +130,9 @@ export class PlanPhase {
       else if (isTooDear(part!, held.get(state))) dear.push(state);
       else if (!isWorse(part!, state)) keep(state, part!, models[index]!, held);
     }
-    const firm = onlyFirm(held, new Set(dear));
-    const again = dear.filter((state) => firm.has(state));
-    if (again.length > 0) await this.#planHoldsAlike(cycle, again, firm);
+    const others = otherwise(held, new Set(dear));
+    const again = dear.filter((state) => others.has(state));
+    if (again.length > 0) await this.#planHoldsAlike(cycle, again, others);
   }
 
   /** All at once: first with all floors, then without those that are not worth it, or others need the GPUs of. */
@@ -157,7 +157,7 @@ export class PlanPhase {
         return;
       }
       const contested = new Set(worse.flatMap(({ built }) => built!.model.deployments.map(({ gpuType }) => gpuType)));
-      floors = withoutTypes(onlyFirm(floors, new Set(dear)), contested);
+      floors = withoutTypes(otherwise(floors, new Set(dear)), contested);
     }
   }
 
@@ -347,13 +347,12 @@ function withAllFloors(problem: PlanningProblem, states: readonly ModelState[], 
   return { ...problem, models: problem.models.map((model) => withFloors(model, byName.get(model.name))) };
 }
 
-/** The same with nothing but the firm holds of some models. */
-function onlyFirm(floors: HeldReplicas, of: ReadonlySet<ModelState>): HeldReplicas {
+/** The same with what some models keep where the first choice is too dear. */
+function otherwise(floors: HeldReplicas, of: ReadonlySet<ModelState>): HeldReplicas {
   const left = new Map<ModelState, ModelHolds>();
   for (const [state, holds] of floors) {
-    const { firm } = holds;
-    if (!of.has(state)) left.set(state, holds);
-    else if (firm.size > 0) left.set(state, { replicas: firm, firm, mostUsdPerHour: Number.POSITIVE_INFINITY });
+    const next = of.has(state) ? holds.otherwise : holds;
+    if (next !== null) left.set(state, next);
   }
   return left;
 }
@@ -364,8 +363,7 @@ function withoutTypes(floors: HeldReplicas, types: ReadonlySet<string>): HeldRep
     const typeOf = new Map(state.built!.model.deployments.map(({ id, gpuType }) => [id, gpuType]));
     const isLeft = ([id]: readonly [string, unknown]) => !types.has(typeOf.get(id)!);
     const replicas = new Map([...holds.replicas].filter(isLeft));
-    const firm = new Map([...holds.firm].filter(isLeft));
-    if (replicas.size > 0) left.set(state, { ...holds, replicas, firm });
+    if (replicas.size > 0) left.set(state, { ...holds, replicas, otherwise: null });
   }
   return left;
 }

@@ -13,8 +13,9 @@ import { z } from 'zod';
  *   lifetime       what was asked for by a rise stays for `minReplicaLifetimeSeconds`.
  *
  * Stabilisation goes by what the plans *without* holds wanted, or it would feed itself for ever. In a mix it could keep
- * both what is left and what it is left for. So what is kept, and the plan with it, may cost a quarter more than the
- * dearest plan of the window: beyond it one plan of the window is kept as a whole, or nothing (`mostUsdPerHour`).
+ * both what is left and what it is left for, and with rising demand more and more of what is left. So a plan that keeps
+ * may cost little more than the dearest plan of the window without holds; beyond it one plan of the window is kept as a
+ * whole, or only what the other rules keep (`otherwise`).
  *
  * See docs/decisions/stability.md.
  */
@@ -44,10 +45,10 @@ export type ReplicaHold = {
 export type ModelHolds = {
   /** By deployment id; only those that the plan without holds lets fall. */
   readonly replicas: ReadonlyMap<string, ReplicaHold>;
-  /** A plan that keeps them is worth it up to this price; a dearer one has to do with `firm`. */
+  /** A plan that keeps them is worth it up to this price. */
   readonly mostUsdPerHour: number;
-  /** Without stabilisation: what tolerance and lifetime keep, whatever it costs. */
-  readonly firm: ReadonlyMap<string, ReplicaHold>;
+  /** What to keep where that plan is dearer; null = nothing. */
+  readonly otherwise: ModelHolds | null;
 };
 
 /** One deployment of a model in the plan of this cycle, without holds. */
@@ -89,8 +90,8 @@ type Memory = { plans: readonly PastPlan[]; rises: readonly Rise[] };
 const mostPlans = 60;
 const mostRises = 60;
 
-/** What is held in a mix costs at most so many times the dearest plan of the window. */
-const dearestHold = 1.25;
+/** What is held, and the plan with it, costs at most so many times the dearest plan of the window without holds. */
+const dearestHold = 1.05;
 
 /** Plans that cost so little less than the dearest are as large: the newest of them is kept. */
 const asDear = 1.05;
@@ -147,7 +148,7 @@ export class ReplicaHolds {
    *
    * @param facts every deployment that the plan may move
    */
-  observe(model: string, facts: readonly HoldFacts[], nowMs: number): ModelHolds {
+  observe(model: string, facts: readonly HoldFacts[], nowMs: number): ModelHolds | null {
     const memory = this.#memoryOf(model, nowMs);
     const newest = memory.plans.at(-1)?.atMs;
     const ids = new Set(facts.map(({ id }) => id));
@@ -163,19 +164,23 @@ export class ReplicaHolds {
       ...costs,
     );
     const mostUsdPerHour = dearestHold * dearestUsd * (1 + rounding);
-    const kept = this.#stabilized(memory.plans, { facts, dearestUsd, mostUsdPerHour });
-    const replicas = new Map<string, ReplicaHold>();
-    const firm = new Map<string, ReplicaHold>();
-    for (const each of facts) {
-      const candidates = this.#holdsOf(each, { kept, memory, facts });
-      const [hold, firmHold] = [
-        highest(candidates),
-        highest(candidates.filter(({ rule }) => rule !== 'stabilization')),
-      ];
-      if (hold !== null) replicas.set(each.id, hold);
-      if (firmHold !== null) firm.set(each.id, firmHold);
-    }
-    return { replicas, firm, mostUsdPerHour };
+    const most = mostOf(memory.plans, facts);
+    // Of plans that are as large the newest: it is the mix that is wanted now.
+    const whole = memory.plans.findLast(({ usdPerHour }) => usdPerHour * asDear >= dearestUsd);
+    const chain = [
+      { kept: most, mostUsdPerHour },
+      { kept: mostOf(whole === undefined ? [] : [whole], facts), mostUsdPerHour },
+      { kept: null, mostUsdPerHour: Number.POSITIVE_INFINITY },
+    ];
+    const holds = chain.reduceRight<ModelHolds | null>((otherwise, { kept, mostUsdPerHour: worth }) => {
+      const replicas = new Map<string, ReplicaHold>();
+      for (const each of facts) {
+        const hold = this.#holdOf(each, { kept, memory, facts });
+        if (hold !== null) replicas.set(each.id, hold);
+      }
+      return replicas.size === 0 ? otherwise : { replicas, mostUsdPerHour: worth, otherwise };
+    }, null);
+    return holds;
   }
 
   /**
@@ -194,7 +199,8 @@ export class ReplicaHolds {
       const target = targetOf(id) ?? 0;
       return target > (holds.replicas.get(id)?.replicas ?? 0) ? target : Math.min(wanted, target);
     };
-    this.#remember(this.#memoryOf(model, nowMs), { facts, nowMs, replicasOf });
+    // It has no price: what holding led to must not make more holding worth it.
+    this.#remember(this.#memoryOf(model, nowMs), { facts, nowMs, replicasOf, isPriced: false });
   }
 
   /** A published number rose: what was asked for has its lifetime before it. */
@@ -228,59 +234,36 @@ export class ReplicaHolds {
       readonly facts: readonly HoldFacts[];
       readonly nowMs: number;
       readonly replicasOf: (facts: HoldFacts) => number;
+      readonly isPriced?: boolean;
     },
   ): void {
-    const { facts, nowMs, replicasOf } = from;
+    const { facts, nowMs, replicasOf, isPriced = true } = from;
     if (this.#settings.scaleDownStabilizationSeconds === 0) return;
     const replicas = new Map(facts.map((each) => [each.id, replicasOf(each)]));
-    const usdPerHour = costOf(facts, replicasOf);
-    const others = memory.plans.filter((other) => !isSame(other.replicas, replicas));
+    const same = memory.plans.find((other) => isSame(other.replicas, replicas));
+    const usdPerHour = isPriced ? costOf(facts, replicasOf) : (same?.usdPerHour ?? 0);
+    const others = memory.plans.filter((other) => other !== same);
     const plans = [...others, { atMs: nowMs, usdPerHour, replicas }];
     memory.plans = plans.length > mostPlans ? [joined(plans[0]!, plans[1]!), ...plans.slice(2)] : plans;
   }
 
-  /** What stabilisation keeps of each deployment, and when that was planned last. */
-  #stabilized(
-    plans: readonly PastPlan[],
-    around: {
-      readonly facts: readonly HoldFacts[];
-      readonly dearestUsd: number;
-      readonly mostUsdPerHour: number;
-    },
-  ): ReadonlyMap<string, { readonly replicas: number; readonly atMs: number }> {
-    const { facts, dearestUsd, mostUsdPerHour } = around;
-    const mostOf = (from: readonly PastPlan[]) =>
-      new Map(
-        facts.map(({ id, running }) => {
-          const planned = from.map((past) => Math.min(past.replicas.get(id) ?? 0, running ?? 0));
-          const replicas = Math.max(0, ...planned);
-          // Plans are in the order in which they were made last.
-          return [id, { replicas, atMs: from[planned.lastIndexOf(replicas)]?.atMs ?? 0 }];
-        }),
-      );
-    const most = mostOf(plans);
-    if (costOf(facts, ({ id }) => most.get(id)!.replicas) <= mostUsdPerHour) return most;
-    const whole = plans.findLast(({ usdPerHour }) => usdPerHour * asDear >= dearestUsd);
-    return mostOf(whole === undefined ? [] : [whole]);
-  }
-
-  #holdsOf(
+  #holdOf(
     each: HoldFacts,
     around: {
-      readonly kept: ReadonlyMap<string, { readonly replicas: number; readonly atMs: number }>;
+      readonly kept: ReadonlyMap<string, { readonly replicas: number; readonly atMs: number }> | null;
       readonly memory: Memory;
       readonly facts: readonly HoldFacts[];
     },
-  ): readonly ReplicaHold[] {
+  ): ReplicaHold | null {
     const { id, wanted, running, maxReplicas } = each;
-    if (running === null || wanted >= running) return [];
+    if (running === null || wanted >= running) return null;
     const { scaleDownStabilizationSeconds, scaleDownTolerance, minReplicaLifetimeSeconds } = this.#settings;
     const most = Math.min(running, maxReplicas);
     const candidates: ReplicaHold[] = [];
     const add = (rule: HoldRule, replicas: number, untilMs: number | null) =>
       candidates.push({ rule, replicas: Math.min(replicas, most), wanted, untilMs });
 
-    const planned = around.kept.get(id);
+    const planned = around.kept?.get(id);
     if (planned !== undefined) {
       add('stabilization', planned.replicas, planned.atMs + scaleDownStabilizationSeconds * 1000);
     }
@@ -294,7 +277,7 @@ export class ReplicaHolds {
     for (const rise of around.memory.rises) {
       if (rise.id === id) add('lifetime', rise.replicas, rise.atMs + minReplicaLifetimeSeconds * 1000);
     }
-    return candidates.filter(({ replicas }) => replicas > wanted);
+    return highest(candidates.filter(({ replicas }) => replicas > wanted));
   }
 }
 
@@ -302,6 +285,21 @@ function highest(holds: readonly ReplicaHold[]): ReplicaHold | null {
   return holds.reduce<ReplicaHold | null>(
     (best, hold) => (best === null || hold.replicas > best.replicas ? hold : best),
     null,
+  );
+}
+
+/** The most that some plans had of each deployment, as far as it runs, and when the last of them was made. */
+function mostOf(
+  plans: readonly PastPlan[],
+  facts: readonly HoldFacts[],
+): ReadonlyMap<string, { readonly replicas: number; readonly atMs: number }> {
+  return new Map(
+    facts.map(({ id, running }) => {
+      const planned = plans.map((past) => Math.min(past.replicas.get(id) ?? 0, running ?? 0));
+      const replicas = Math.max(0, ...planned);
+      // Plans are in the order in which they were made last.
+      return [id, { replicas, atMs: plans[planned.lastIndexOf(replicas)]?.atMs ?? 0 }];
+    }),
   );
 }
 
