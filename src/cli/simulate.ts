@@ -260,6 +260,8 @@ export async function runSimulate(
     return 0;
   } catch (error) {
     progress?.clear();
+    // Whatever a run that was stopped says of it: called off is no fault.
+    around.signal.throwIfAborted();
     if (!(error instanceof Unavailable)) throw error;
     around.writeError(`gpumix: ${error.message}\n`);
     return 1;

@@ -242,6 +242,18 @@ describe('gpumix simulate', () => {
     await expect(running).rejects.toMatchObject({ name: 'AbortError' });
   });
 
+  it('is called off in the middle of a run, whatever the run says of it', async () => {
+    const stop = new AbortController();
+    const stopped: Simulator = {
+      policies,
+      run: async () => {
+        stop.abort();
+        throw new Error('the run was stopped');
+      },
+    };
+    await expect(run({}, { signal: stop.signal }, stopped)).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
   it('draws its progress on a terminal only', async () => {
     const { errors } = await run({}, { isTerminal: true });
     expect(errors).toContain('run 1 of 1: static');
