@@ -5,7 +5,7 @@ import { packUint16, unpackUint16 } from './packed-numbers.js';
  *
  * A minute is named by its number: the minute that ends at Unix time 60·n is n. What is not known is unknown, never 0.
  * Rates are kept as numbers of 16 bits with 12 significant ones: a whole number of requests a minute is exact up to
- * 4,096, any other rate is within 1 part in 8,192. What is read is what was kept, so that a restart changes nothing.
+ * 4,096, any other rate is within an eighth of a request a minute or 1 part in 4,096. What is read is what was kept, so that a restart changes nothing.
  */
 
 export const historyDays = 14;
