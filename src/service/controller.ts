@@ -2,6 +2,7 @@ import type { Explanation } from '../core/explanation.js';
 import type { BucketShares, Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import { Unavailable } from '../core/ports.js';
+import { prometheusDemand } from './config.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
 import { type Explainer, Explanations } from './explanations.js';
 import type { ModelState } from './fleet.js';
@@ -129,8 +130,11 @@ export class Controller implements ControllerView, ControllerCommands {
 
   /** The first moment after `nowMs` that lies shortly behind an interval boundary. */
   #nextDue(nowMs: number): number {
-    const intervalMs = this.#options.config.demand.intervalSeconds * 1000;
-    const delayMs = Math.min(afterIntervalMs, intervalMs / 2);
+    const { config } = this.#options;
+    const intervalMs = config.demand.intervalSeconds * 1000;
+    // What Prometheus tells of an interval is asked for after its own delay: a cycle before that would plan with the one before.
+    const settledMs = config.demand.source === 'prometheus' ? prometheusDemand(config).delaySeconds * 1000 : 0;
+    const delayMs = settledMs + Math.min(afterIntervalMs, intervalMs / 2);
     return (Math.floor((nowMs - delayMs) / intervalMs) + 1) * intervalMs + delayMs;
   }
 
