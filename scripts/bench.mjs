@@ -1,5 +1,6 @@
 // Builds the service and the benchmarks (build/) and runs them: `npm run bench -- [name…] [--quick]`.
 import { spawnSync } from 'node:child_process';
+import { existsSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -14,6 +15,9 @@ for (const step of steps) {
   const { status } = spawnSync(process.execPath, step, { stdio: 'inherit' });
   if (status !== 0) process.exit(status ?? 1);
 }
+// The sources look for the catalogues two folders up, as they do in src/ and dist/.
+const profiles = join(root, 'build', 'profiles');
+if (!existsSync(profiles)) symlinkSync(join('..', 'profiles'), profiles, 'dir');
 const main = join(root, 'build', 'benchmarks', 'main.js');
 const ran = spawnSync(process.execPath, [main, ...process.argv.slice(2)], { stdio: 'inherit' });
 process.exit(ran.status ?? 1);

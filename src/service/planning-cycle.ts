@@ -77,7 +77,8 @@ export class PlanningCycle {
       startupTimes: () => this.#startupTimes,
     };
     const priceOf = (id: string) => this.#problems.price(id);
-    this.#holds = new ReplicaHolds({ ...config.stability, intervalSeconds: config.demand.intervalSeconds });
+    const { cadenceSeconds = config.demand.intervalSeconds } = options;
+    this.#holds = new ReplicaHolds({ ...config.stability, intervalSeconds: cadenceSeconds });
     this.#publication = new PublishPhase(this.#context, { priceOf, holds: this.#holds });
     this.#drift = new ProfileDrift({ config, inputs, logger, engineMetrics, stored });
     this.#problems = new ProblemPhase(this.#context, {

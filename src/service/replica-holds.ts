@@ -84,7 +84,12 @@ export const savedHoldsSchema: z.ZodType<SavedHolds> = savedSchema;
 /** What was planned, from some moment until `atMs`. */
 type PastPlan = { readonly atMs: number; readonly usdPerHour: number; readonly replicas: ReadonlyMap<string, number> };
 type Rise = { readonly id: string; readonly atMs: number; readonly replicas: number };
-type Memory = { plans: readonly PastPlan[]; rises: readonly Rise[] };
+type Memory = {
+  plans: readonly PastPlan[];
+  rises: readonly Rise[];
+  /** When it was last told, also of plans that are too old to be kept; null = never. */
+  toldMs: number | null;
+};
 
 /** Different plans that are remembered of a model; beyond them the two oldest become one that has the more of both. */
 const mostPlans = 60;
@@ -112,6 +117,7 @@ export class ReplicaHolds {
   readonly #gapMs: number;
   readonly #byModel = new Map<string, Memory>();
 
+  /** @param settings.intervalSeconds between two plans */
   constructor(settings: HoldSettings & { readonly intervalSeconds: number }) {
     this.#settings = settings;
     this.#gapMs = Math.max(longestGapMs, longestGapIntervals * settings.intervalSeconds * 1000);
@@ -124,6 +130,7 @@ export class ReplicaHolds {
       this.#byModel.set(model, {
         plans: plans.map(({ replicas, ...rest }) => ({ ...rest, replicas: new Map(replicas) })),
         rises,
+        toldMs: plans.length === 0 ? null : Math.max(...plans.map(({ atMs }) => atMs)),
       });
     }
   }
@@ -150,9 +157,10 @@ export class ReplicaHolds {
    */
   observe(model: string, facts: readonly HoldFacts[], nowMs: number): ModelHolds | null {
     const memory = this.#memoryOf(model, nowMs);
-    const newest = memory.plans.at(-1)?.atMs;
+    const { toldMs } = memory;
+    memory.toldMs = nowMs;
     const ids = new Set(facts.map(({ id }) => id));
-    if (newest === undefined || nowMs - newest > this.#gapMs) {
+    if (toldMs === null || nowMs - toldMs > this.#gapMs) {
       this.#remember(memory, { facts, nowMs, replicasOf: ({ running, wanted }) => running ?? wanted });
     }
     this.#remember(memory, { facts, nowMs, replicasOf: ({ wanted }) => wanted });
@@ -214,7 +222,7 @@ export class ReplicaHolds {
   }
 
   #memoryOf(model: string, nowMs: number): Memory {
-    const known = this.#byModel.get(model) ?? { plans: [], rises: [] };
+    const known = this.#byModel.get(model) ?? { plans: [], rises: [], toldMs: null };
     this.#byModel.set(model, known);
     this.#prune(known, nowMs);
     return known;
