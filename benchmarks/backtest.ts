@@ -177,7 +177,7 @@ async function replicasOfOneCopy(load: Load, profileFolder?: string): Promise<nu
   return [...replicas.values()].reduce((sum, count) => sum + count, 0) / manyCopies;
 }
 
-const defaultProfiles = resolve('profiles', 'simulated', 'llama-3.1-8b-per-token');
+const defaultProfiles = resolve('profiles', 'simulated', 'llama-3.1-8b-ttft-by-length');
 
 function fileOf({ trace }: Load): string {
   return resolve(traceFolder, `${trace}.csv.gz`);

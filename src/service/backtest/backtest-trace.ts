@@ -43,7 +43,9 @@ export type BacktestTrace = {
 
 /** @throws InputError for a trace that cannot be read, and where no request lies in the window */
 export async function readBacktestTrace(question: TraceQuestion): Promise<BacktestTrace> {
-  const { source, fromSeconds, durationSeconds, warmUpShare, startsAtMs, signal } = question;
+  const { source, durationSeconds, warmUpShare, startsAtMs, signal } = question;
+  // Copies come late by up to the jitter: all of them are there only that much later.
+  const fromSeconds = Math.max(question.fromSeconds, question.copies > 1 ? question.jitterSeconds : 0);
   const startMs = startsAtMs + fromSeconds * 1000;
   const before = new Map<number, number>();
   let firstMs: number | null = null;
@@ -78,7 +80,7 @@ export async function readBacktestTrace(question: TraceQuestion): Promise<Backte
   }
   return {
     facts,
-    history: historyOf(before, question),
+    history: historyOf(before, { ...question, fromSeconds }),
     startMs,
     scoredFromMs,
     endMs,
@@ -96,11 +98,17 @@ async function* play(
   question: TraceQuestion,
   { startMs, endMs }: { readonly startMs: number; readonly endMs: number },
 ): AsyncGenerator<BacktestRequest, void, void> {
-  const { fromSeconds, durationSeconds, copies, jitterSeconds, seed } = question;
-  const window = windowOf(question.open(), { fromSeconds, durationSeconds, startMs });
+  const { startsAtMs, copies, jitterSeconds, seed } = question;
+  // Late copies of what came before the window fall into it.
+  const earlySeconds = Math.min(copies > 1 ? jitterSeconds : 0, (startMs - startsAtMs) / 1000);
+  const window = windowOf(question.open(), {
+    fromSeconds: (startMs - startsAtMs) / 1000 - earlySeconds,
+    durationSeconds: null,
+    startMs: startMs - earlySeconds * 1000,
+  });
   for await (const request of copiesOf(window, { copies, jitterSeconds, seed })) {
     if (request.atMs >= endMs) return;
-    yield request;
+    if (request.atMs >= startMs) yield request;
   }
 }
 

@@ -42,7 +42,7 @@ const silent: Logger = { debug() {}, info() {}, warn() {}, error() {}, fatal() {
 
 /** One run of gpumix; what it learns stays in it. */
 export function createLivePolicy(options: LivePolicyOptions): Policy {
-  const { fleet, gpus, models, cadenceSeconds, lagSeconds } = options;
+  const { fleet, gpus, models, cadenceSeconds, lagSeconds, history } = options;
   let nowMs = options.startMs;
   const clock = { now: () => nowMs };
   const store = options.createStore(clock);
@@ -67,6 +67,8 @@ export function createLivePolicy(options: LivePolicyOptions): Policy {
     logger: silent,
     newId: () => `backtest-${names++}`,
     comparesSingleTypes: false,
+    cadenceSeconds,
+    knownMinutes: new Map([[fleet.model, history]]),
   });
   return {
     periodSeconds: cadenceSeconds,
