@@ -8,6 +8,7 @@ import { type Cycle, type PhaseContext, sentence } from './cycle.js';
 import type { ModelState } from './fleet.js';
 import { isLimited } from './fleet-limits.js';
 import { type ModelPlan, splitPlan, unproven } from './model-plan.js';
+import type { MoveHorizon } from './move-horizon.js';
 import { standingModel } from './problem.js';
 import { problemOf } from './problem-phase.js';
 import type { HoldFacts, ModelHolds, ReplicaHolds } from './replica-holds.js';
@@ -30,6 +31,7 @@ export type Standing = {
   /** USD per replica-hour by deployment id; null = not known. */
   readonly priceOf: (id: string) => number | null;
   readonly holds: ReplicaHolds;
+  readonly moves: MoveHorizon;
 };
 
 /**
@@ -72,13 +74,15 @@ export class PlanPhase {
    * that others need), they give way; where no such plan is found, the first one stands.
    */
   async #planHolds(cycle: Cycle, ready: readonly ModelState[]): Promise<void> {
-    const { holds } = this.#standing;
+    const { holds, moves } = this.#standing;
     holds.keepOnly(this.#context.fleet.models);
     const held = new Map<ModelState, ModelHolds>();
     const factsOf = new Map<ModelState, readonly HoldFacts[]>();
     for (const state of ready) {
       if (state.built === null || state.planned === null) continue;
       const facts = this.#holdFacts(state);
+      const headings = facts.map(({ running, wanted }) => ({ running, target: wanted }));
+      moves.observe(state.name, headings, cycle.nowMs);
       const kept = holds.observe(state.name, facts, cycle.nowMs);
       factsOf.set(state, facts);
       if (kept !== null) held.set(state, kept);

@@ -9,6 +9,7 @@ import { Fleet, type ModelState, type PublishedEntry } from './fleet.js';
 import { unlimited } from './fleet-limits.js';
 import type { DecisionHistory } from './history.js';
 import { InputStates } from './input-states.js';
+import { MoveHorizon } from './move-horizon.js';
 import type { Overrides } from './overrides.js';
 import { PlanPhase } from './plan-phase.js';
 import { ProblemPhase, problemOf } from './problem-phase.js';
@@ -79,17 +80,20 @@ export class PlanningCycle {
     const priceOf = (id: string) => this.#problems.price(id);
     const { cadenceSeconds = config.demand.intervalSeconds } = options;
     this.#holds = new ReplicaHolds({ ...config.stability, intervalSeconds: cadenceSeconds });
+    const moves = new MoveHorizon({ longestSeconds: config.options.horizonHours * 3600 });
     this.#publication = new PublishPhase(this.#context, { priceOf, holds: this.#holds });
     this.#drift = new ProfileDrift({ config, inputs, logger, engineMetrics, stored });
     this.#problems = new ProblemPhase(this.#context, {
       lowestReplicasOf: (id, nowMs) => this.#publication.lowestReplicasOf(id, nowMs),
       drift: this.#drift,
+      moves,
     });
     this.#plans = new PlanPhase(this.#context, {
       replicasOf: (state, cycle) => this.#publication.standing(state, cycle),
       runningOf: (deployment) => this.#publication.runningOf(deployment),
       priceOf,
       holds: this.#holds,
+      moves,
     });
   }
 

@@ -6,6 +6,7 @@ import { type Cycle, holdModel, modelsPerTurn, type PhaseContext } from './cycle
 import type { Fleet, ModelState } from './fleet.js';
 import { type FleetLimits, fleetLimits, gpusAllowed, isLimited } from './fleet-limits.js';
 import { KnownProfiles } from './known-profiles.js';
+import type { MoveHorizon } from './move-horizon.js';
 import { buildModelProblem } from './problem.js';
 import type { ProfileDrift } from './profile-drift.js';
 
@@ -14,6 +15,7 @@ export class ProblemPhase {
   readonly #context: PhaseContext;
   readonly #lowestReplicasOf: (id: string, nowMs: number) => number;
   readonly #drift: ProfileDrift;
+  readonly #moves: MoveHorizon;
   readonly #profiles = new KnownProfiles();
   readonly #prices = new Map<string, number | null>();
   readonly #loggedNotices = new Map<string, string>();
@@ -25,11 +27,13 @@ export class ProblemPhase {
     options: {
       readonly lowestReplicasOf: (id: string, nowMs: number) => number;
       readonly drift: ProfileDrift;
+      readonly moves: MoveHorizon;
     },
   ) {
     this.#context = context;
     this.#lowestReplicasOf = options.lowestReplicasOf;
     this.#drift = options.drift;
+    this.#moves = options.moves;
   }
 
   /** USD per replica-hour; null = not known. */
@@ -65,10 +69,8 @@ export class ProblemPhase {
           gpusAllowed: gpusAllowed(cycle.limits),
         }
       : null;
-    const startupSecondsOf =
-      config.options.startUsdPerReplica === null
-        ? (deployment: ObservedDeployment) => Math.round(startupTimes().secondsOf(deployment))
-        : null;
+    const secondsOf = (deployment: ObservedDeployment) => Math.round(startupTimes().secondsOf(deployment));
+    this.#moves.keepOnly(fleet.models);
     let done = 0;
     for (const state of fleet.models.values()) {
       if (done++ % modelsPerTurn === 0) await nextTurn();
@@ -82,7 +84,10 @@ export class ProblemPhase {
           readyReplicasOf: (id) => fleet.readyReplicas(id),
           plannedReplicasOf: (id) => fleet.published.get(id)?.plannedReplicas ?? null,
           previousShares: previousShares(state),
-          startupSecondsOf,
+          starts:
+            config.options.startUsdPerReplica === null
+              ? { secondsOf, weight: this.#startWeight(state, cycle.nowMs) }
+              : null,
           wakes: wakes(state, fleet),
           shared,
           settings: modelConfig(config, state.name),
@@ -102,6 +107,15 @@ export class ProblemPhase {
         holdModel(state, this.#context, error);
       }
     }
+  }
+
+  /** How many times a start counts, so that it is earned back while the mix is expected to last. */
+  #startWeight({ name, deployments }: ModelState, nowMs: number): number {
+    const { config, cadenceSeconds = config.demand.intervalSeconds, startupTimes } = this.#context;
+    const slowest = Math.max(0, ...deployments.map((each) => startupTimes().secondsOf(each)));
+    const shortestSeconds = slowest + config.forecast.consumerLagSeconds + cadenceSeconds;
+    const horizonSeconds = this.#moves.secondsOf(name, { nowMs, shortestSeconds });
+    return Math.max(1, (config.options.horizonHours * 3600) / horizonSeconds);
   }
 
   /**

@@ -27,8 +27,12 @@ export type ModelProblemInput = {
   /** What was published when a deployment could last be planned, by its id; null = it never could. */
   readonly plannedReplicasOf: (id: string) => number | null;
   readonly previousShares: ProblemModel['previousShares'];
-  /** Seconds from asked-for to ready, of which every start has to pay the price; null = the options price a start. */
-  readonly startupSecondsOf: ((deployment: ObservedDeployment) => number) | null;
+  /** What a start costs: its price for the seconds from asked-for to ready, so many times; null = the options say. */
+  readonly starts: {
+    readonly secondsOf: (deployment: ObservedDeployment) => number;
+    /** Above 1 where it must be earned back sooner than within `options.horizonHours`. */
+    readonly weight: number;
+  } | null;
   /** Requests wait for a model of which nothing is known to run and no length is known: one replica is started. */
   readonly wakes: boolean;
   /** Where models share limits, what must be published whatever the plan says is told to the plan; null = they do not. */
@@ -178,9 +182,9 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
     pendingReplicas: deployment.pendingReplicas,
     fixedReplicas: fixedReplicas(deployment, input),
     startupSeconds: deployment.startupSeconds,
-    ...(input.startupSecondsOf === null || price === null
+    ...(input.starts === null || price === null
       ? {}
-      : { startUsdPerReplica: startUsd(price, input.startupSecondsOf(deployment)) }),
+      : { startUsdPerReplica: startUsd(price, input.starts.secondsOf(deployment) * input.starts.weight) }),
     targetUtilization: 1,
     maxTokens: deployment.maxTokens,
     profile: profile?.grid ?? null,
