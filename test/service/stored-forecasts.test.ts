@@ -91,7 +91,8 @@ describe('what forecasters remember in the store', () => {
     const store = countingStore();
     await store.writeState('forecast:m', text);
     const warned: string[] = [];
-    const forecasts = new StoredForecasts({ store, logger: { ...logger, warn: (_, message) => warned.push(message) } });
+    const warn = (_details: unknown, message?: string) => warned.push(message ?? '');
+    const forecasts = new StoredForecasts({ store, logger: { ...logger, warn } });
     expect(await forecasts.read(['m'], 0)).toEqual([null]);
     expect(warned[0]).toContain('the history of m begins anew: state forecast:m');
   });
