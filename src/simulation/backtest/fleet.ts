@@ -1,7 +1,7 @@
 import { SimulatedReplica } from '../replica.js';
 import type { DeploymentView, FleetDeployment, FleetSettings } from './backtest.js';
 import { chanceOf, normalFrom } from './chance.js';
-import type { RunTally } from './run-tally.js';
+import type { Answered, RunTally } from './run-tally.js';
 
 /**
  * The replicas of a run, from their creation until they are gone.
@@ -24,6 +24,21 @@ export type Flight = {
   readonly outputTokens: number;
   firstTokenMs: number;
 };
+
+/** How long a request that ended then took, in seconds from its arrival. */
+export function latenciesOf(
+  { arrivedMs, firstTokenMs, outputTokens }: Flight,
+  endMs: number,
+): Pick<Answered, 'ttftSeconds' | 'tpotSeconds' | 'e2eSeconds'> {
+  return {
+    ttftSeconds: (firstTokenMs - arrivedMs) / 1000,
+    tpotSeconds: outputTokens > 1 ? (endMs - firstTokenMs) / 1000 / (outputTokens - 1) : null,
+    e2eSeconds: (endMs - arrivedMs) / 1000,
+  };
+}
+
+/** What the fleet itself counts: money, time and changes of its replicas. */
+export type FleetTally = Pick<RunTally, 'bill' | 'ready' | 'countStart' | 'countStop' | 'countFailure'>;
 
 /** Told how requests end. In the order of time on each replica, not over all of them. */
 export type FlightListener = {
@@ -140,10 +155,16 @@ class DeploymentReplicas {
   }
 }
 
+/** What replicas live by. */
+type ReplicaSettings = Pick<
+  FleetSettings,
+  'deployments' | 'seed' | 'startMs' | 'initialReplicas' | 'drainSeconds' | 'meanHoursBetweenFailures'
+>;
+
 /** The fleet of one run. */
 export class Fleet {
-  readonly #settings: FleetSettings;
-  readonly #tally: RunTally;
+  readonly #settings: ReplicaSettings;
+  readonly #tally: FleetTally;
   readonly #listener: FlightListener;
   readonly #deployments: readonly DeploymentReplicas[];
   readonly #byId: ReadonlyMap<string, DeploymentReplicas>;
@@ -158,7 +179,7 @@ export class Fleet {
   readonly ready: readonly (readonly FleetReplica[])[];
 
   /** Begins with the initial replicas, within each deployment's limits, all ready. */
-  constructor(settings: FleetSettings, tally: RunTally, listener: FlightListener) {
+  constructor(settings: ReplicaSettings, tally: FleetTally, listener: FlightListener) {
     this.#settings = settings;
     this.#tally = tally;
     this.#listener = listener;

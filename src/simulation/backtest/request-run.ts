@@ -1,8 +1,7 @@
 import { type FinishedInterval, GatewayTrace } from '../../demand/gateway-trace.js';
 import type { BacktestRequest, Decision, FleetSettings, FleetView, Policy, RunResult } from './backtest.js';
-import { chanceOf } from './chance.js';
-import { Fleet, type FleetReplica, type Flight } from './fleet.js';
-import { RequestRouter } from './router.js';
+import { type Flight, latenciesOf } from './fleet.js';
+import { FleetGateway } from './fleet-gateway.js';
 import { RunTally } from './run-tally.js';
 import type { RequestStream } from './trace-load.js';
 
@@ -105,37 +104,31 @@ class RequestSource {
 
 /** One run: the gateway between the load, the fleet and the policy. */
 class RequestRun {
-  nowMs: number;
   readonly #settings: FleetSettings;
   readonly #policy: Policy;
   readonly #tally: RunTally;
-  readonly #fleet: Fleet;
-  readonly #router: RequestRouter<FleetReplica>;
-  readonly #gateway = new GatewayTrace();
+  readonly #gateway: FleetGateway;
+  readonly #trace = new GatewayTrace();
   /** Records since the last view. */
   #intervals: FinishedInterval[] = [];
-  /** Requests that no replica took yet, from `#head` on. */
-  #queue: Flight[] = [];
-  #head = 0;
-  /** Decisions that are not done yet, oldest first. */
-  readonly #decided: { readonly atMs: number; readonly replicas: ReadonlyMap<string, number> }[] = [];
   #nextQuestionMs: number;
   #isScoring = false;
   #isOver = false;
-  #lastId = 0;
 
   constructor(settings: FleetSettings, policy: Policy) {
-    this.nowMs = settings.startMs;
     this.#nextQuestionMs = settings.startMs;
     this.#settings = settings;
     this.#policy = policy;
     this.#tally = new RunTally(settings);
-    this.#fleet = new Fleet(settings, this.#tally, { answered: this.#answered, failed: this.#failed });
-    this.#router = new RequestRouter({
-      router: settings.router,
-      deployments: settings.deployments.map(({ id }) => id),
-      chance: chanceOf(settings.seed, 'router'),
+    this.#gateway = new FleetGateway(settings, this.#tally, {
+      answered: this.#answered,
+      failed: this.#failed,
+      unserved: this.#unserved,
     });
+  }
+
+  get nowMs(): number {
+    return this.#gateway.nowMs;
   }
 
   /**
@@ -146,17 +139,12 @@ class RequestRun {
   advanceTo(untilMs: number): boolean | PromiseLike<boolean> {
     for (;;) {
       const eventMs = this.#nextEventMs();
-      this.#fleet.advance(Math.min(eventMs, untilMs));
-      this.nowMs = Math.min(eventMs, untilMs);
+      this.#gateway.moveTo(Math.min(eventMs, untilMs));
       if (eventMs > untilMs) return true;
-      this.#fleet.happen();
-      while (this.#decided.length > 0 && this.#decided[0]!.atMs <= eventMs) {
-        this.#fleet.scale(this.#decided.shift()!.replicas);
-      }
-      this.#serveQueue();
+      this.#gateway.happen();
       if (!this.#isScoring && this.#settings.scoredFromMs <= eventMs) {
         this.#isScoring = true;
-        this.#fleet.beginScoring();
+        this.#gateway.fleet.beginScoring();
       }
       if (this.#nextQuestionMs <= eventMs && eventMs < this.#settings.endMs) {
         return this.#ask();
@@ -165,82 +153,35 @@ class RequestRun {
   }
 
   /** A request comes to the gateway, now. */
-  arrive({ inputTokens, outputTokens }: BacktestRequest): void {
-    const arrivedMs = this.nowMs;
-    const finished = this.#gateway.arrive(arrivedMs);
+  arrive(request: BacktestRequest): void {
+    const finished = this.#trace.arrive(this.nowMs);
     if (finished.length > 0) this.#intervals.push(...finished);
-    this.#tally.arrive(arrivedMs);
-    const flight = {
-      arrivedMs,
-      inputTokens: Math.max(1, inputTokens),
-      outputTokens: Math.max(1, outputTokens),
-      firstTokenMs: arrivedMs,
-    };
-    if (!this.#send(flight)) this.#queue.push(flight);
+    this.#tally.arrive(this.nowMs);
+    this.#gateway.arrive(request);
   }
 
   /** No arrivals from now on: what is open is served to its end. */
   finish(): RunResult {
     this.#isOver = true;
-    this.#fleet.endScoring();
-    for (;;) {
-      const eventMs = Math.min(this.#fleet.nextEventMs, this.#queueEndMs());
-      if (eventMs === Number.POSITIVE_INFINITY) break;
-      this.#fleet.advance(eventMs);
-      this.nowMs = eventMs;
-      this.#fleet.happen();
-      this.#serveQueue();
-    }
-    this.#fleet.advance(Number.POSITIVE_INFINITY);
-    for (const { arrivedMs } of this.#queue.slice(this.#head)) this.#tally.leaveUnserved(arrivedMs);
+    this.#gateway.close();
     return this.#tally.result();
   }
 
   #nextEventMs(): number {
     return Math.min(
-      this.#fleet.nextEventMs,
+      this.#gateway.nextEventMs,
       this.#nextQuestionMs < this.#settings.endMs ? this.#nextQuestionMs : Number.POSITIVE_INFINITY,
-      this.#decided[0]?.atMs ?? Number.POSITIVE_INFINITY,
-      this.#queueEndMs(),
       this.#isScoring ? Number.POSITIVE_INFINITY : this.#settings.scoredFromMs,
     );
   }
 
-  /** When the first of the queue has waited too long. */
-  #queueEndMs(): number {
-    const first = this.#queue[this.#head];
-    return first === undefined ? Number.POSITIVE_INFINITY : first.arrivedMs + this.#settings.queueTimeoutSeconds * 1000;
-  }
-
-  /** False where no replica is ready. */
-  #send(flight: Flight): boolean {
-    const replica = this.#router.choose(flight, this.#fleet.ready);
-    replica?.submit(++this.#lastId, flight, this.nowMs);
-    return replica !== null;
-  }
-
-  /** Whoever waits goes to replicas that are ready now, or has waited too long. */
-  #serveQueue(): void {
-    const queue = this.#queue;
-    while (this.#head < queue.length && this.#send(queue[this.#head]!)) this.#head++;
-    while (this.#queueEndMs() <= this.nowMs) {
-      this.#tally.leaveUnserved(queue[this.#head++]!.arrivedMs);
-      if (!this.#isOver) this.#gateway.fail(this.nowMs);
-    }
-    // What has left is cut off now and then, so that a long queue is not copied for each.
-    if (this.#head > 0 && (this.#head === queue.length || this.#head > 1024)) {
-      this.#queue = queue.slice(this.#head);
-      this.#head = 0;
-    }
-  }
-
   #ask(): boolean | PromiseLike<boolean> {
     this.#nextQuestionMs += this.#policy.periodSeconds * 1000;
-    this.#intervals.push(...this.#gateway.advanceTo(this.nowMs));
+    this.#intervals.push(...this.#trace.advanceTo(this.nowMs));
     const view: FleetView = {
       nowMs: this.nowMs,
-      deployments: this.#fleet.view(),
-      queuedRequests: this.#queue.length - this.#head,
+      deployments: this.#gateway.view(),
+      queuedRequests: this.#gateway.queued,
       intervals: this.#intervals,
     };
     this.#intervals = [];
@@ -251,31 +192,26 @@ class RequestRun {
 
   /** Shares count at once: a gateway reads them when they are published. Replicas take the consumer's time. */
   #accept({ replicas, shares, forecastRps }: Decision): false {
-    this.#router.setShares(shares);
+    this.#gateway.setShares(shares);
     this.#tally.forecast(this.nowMs, forecastRps);
-    const wanted = this.#fleet.want(replicas);
-    if (this.#policy.lagSeconds > 0) {
-      this.#decided.push({ atMs: this.nowMs + this.#policy.lagSeconds * 1000, replicas: wanted });
-    } else this.#fleet.scale(wanted);
+    this.#gateway.want(replicas, this.#policy.lagSeconds);
     return false;
   }
 
   readonly #answered = (flight: Flight, endMs: number): void => {
-    const { arrivedMs, inputTokens, outputTokens, firstTokenMs } = flight;
-    this.#tally.answer({
-      arrivedMs,
-      inputTokens,
-      outputTokens,
-      ttftSeconds: (firstTokenMs - arrivedMs) / 1000,
-      tpotSeconds: outputTokens > 1 ? (endMs - firstTokenMs) / 1000 / (outputTokens - 1) : null,
-      e2eSeconds: (endMs - arrivedMs) / 1000,
-    });
-    if (!this.#isOver) this.#gateway.complete({ atMs: endMs, inputTokens, outputTokens });
+    const { arrivedMs, inputTokens, outputTokens } = flight;
+    this.#tally.answer({ arrivedMs, inputTokens, outputTokens, ...latenciesOf(flight, endMs) });
+    if (!this.#isOver) this.#trace.complete({ atMs: endMs, inputTokens, outputTokens });
   };
 
   readonly #failed = ({ arrivedMs }: Flight, endMs: number): void => {
     this.#tally.fail(arrivedMs);
-    if (!this.#isOver) this.#gateway.fail(endMs);
+    if (!this.#isOver) this.#trace.fail(endMs);
+  };
+
+  readonly #unserved = ({ arrivedMs }: Flight, endMs: number): void => {
+    this.#tally.leaveUnserved(arrivedMs);
+    if (!this.#isOver) this.#trace.fail(endMs);
   };
 }
 
