@@ -1,3 +1,4 @@
+import { heapOrder } from '../core/binary-heap.js';
 import { gatewayBucketIndex, tokensOfBucketIndex } from '../core/token-bucket.js';
 import { gatewayIntervalSeconds, gatewayPrecision, newestTraceVersion, type TraceRecord } from './trace-record.js';
 
@@ -183,7 +184,9 @@ const noBucket = -1;
 
 type Completion = { readonly atMs: number; readonly input: number; readonly output: number };
 
-/** Outstanding requests, earliest completion first: a binary heap. */
+const byTime = heapOrder<Completion>((one, other) => one.atMs < other.atMs);
+
+/** Outstanding requests, earliest completion first. */
 class CompletionQueue {
   readonly #heap: Completion[] = [];
 
@@ -196,35 +199,11 @@ class CompletionQueue {
   }
 
   push(atMs: number, input: number, output: number): void {
-    const heap = this.#heap;
-    const item = { atMs, input, output };
-    let at = heap.length;
-    heap.push(item);
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (heap[parent]!.atMs <= atMs) break;
-      heap[at] = heap[parent]!;
-      at = parent;
-    }
-    heap[at] = item;
+    byTime.push(this.#heap, { atMs, input, output });
   }
 
   /** The earliest; there must be one. */
   pop(): Completion {
-    const heap = this.#heap;
-    const earliest = heap[0]!;
-    const item = heap.pop()!;
-    if (heap.length === 0) return earliest;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && heap[child + 1]!.atMs < heap[child]!.atMs) child += 1;
-      if (heap[child]!.atMs >= item.atMs) break;
-      heap[at] = heap[child]!;
-      at = child;
-    }
-    heap[at] = item;
-    return earliest;
+    return byTime.pop(this.#heap)!;
   }
 }

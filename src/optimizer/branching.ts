@@ -1,3 +1,4 @@
+import { heapOrder } from '../core/binary-heap.js';
 import type { LpBasis } from './share-lp.js';
 
 /** The tree of a search over whole replicas: its nodes, in which order they are taken, and where a node is split. */
@@ -96,37 +97,12 @@ export class NodeHeap {
   readonly #items: Node[] = [];
 
   push(node: Node): void {
-    const items = this.#items;
-    let at = items.length;
-    items.push(node);
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!precedes(node, items[parent]!)) break;
-      items[at] = items[parent]!;
-      at = parent;
-    }
-    items[at] = node;
+    byBound.push(this.#items, node);
   }
 
   pop(): Node | undefined {
-    const items = this.#items;
-    const top = items[0];
-    const last = items.pop();
-    if (top === undefined || last === undefined || items.length === 0) return top;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= items.length) break;
-      if (child + 1 < items.length && precedes(items[child + 1]!, items[child]!)) child++;
-      if (!precedes(items[child]!, last)) break;
-      items[at] = items[child]!;
-      at = child;
-    }
-    items[at] = last;
-    return top;
+    return byBound.pop(this.#items);
   }
 }
 
-function precedes(a: Node, b: Node): boolean {
-  return a.bound < b.bound || (a.bound === b.bound && a.depth > b.depth);
-}
+const byBound = heapOrder<Node>((a, b) => a.bound < b.bound || (a.bound === b.bound && a.depth > b.depth));

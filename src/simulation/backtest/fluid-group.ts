@@ -1,3 +1,4 @@
+import { heapOrder } from '../../core/binary-heap.js';
 import { blockTokens } from '../../core/gpu-memory.js';
 import type { ReplicaLimits } from '../replica.js';
 import type { StepTimes } from '../step-time.js';
@@ -274,7 +275,7 @@ export class ReplicaGroup {
     this.#nowMs = (this.#nowMs * this.#replicas + other.#nowMs * other.#replicas) / replicas;
     for (const sequence of other.#decoding) {
       sequence.endStep += this.#steps - other.#steps;
-      push(this.#decoding, sequence);
+      byEnd.push(this.#decoding, sequence);
     }
     this.#prompts = inOrder([...this.#prompts, ...other.#prompts]);
     this.#queue = inOrder([...this.#queue.slice(this.#head), ...other.#queue.slice(other.#head)]);
@@ -422,7 +423,7 @@ export class ReplicaGroup {
     this.#steps += steps;
     this.#contextTokens += this.#batch * steps;
     while (this.#decoding.length > 0 && this.#decoding[0]!.endStep <= this.#steps) {
-      const sequence = pop(this.#decoding);
+      const sequence = byEnd.pop(this.#decoding)!;
       const share = sequence.count / this.#replicas;
       this.#batch -= share;
       this.#contextTokens -= share * (sequence.inputTokens + sequence.outputTokens - 1);
@@ -461,7 +462,7 @@ export class ReplicaGroup {
     sequence.endStep = this.#steps + sequence.outputTokens - sequence.produced;
     this.#batch += share;
     this.#contextTokens += share * (sequence.inputTokens + sequence.produced - 1);
-    push(this.#decoding, sequence);
+    byEnd.push(this.#decoding, sequence);
   }
 
   #tell({ arrivedMs, inputTokens, outputTokens, count, firstTokenMs }: Sequence, endMs: number): void {
@@ -536,37 +537,10 @@ function wholeBlocks(tokens: number): number {
   return Math.ceil(tokens / blockTokens) * blockTokens;
 }
 
+/** The next to end first. */
+const byEnd = heapOrder<Sequence>((one, other) => one.endStep < other.endStep);
+
 /** By arrival, those of earlier admission first at equal times. */
 function inOrder(sequences: Sequence[]): Sequence[] {
   return sequences.sort((a, b) => a.arrivedMs - b.arrivedMs || a.admitted - b.admitted);
-}
-
-function push(heap: Sequence[], item: Sequence): void {
-  let at = heap.length;
-  heap.push(item);
-  while (at > 0) {
-    const parent = (at - 1) >> 1;
-    if (heap[parent]!.endStep <= item.endStep) break;
-    heap[at] = heap[parent]!;
-    at = parent;
-  }
-  heap[at] = item;
-}
-
-/** The earliest; there must be one. */
-function pop(heap: Sequence[]): Sequence {
-  const earliest = heap[0]!;
-  const item = heap.pop()!;
-  if (heap.length === 0) return earliest;
-  let at = 0;
-  for (;;) {
-    let child = 2 * at + 1;
-    if (child >= heap.length) break;
-    if (child + 1 < heap.length && heap[child + 1]!.endStep < heap[child]!.endStep) child += 1;
-    if (heap[child]!.endStep >= item.endStep) break;
-    heap[at] = heap[child]!;
-    at = child;
-  }
-  heap[at] = item;
-  return earliest;
 }
