@@ -5,7 +5,7 @@ import {
   backtestDocument,
   type FinishedRun,
 } from '../../src/simulation/backtest/backtest-document.js';
-import type { PolicyName } from '../../src/simulation/backtest/policy-names.js';
+import { type PolicyName, policyNames } from '../../src/simulation/backtest/policy-names.js';
 
 /** Backtests by hand: numbers of a plausible day, from a formula, for tests of what people see of them. */
 
@@ -135,15 +135,6 @@ function deployment(id: string, gpuType: string, usdPerReplicaHour: number) {
 /** A whole comparison: every policy over its knob, a day with two peaks, an oracle. */
 export function comparisonDay(options: { readonly steps?: number } = {}): BacktestDocument {
   const steps = options.steps ?? 1296;
-  const policies: readonly PolicyName[] = [
-    'gpumix',
-    'gpumix-reactive',
-    'aibrix',
-    'hpa-concurrency',
-    'hpa-utilisation',
-    'single-type-best',
-    'static',
-  ];
   // How dear, how well served, and how late the fleet follows the load [steps].
   const traits: Readonly<Record<PolicyName, readonly [number, number, number, string]>> = {
     gpumix: [1, 0.9935, 0, 'quantile'],
@@ -154,7 +145,7 @@ export function comparisonDay(options: { readonly steps?: number } = {}): Backte
     'single-type-best': [1.17, 0.9925, 0, 'quantile'],
     static: [1.9, 0.9975, 0, 'replicas'],
   };
-  const runs = policies.flatMap((policy, p): FinishedRun[] => {
+  const runs = policyNames.flatMap((policy, p): FinishedRun[] => {
     const [dear, attains, lag, name] = traits[policy];
     const at = (i: number): RunResult => {
       const misses = (1 - attains) * 2.2 ** (2 - i);
@@ -189,7 +180,7 @@ export function comparisonDay(options: { readonly steps?: number } = {}): Backte
   });
   return backtest({
     runs,
-    asked: question({ policies, sweep: true, profileErrors: [0, 0.2, -0.2] }),
+    asked: question({ policies: policyNames, sweep: true, profileErrors: [0, 0.2, -0.2] }),
     oracle: {
       points: [0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1].map((attainment, i) => ({ attainment, usd: 490 + 12 * i })),
       assumptions: [

@@ -27,7 +27,7 @@ export type Flight = {
 
 /** How long a request that ended then took, in seconds from its arrival. */
 export function latenciesOf(
-  { arrivedMs, firstTokenMs, outputTokens }: Flight,
+  { arrivedMs, firstTokenMs, outputTokens }: Pick<Flight, 'arrivedMs' | 'firstTokenMs' | 'outputTokens'>,
   endMs: number,
 ): Pick<Answered, 'ttftSeconds' | 'tpotSeconds' | 'e2eSeconds'> {
   return {

@@ -1,6 +1,7 @@
 import type { RandomSource } from '../../profiling/random.js';
 import type { BacktestRequest, FleetSettings, Policy, RunResult } from './backtest.js';
 import { chanceOf } from './chance.js';
+import { latenciesOf } from './fleet.js';
 import { FluidGateway } from './fluid-gateway.js';
 import type { GroupOutcome, ReplicaGroup } from './fluid-group.js';
 import { FluidPool } from './fluid-pool.js';
@@ -396,19 +397,10 @@ class FluidRun {
     this.#queue = this.#queue.slice(served);
   }
 
-  #answer({ arrivedMs, inputTokens, outputTokens, count, firstTokenMs, endMs }: GroupOutcome): void {
+  #answer(outcome: GroupOutcome): void {
+    const { arrivedMs, inputTokens, outputTokens, count } = outcome;
     this.#gateway.complete({ inputTokens, outputTokens, count });
-    this.#tally.answer(
-      {
-        arrivedMs,
-        inputTokens,
-        outputTokens,
-        ttftSeconds: (firstTokenMs - arrivedMs) / 1000,
-        tpotSeconds: outputTokens > 1 ? (endMs - firstTokenMs) / 1000 / (outputTokens - 1) : null,
-        e2eSeconds: (endMs - arrivedMs) / 1000,
-      },
-      count,
-    );
+    this.#tally.answer({ arrivedMs, inputTokens, outputTokens, ...latenciesOf(outcome, outcome.endMs) }, count);
   }
 
   #fail(arrivedMs: number, count: number): void {
