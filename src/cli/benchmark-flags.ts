@@ -1,11 +1,10 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { targetDefaults } from '../adapters/openai/target.js';
-import { InputError } from '../core/input-error.js';
 import { type WeightPrecision, weightPrecisions } from '../core/model-types.js';
 import { type Slo, type SloPercentile, sloPercentiles } from '../profiling/attainment.js';
 import { type ArrivalKind, arrivalKinds, type Cell } from '../profiling/measurement.js';
 import { coarseFirstCells, doubling } from '../profiling/sweep.js';
-import { requireTtft } from './flag-values.js';
+import { collect, decimal, flagError, positiveNumber, requireTtft, sloPercentile, wholeNumber } from './flag-values.js';
 
 /** What `gpumix benchmark` is told: its flags, and what they mean together. */
 export type BenchmarkFlags = {
@@ -105,7 +104,7 @@ export function benchmarkFlags(): Command {
         '--percentile <p>',
         `of the latencies that the SLO is about: ${sloPercentiles.join(', ')}; 0 = the mean`,
       )
-        .argParser(parsePercentile)
+        .argParser(sloPercentile)
         .default(95 satisfies SloPercentile),
     )
     .option('--resolution <share>', 'search: how close the rate is looked for', share(0.001, 1), 0.05)
@@ -170,13 +169,16 @@ export type BenchmarkIntent = {
 
 /** @throws InputError for flags that contradict each other, or that nothing can be measured with */
 export function intentOf(flags: BenchmarkFlags): BenchmarkIntent {
-  if (flags.model.trim() === '') throw fault('--model', '""', 'the name of a model');
+  if (flags.model.trim() === '') throw flagError('--model', { found: '""', expected: 'the name of a model' });
   const slo = sloOf(flags);
   const mode = modeOf(flags, slo);
   const rateStart = flags.rateStart ?? rateDefaults[mode].start;
   const rateLimit = flags.rateLimit ?? Math.max(rateDefaults[mode].limit, rateStart);
   if (rateLimit < rateStart)
-    throw fault('--rate-limit', String(rateLimit), `at least the ${rateStart} of --rate-start`);
+    throw flagError('--rate-limit', {
+      found: String(rateLimit),
+      expected: `at least the ${rateStart} of --rate-start`,
+    });
   contradictions(flags, { slo, mode });
   const percentile = slo === null || slo.percentile === 0 ? 50 : slo.percentile;
   const needed = Math.ceil(beyondQuantile / (1 - percentile / 100));
@@ -207,9 +209,10 @@ function sloOf({ sloTtft, sloTtftPerInputToken, sloTpot, sloE2e, percentile }: B
 }
 
 function modeOf({ sweep, search }: BenchmarkFlags, slo: Slo | null): 'sweep' | 'search' {
-  if (sweep === true && search === true) throw fault('--sweep', '--search beside it', 'one of the two');
+  if (sweep === true && search === true)
+    throw flagError('--sweep', { found: '--search beside it', expected: 'one of the two' });
   if (search === true && slo === null) {
-    throw fault('--search', 'no SLO', 'what to look for: --slo-ttft, --slo-tpot or --slo-e2e');
+    throw flagError('--search', { found: 'no SLO', expected: 'what to look for: --slo-ttft, --slo-tpot or --slo-e2e' });
   }
   if (sweep === true) return 'sweep';
   return search === true || slo !== null ? 'search' : 'sweep';
@@ -221,11 +224,16 @@ function contradictions(
   { slo, mode }: { readonly slo: Slo | null; readonly mode: BenchmarkIntent['mode'] },
 ): void {
   const { baseUrl, simulate, mix, trace, arrivals, resume, output, profile, stream } = flags;
-  if (simulate && baseUrl !== undefined) throw fault('--simulate', '--base-url beside it', 'one of the two');
+  if (simulate && baseUrl !== undefined)
+    throw flagError('--simulate', { found: '--base-url beside it', expected: 'one of the two' });
   if (!simulate && baseUrl === undefined && !flags.dryRun) {
-    throw fault('--base-url', 'nothing', 'a server: http://host:8000 (or --simulate --gpu TYPE)');
+    throw flagError('--base-url', {
+      found: 'nothing',
+      expected: 'a server: http://host:8000 (or --simulate --gpu TYPE)',
+    });
   }
-  if (simulate && flags.gpu === undefined) throw fault('--gpu', 'nothing', 'the GPU type to simulate, such as L4');
+  if (simulate && flags.gpu === undefined)
+    throw flagError('--gpu', { found: 'nothing', expected: 'the GPU type to simulate, such as L4' });
   for (const [flag, given] of [
     ['--gpu', flags.gpu],
     ['--gpus', flags.gpus],
@@ -233,26 +241,36 @@ function contradictions(
     ['--kv-precision', flags.kvPrecision],
     ['--max-num-seqs', flags.maxNumSeqs],
   ] as const) {
-    if (given !== undefined && !simulate) throw fault(flag, 'no --simulate', '--simulate, which it is about');
+    if (given !== undefined && !simulate)
+      throw flagError(flag, { found: 'no --simulate', expected: '--simulate, which it is about' });
   }
   for (const [flag, given] of [
     ['--api-key', flags.apiKey !== undefined],
     ['--chat', flags.chat],
     ['--no-stream', !stream],
   ] as const) {
-    if (given && simulate) throw fault(flag, '--simulate', 'a server (--base-url), which it is about');
+    if (given && simulate)
+      throw flagError(flag, { found: '--simulate', expected: 'a server (--base-url), which it is about' });
   }
-  if (resume && output === undefined) throw fault('--resume', 'no --output', 'the file to go on with');
+  if (resume && output === undefined)
+    throw flagError('--resume', { found: 'no --output', expected: 'the file to go on with' });
   if (arrivals === 'trace' && trace === undefined && mix === undefined) {
-    throw fault('--arrivals trace', 'no --trace and no --mix', 'the request log whose times are taken');
+    throw flagError('--arrivals trace', {
+      found: 'no --trace and no --mix',
+      expected: 'the request log whose times are taken',
+    });
   }
-  if (trace !== undefined && arrivals !== 'trace') throw fault('--trace', `--arrivals ${arrivals}`, '--arrivals trace');
+  if (trace !== undefined && arrivals !== 'trace')
+    throw flagError('--trace', { found: `--arrivals ${arrivals}`, expected: '--arrivals trace' });
   if (profile !== undefined && mix === undefined)
-    throw fault('--profile', 'no --mix', '--mix, which is compared with it');
+    throw flagError('--profile', { found: 'no --mix', expected: '--mix, which is compared with it' });
   if (profile !== undefined && mode === 'sweep')
-    throw fault('--profile', '--sweep', '--search with the SLO of the profile');
+    throw flagError('--profile', { found: '--sweep', expected: '--search with the SLO of the profile' });
   if (!stream && (slo?.ttftSeconds ?? slo?.tpotSeconds ?? null) !== null) {
-    throw fault('--no-stream', 'an SLO on TTFT or TPOT', 'streaming: without it only E2E is known');
+    throw flagError('--no-stream', {
+      found: 'an SLO on TTFT or TPOT',
+      expected: 'streaming: without it only E2E is known',
+    });
   }
 }
 
@@ -260,29 +278,15 @@ function cellsOf(flags: BenchmarkFlags): readonly Cell[] {
   const inputs = flags.inputs ?? axis('--input', flags.inputStart, flags.inputLimit);
   const outputs = flags.outputs ?? axis('--output', flags.outputStart, flags.outputLimit);
   if (flags.sloTpot !== undefined && outputs.every((tokens) => tokens < 2)) {
-    throw fault('--slo-tpot', 'answers of one token', 'answers of two tokens and more');
+    throw flagError('--slo-tpot', { found: 'answers of one token', expected: 'answers of two tokens and more' });
   }
   return coarseFirstCells(inputs, outputs);
 }
 
 function axis(name: string, start: number, limit: number): readonly number[] {
-  if (limit < start) throw fault(`${name}-limit`, String(limit), `at least the ${start} of ${name}-start`);
+  if (limit < start)
+    throw flagError(`${name}-limit`, { found: String(limit), expected: `at least the ${start} of ${name}-start` });
   return doubling(start, limit);
-}
-
-/** A fault of one flag. */
-export function fault(flag: string, found: string, expected: string): InputError {
-  return new InputError(flag, [{ place: '', found, expected }]);
-}
-
-function collect(value: string, before: readonly string[] | undefined): readonly string[] {
-  return [...(before ?? []), value];
-}
-
-function positiveNumber(text: string): number {
-  const value = decimal(text);
-  if (value > 0) return value;
-  throw new InvalidArgumentError('expected a number > 0.');
 }
 
 function rate(text: string): number {
@@ -301,14 +305,6 @@ function share(least: number, most: number): (text: string) => number {
   };
 }
 
-function wholeNumber(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
-  };
-}
-
 function tokenList(text: string): readonly number[] {
   const parse = wholeNumber(1, mostTokens);
   try {
@@ -316,16 +312,4 @@ function tokenList(text: string): readonly number[] {
   } catch {
     throw new InvalidArgumentError('expected whole numbers of tokens, as in 128,512,2048.');
   }
-}
-
-function parsePercentile(text: string): SloPercentile {
-  const value = sloPercentiles.find((one) => String(one) === text);
-  if (value === undefined) throw new InvalidArgumentError(`expected one of ${sloPercentiles.join(', ')}.`);
-  return value;
-}
-
-/** NaN where the text is no decimal number. */
-function decimal(text: string): number {
-  const value = /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
-  return Number.isFinite(value) ? value : Number.NaN;
 }

@@ -1,30 +1,24 @@
 import type { BenchmarkProgress } from '../service/benchmark-run.js';
+import { type ProgressTerminal, progressLine, roughDuration } from './progress-line.js';
 
-/** One line on a terminal: which cell at which rate, its TTFT, how far the whole is. */
-
-/** Where the terminal does not say how wide it is. */
-const usualWidth = 80;
 /** Between two drawings of the line [s]: requests end by the thousand. */
 const drawingGapSeconds = 0.1;
 
-export function benchmarkProgressLine(terminal: {
-  readonly writeError: (text: string) => void;
-  readonly width: () => number | undefined;
-  readonly nowSeconds: () => number;
-}): { readonly show: (progress: BenchmarkProgress) => void; readonly clear: () => void } {
-  const { writeError: write, width, nowSeconds } = terminal;
+/** One line on a terminal: which cell at which rate, its TTFT, how far the whole is. */
+export function benchmarkProgressLine(terminal: ProgressTerminal & { readonly nowSeconds: () => number }): {
+  readonly show: (progress: BenchmarkProgress) => void;
+  readonly clear: () => void;
+} {
+  const { show, clear } = progressLine(terminal);
   let drawnAt = Number.NEGATIVE_INFINITY;
   return {
     show(progress) {
-      const now = nowSeconds();
+      const now = terminal.nowSeconds();
       if (now - drawnAt < drawingGapSeconds) return;
       drawnAt = now;
-      // A line that wraps could not be drawn over. The last column stays free: some terminals wrap once it is filled.
-      write(`\r\u001b[K${[...progressText(progress)].slice(0, Math.max(0, (width() ?? usualWidth) - 1)).join('')}`);
+      show(progressText(progress));
     },
-    clear() {
-      write('\r\u001b[K');
-    },
+    clear,
   };
 }
 
@@ -38,12 +32,6 @@ function progressText(progress: BenchmarkProgress): string {
     `${ended}/${requests}`,
     `TTFT ${ttftSeconds === null ? '-' : `${Number(ttftSeconds.toPrecision(2))} s`}`,
     `cell ${Math.min(cellsDone + 1, cells)} of ${cells}`,
-    `about ${duration(remainingSeconds)} left`,
+    `about ${roughDuration(remainingSeconds)} left`,
   ].join(' · ');
-}
-
-function duration(seconds: number): string {
-  if (seconds < 90) return `${Math.ceil(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }

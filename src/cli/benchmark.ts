@@ -19,12 +19,12 @@ import { type NotedSettings, notedLines, readNotes } from '../service/benchmark-
 import { type BenchmarkReport, type BenchmarkWork, runBenchmark } from '../service/benchmark-run.js';
 import { type BenchmarkServer, openAiBenchmarkServer, simulatedBenchmarkServer } from '../service/benchmark-server.js';
 import { stepTimesOf } from '../simulation/step-time.js';
-import { type BenchmarkFlags, type BenchmarkIntent, benchmarkFlags, fault, intentOf } from './benchmark-flags.js';
+import { type BenchmarkFlags, type BenchmarkIntent, benchmarkFlags, intentOf } from './benchmark-flags.js';
 import { benchmarkProgressLine } from './benchmark-progress.js';
 import { mixLines, openLines, ratesTable } from './benchmark-table.js';
 import { runUntilCalledOff } from './called-off.js';
 import { cataloguedReplica } from './catalogued-replica.js';
-import { describeTtft } from './flag-values.js';
+import { describeTtft, flagError } from './flag-values.js';
 import { defaultLimitMib, readDocument } from './read-document.js';
 import { hang } from './terminal-text.js';
 import { packageVersion } from './version.js';
@@ -89,7 +89,10 @@ export async function runBenchmarkCommand(flags: BenchmarkFlags, around: Benchma
       servers.some(({ streams }) => !streams) &&
       (intent.slo?.ttftSeconds ?? intent.slo?.tpotSeconds ?? null) !== null
     ) {
-      throw fault('--base-url', 'a server that does not stream', 'one that does: TTFT and TPOT are limited');
+      throw flagError('--base-url', {
+        found: 'a server that does not stream',
+        expected: 'one that does: TTFT and TPOT are limited',
+      });
     }
     const mix = mixLog === null ? null : namedMix(flags.mix!, mixLog, maxTokens);
     const agenda = agendaOf({ ...intent, ...fineness(flags) }, { mix, maxTokens });

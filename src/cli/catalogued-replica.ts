@@ -1,9 +1,10 @@
 import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
 import { type GpuCatalogue, gpuByName, gpuOrPart } from '../core/gpu-types.js';
-import { InputError, quoteInput } from '../core/input-error.js';
+import { type InputError, quoteInput } from '../core/input-error.js';
 import { modelByName, type WeightPrecision, weightFormatInName } from '../core/model-types.js';
 import { nearestName } from '../core/parse.js';
 import type { ReplicaSpec } from '../simulation/step-time.js';
+import { flagError } from './flag-values.js';
 
 /** The flags that name a replica of the catalogue. */
 export type ReplicaFlags = {
@@ -34,9 +35,10 @@ export async function cataloguedReplica(
   const model = modelByName(models, flags.model);
   if (model === undefined) throw unknownName('--model', flags.model, { catalogue: 'model', entries: models.entries });
   if (model.task !== 'generate') {
-    throw new InputError('--model', [
-      { place: '', found: `${model.name}, which makes embeddings`, expected: 'a model that writes tokens' },
-    ]);
+    throw flagError('--model', {
+      found: `${model.name}, which makes embeddings`,
+      expected: 'a model that writes tokens',
+    });
   }
   const named = flags.precision === undefined ? weightFormatInName(flags.model) : null;
   return {
@@ -57,7 +59,7 @@ function unknownPart(name: string, gpus: GpuCatalogue): InputError | null {
   const parts = gpu.migProfiles.map((profile) => `MIG-${profile.name}`);
   const expected =
     parts.length === 0 ? `${gpu.name} whole: it has no MIG parts` : `a part of ${gpu.name}: ${parts.join(', ')}`;
-  return new InputError('--gpu', [{ place: '', found: quoteInput(name), expected }]);
+  return flagError('--gpu', { found: quoteInput(name), expected });
 }
 
 function unknownName(
@@ -67,13 +69,10 @@ function unknownName(
 ): InputError {
   const known = entries.map((entry) => entry.name);
   const suggestion = nearestName(name, known);
-  return new InputError(flag, [
-    {
-      place: '',
-      found: quoteInput(name),
-      // The catalogue is long: it is listed only where nothing in it is near.
-      expected: `a name of the ${catalogue} catalogue${suggestion === undefined ? `: ${known.join(', ')}` : ''}`,
-      ...(suggestion === undefined ? {} : { suggestion }),
-    },
-  ]);
+  return flagError(flag, {
+    found: quoteInput(name),
+    // The catalogue is long: it is listed only where nothing in it is near.
+    expected: `a name of the ${catalogue} catalogue${suggestion === undefined ? `: ${known.join(', ')}` : ''}`,
+    ...(suggestion === undefined ? {} : { suggestion }),
+  });
 }

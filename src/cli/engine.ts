@@ -3,11 +3,11 @@ import { realClock } from '../adapters/engine/clock.js';
 import type { FaultSettings } from '../adapters/engine/faults.js';
 import { EngineServer } from '../adapters/engine/server.js';
 import { type EngineParts, nullEngine, simulatedEngine } from '../adapters/engine/simulated-engine.js';
-import { InputError, quoteInput } from '../core/input-error.js';
+import { type InputError, quoteInput } from '../core/input-error.js';
 import { type WeightPrecision, weightPrecisions } from '../core/model-types.js';
 import { untilStopSignal } from '../service/server.js';
 import { cataloguedReplica } from './catalogued-replica.js';
-import { nonNegativeNumber, positiveNumber, probability, wholeNumber } from './flag-values.js';
+import { flagError, nonNegativeNumber, positiveNumber, probability, wholeNumber } from './flag-values.js';
 import { packageVersion } from './version.js';
 
 export type EngineFlags = {
@@ -155,7 +155,7 @@ export async function runEngine(flags: EngineFlags, around: EngineSurroundings):
   ] as const) {
     if (value?.trim() !== '') continue;
     const expected = flag === '--host' ? 'an address of this machine, such as 127.0.0.1' : 'a key, or no such flag';
-    throw new InputError(flag, [{ place: '', found: quoteInput(value), expected }]);
+    throw flagError(flag, { found: quoteInput(value), expected });
   }
   const parts = flags.null === true ? nullParts(flags) : await simulatedParts(flags);
   const server = new EngineServer({
@@ -184,7 +184,7 @@ export async function runEngine(flags: EngineFlags, around: EngineSurroundings):
 function nullParts(flags: EngineFlags): EngineParts {
   for (const [key, flag] of Object.entries(simulationFlags)) {
     if (flags[key as keyof EngineFlags] !== undefined) {
-      throw new InputError(flag, [{ place: '', found: 'a value beside --null', expected: 'one of the two' }]);
+      throw flagError(flag, { found: 'a value beside --null', expected: 'one of the two' });
     }
   }
   return nullEngine({
@@ -195,7 +195,7 @@ function nullParts(flags: EngineFlags): EngineParts {
 
 async function simulatedParts(flags: EngineFlags): Promise<EngineParts> {
   const missing = (flag: string, expected: string): InputError =>
-    new InputError(flag, [{ place: '', found: 'nothing', expected: `${expected}, or --null to simulate nothing` }]);
+    flagError(flag, { found: 'nothing', expected: `${expected}, or --null to simulate nothing` });
   const { gpu, model } = flags;
   if (gpu === undefined) throw missing('--gpu', 'a GPU type, such as L4');
   if (model === undefined) throw missing('--model', 'a model, such as llama-3.1-8b');
@@ -213,7 +213,7 @@ async function simulatedParts(flags: EngineFlags): Promise<EngineParts> {
 
 function servedName({ servedModelName }: EngineFlags): string | null {
   if (servedModelName !== '') return servedModelName ?? null;
-  throw new InputError('--served-model-name', [{ place: '', found: '""', expected: 'the name of a model' }]);
+  throw flagError('--served-model-name', { found: '""', expected: 'the name of a model' });
 }
 
 function faultsOf(flags: EngineFlags): FaultSettings {

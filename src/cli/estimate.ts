@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import { fitOf, weightBytesOf } from '../core/gpu-memory.js';
 import type { CataloguedGpu } from '../core/gpu-types.js';
-import { InputError, quoteInput } from '../core/input-error.js';
+import { quoteInput } from '../core/input-error.js';
 import { type CataloguedModel, type WeightPrecision, weightPrecisions } from '../core/model-types.js';
 import { profileDocument } from '../core/profile.js';
 import type { SloLimits, SloPercentile } from '../profiling/attainment.js';
@@ -19,6 +19,7 @@ import { renderEstimate } from './estimate-table.js';
 import {
   ascendingTokenCounts,
   describeTtft,
+  flagError,
   positiveNumber,
   requireTtft,
   sloPercentile,
@@ -139,7 +140,7 @@ Examples:
 export async function runEstimate(flags: EstimateFlags, around: EstimateSurroundings): Promise<number> {
   const { ttft, tpot, e2e } = flags;
   if (ttft === undefined && tpot === undefined && e2e === undefined) {
-    throw new InputError('SLO', [{ place: '', found: 'none', expected: 'at least one of --ttft, --tpot, --e2e' }]);
+    throw flagError('SLO', { found: 'none', expected: 'at least one of --ttft, --tpot, --e2e' });
   }
   requireTtft(flags, { flag: '--ttft-per-input-token', of: '--ttft' });
   const spec = await cataloguedReplica(flags);
@@ -201,7 +202,7 @@ export async function runEstimate(flags: EstimateFlags, around: EstimateSurround
 }
 
 function named(flag: string, name: string | undefined): string | undefined {
-  if (name?.trim() === '') throw new InputError(flag, [{ place: '', found: quoteInput(name), expected: 'a name' }]);
+  if (name?.trim() === '') throw flagError(flag, { found: quoteInput(name), expected: 'a name' });
   return name;
 }
 
@@ -259,13 +260,10 @@ function gridOf({ inputTokens, outputTokens }: EstimateFlags): EstimateGrid {
 
 function limitsOf(flags: EstimateFlags, model: CataloguedModel) {
   if (flags.maxModelLen !== undefined && flags.maxModelLen > model.maxTokens) {
-    throw new InputError('--max-model-len', [
-      {
-        place: '',
-        found: String(flags.maxModelLen),
-        expected: `at most the context of ${model.name}, ${model.maxTokens}`,
-      },
-    ]);
+    throw flagError('--max-model-len', {
+      found: String(flags.maxModelLen),
+      expected: `at most the context of ${model.name}, ${model.maxTokens}`,
+    });
   }
   return {
     ...(flags.maxNumSeqs === undefined ? {} : { maxSequences: flags.maxNumSeqs }),

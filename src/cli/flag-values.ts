@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander';
-import { InputError } from '../core/input-error.js';
+import { InputError, type InputIssue } from '../core/input-error.js';
 import { largestUsd } from '../core/profile.js';
 import { type SloPercentile, sloPercentiles } from '../profiling/attainment.js';
 
@@ -54,6 +54,16 @@ export function sloPercentile(text: string): SloPercentile {
   return known;
 }
 
+/** A flag that may be given several times: all its values. */
+export function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
+/** What is wrong with the value of a flag, or with flags together. */
+export function flagError(flag: string, fault: Omit<InputIssue, 'place'>): InputError {
+  return new InputError(flag, [{ place: '', ...fault }]);
+}
+
 /**
  * What each token of the prompt adds to an objective on TTFT means nothing without one.
  *
@@ -64,13 +74,10 @@ export function requireTtft(
   names: { readonly flag: string; readonly of: string },
 ): void {
   if (ttftPerInputToken === undefined || (ttft !== undefined && Number.isFinite(ttft))) return;
-  throw new InputError(names.flag, [
-    {
-      place: '',
-      found: `no ${names.of}`,
-      expected: `${names.of}, the limit of the shortest prompt, to which it is added`,
-    },
-  ]);
+  throw flagError(names.flag, {
+    found: `no ${names.of}`,
+    expected: `${names.of}, the limit of the shortest prompt, to which it is added`,
+  });
 }
 
 /** `TTFT 2 s + 0.2 ms per input token`. */

@@ -17,7 +17,7 @@ import { mergeLengths } from '../profiling/imports/merge-lengths.js';
 import { formatNames, readBenchmark } from '../profiling/imports/read-benchmark.js';
 import { plotProfile } from '../profiling/profile-plot.js';
 import { documentTime } from './document-time.js';
-import { positiveNumber, requireTtft, sloPercentile, wholeNumber } from './flag-values.js';
+import { collect, positiveNumber, requireTtft, sloPercentile, wholeNumber } from './flag-values.js';
 import { type ProfileTarget, parseProfileTarget, writeProfile, writeWholeFile } from './profile-output.js';
 import { readDocument } from './read-document.js';
 import { packageVersion } from './version.js';
@@ -289,10 +289,6 @@ function describeDecision(decision: CellDecision): string {
   const from =
     chosen === null ? (origin === 'interpolated' ? 'interpolated' : 'no rate') : `at ${rate(chosen.requestRate)}`;
   return `${describeCell(decision)}: ${Number(tput.toPrecision(6))} requests/s (${from})${judged.length === 0 ? '' : ` | ${judged.join(' | ')}`}`;
-}
-
-function collect(value: string, before: readonly string[] = []): readonly string[] {
-  return [...before, value];
 }
 
 /** A number as Python's float() takes it, which AIBrix's tool reads flags with; null where it is none, or below 0. */

@@ -10,6 +10,7 @@ import { applyEdits } from '../core/problem-edits.js';
 import { readMelangeConfig } from '../optimizer/melange.js';
 import { type PlanRun, plan, planWith } from '../optimizer/plan.js';
 import { renderComparison } from './comparison-table.js';
+import { collect } from './flag-values.js';
 import { renderPlan } from './plan-table.js';
 import { defaultLimitMib, parseLimitMib, readDocument } from './read-document.js';
 
@@ -146,10 +147,6 @@ function json(document: unknown): string {
 
 function exitCode(answer: Plan): number {
   return answer.status === 'infeasible' || answer.status === 'held' ? 1 : 0;
-}
-
-function collect(text: string, before: readonly string[] = []): readonly string[] {
-  return [...before, text];
 }
 
 const whatIfHelp = `

@@ -5,7 +5,7 @@ import { InvalidArgumentError } from 'commander';
 import { InputError, quoteInput } from '../core/input-error.js';
 import { nearestName } from '../core/parse.js';
 import { type PolicyName, policyNames } from '../simulation/backtest/policy-names.js';
-import { decimal } from './flag-values.js';
+import { decimal, flagError } from './flag-values.js';
 
 /** Values of the flags of `gpumix simulate` that no other command has. */
 
@@ -82,14 +82,11 @@ function readPolicy(flag: string, name: string): PolicyName {
   const known = policyNames.find((policy) => policy === name);
   if (known !== undefined) return known;
   const suggestion = nearestName(name, policyNames);
-  throw new InputError(flag, [
-    {
-      place: '',
-      found: quoteInput(name),
-      expected: `policies, separated by commas: ${policyNames.join(', ')} (or all)`,
-      ...(suggestion === undefined ? {} : { suggestion }),
-    },
-  ]);
+  throw flagError(flag, {
+    found: quoteInput(name),
+    expected: `policies, separated by commas: ${policyNames.join(', ')} (or all)`,
+    ...(suggestion === undefined ? {} : { suggestion }),
+  });
 }
 
 /** What is known of the knobs of policies. */
@@ -192,8 +189,4 @@ async function checkPlace(flag: string, path: string): Promise<void> {
     const found = 'a folder that may not be written';
     throw new InputError(flag, [{ place: path, found, expected: 'a file that can be written' }]);
   });
-}
-
-export function flagError(flag: string, fault: { readonly found: string; readonly expected: string }): InputError {
-  return new InputError(flag, [{ place: '', ...fault }]);
 }

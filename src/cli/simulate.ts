@@ -9,7 +9,6 @@ import { Command, Option } from 'commander';
 import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
 import { createMemoryStore } from '../adapters/memory-store.js';
 import { type LoggedRequest, readRequestLog } from '../adapters/request-log.js';
-import { InputError } from '../core/input-error.js';
 import { Unavailable } from '../core/ports.js';
 import type { BacktestRequestOptions, BacktestSurroundings, runBacktest } from '../service/backtest/run-backtest.js';
 import { chooseConfig, openProfiles } from '../service/compose.js';
@@ -17,12 +16,11 @@ import { defaultObjective, type Fidelity, fidelities, type Router, routers } fro
 import { type BacktestDocument, backtestJson } from '../simulation/backtest/backtest-document.js';
 import { policyNames } from '../simulation/backtest/policy-names.js';
 import { runUntilCalledOff } from './called-off.js';
-import { nonNegativeNumber, positiveNumber, wholeNumber } from './flag-values.js';
+import { flagError, nonNegativeNumber, positiveNumber, wholeNumber } from './flag-values.js';
 import { writeWholeFile } from './profile-output.js';
 import {
   checkOutputs,
   copies,
-  flagError,
   type KnownPolicies,
   profileError,
   readKnobs,
@@ -314,9 +312,10 @@ async function openTrace(file: string, { stdin, signal }: SimulateSurroundings):
     await close();
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code !== 'ENOSPC') throw error;
-    throw new InputError('--trace', [
-      { place: '', found: `a trace that does not fit into ${tmpdir()}`, expected: 'a file instead of standard input' },
-    ]);
+    throw flagError('--trace', {
+      found: `a trace that does not fit into ${tmpdir()}`,
+      expected: 'a file instead of standard input',
+    });
   }
   // The reader calls what it reads `standard input` by this name.
   const open = () => readRequestLog({ file: '-', stdin: createReadStream(kept), signal });
