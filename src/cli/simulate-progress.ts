@@ -12,10 +12,15 @@ export function simulateProgressLine(terminal: ProgressTerminal & { readonly ste
   return { show: (progress) => show(progressText(progress, (steadyMs() - beganMs) / 1000)), clear };
 }
 
-/** `run 3 of 12: aibrix, targetValue 80 · 1 min 20 s so far, about 4 min left` */
-function progressText({ runsDone, runs, now }: BacktestProgress, seconds: number): string {
-  const what = runsDone < runs ? `run ${runsDone + 1} of ${runs}: ${now}` : now;
-  const left =
-    runsDone === 0 || runsDone >= runs ? '' : `, about ${roughDuration((seconds / runsDone) * (runs - runsDone))} left`;
+/** Runs, or parts of one, from which the time of the others is told. */
+const leastDone = 0.05;
+
+/** `run 3 of 12: aibrix, targetValue 80, 45 % · 80 s so far, about 4 min left` */
+function progressText({ runsDone, runs, runShare, now }: BacktestProgress, seconds: number): string {
+  const isRunning = runsDone < runs;
+  const share = isRunning && runShare > 0 ? `, ${Math.floor(100 * Math.min(1, runShare))} %` : '';
+  const what = isRunning ? `run ${runsDone + 1} of ${runs}: ${now}${share}` : now;
+  const done = runsDone + runShare;
+  const left = !isRunning || done < leastDone ? '' : `, about ${roughDuration((seconds / done) * (runs - done))} left`;
   return `${what === '' ? 'done' : what} · ${roughDuration(seconds)} so far${left}`;
 }

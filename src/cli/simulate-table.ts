@@ -108,7 +108,7 @@ function labels(runs: readonly BacktestRun[], most: number): readonly string[] {
     const alone = runs.filter(({ policy }) => policy === run.policy).length === 1;
     const details = [
       ...(run.knob === null || alone || hasUsualKnob ? [] : [knobText(run.knob)]),
-      ...(run.variant === null ? [] : [`on ${run.variant}`]),
+      ...(run.variant === null ? [] : [run.variant]),
       ...(run.profileError === 0 ? [] : [`profiles ${errorText(run.profileError)}`]),
     ].join(', ');
     if (alone) return cut(details === '' ? run.policy : `${run.policy} ${details}`, most);

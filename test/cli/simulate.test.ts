@@ -270,10 +270,14 @@ describe('gpumix simulate', () => {
       steadyMs: () => now,
     });
     now = 60_000;
-    line.show({ runsDone: 2, runs: 5, now: 'aibrix, targetValue 80' });
+    line.show({ runsDone: 2, runs: 5, runShare: 0, now: 'aibrix, targetValue 80' });
     expect(drawn[0]).toBe(
       '\r\u001b[Krun 3 of 5: aibrix, targetValue 80 · 60 s so far, about 90 s left'.replace('90 s', '2 min'),
     );
+    line.show({ runsDone: 0, runs: 4, runShare: 0.02, now: 'gpumix, quantile 0.95' });
+    expect(drawn[1]).toBe('\r\u001b[Krun 1 of 4: gpumix, quantile 0.95, 2 % · 60 s so far');
+    line.show({ runsDone: 0, runs: 4, runShare: 0.5, now: 'gpumix, quantile 0.95' });
+    expect(drawn[2]).toBe('\r\u001b[Krun 1 of 4: gpumix, quantile 0.95, 50 % · 60 s so far, about 7 min left');
   });
 });
 

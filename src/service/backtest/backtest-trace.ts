@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { InputError } from '../../core/input-error.js';
 import type { KnownMinute } from '../../demand/forecast.js';
 import type { BacktestRequest } from '../../simulation/backtest/backtest.js';
@@ -26,6 +27,9 @@ const minuteMs = 60_000;
 
 /** Rates before the window that are handed on: as much as a service keeps. */
 const keptHistoryMinutes = 14 * 24 * 60;
+
+/** A source that never waits would leave no time for anything else, such as the call-off: after so many requests it does. */
+const requestsPerTurn = 16_384;
 
 /** The load of a backtest. It is read to know what there is, and then anew for every run: never held. */
 export type BacktestTrace = {
@@ -106,8 +110,10 @@ async function* play(
     durationSeconds: null,
     startMs: startMs - earlySeconds * 1000,
   });
+  let read = 0;
   for await (const request of copiesOf(window, { copies, jitterSeconds, seed })) {
     if (request.atMs >= endMs) return;
+    if (++read % requestsPerTurn === 0) await nextTurn();
     if (request.atMs >= startMs) yield request;
   }
 }
@@ -117,7 +123,9 @@ async function* watch(
   requests: AsyncIterable<BacktestRequest>,
   see: (atMs: number) => void,
 ): AsyncGenerator<BacktestRequest, void, void> {
+  let read = 0;
   for await (const request of requests) {
+    if (++read % requestsPerTurn === 0) await nextTurn();
     see(request.atMs);
     yield request;
   }

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GpuCatalogue } from '../../core/gpu-types.js';
 import type { ModelCatalogue } from '../../core/model-types.js';
 import type { ProfileSource, SharedStore } from '../../core/ports.js';
@@ -19,7 +20,7 @@ import { meanDemand, type TraceFacts } from '../../simulation/backtest/trace-fac
 import { cheapestFleet } from '../../simulation/policies/constant-fleets.js';
 import type { Config } from '../config.js';
 import { type BacktestFleet, backtestFleet, withBelief } from './backtest-fleet.js';
-import { type PolicyContext, policies } from './backtest-policies.js';
+import { type PolicyContext, type PolicyVariant, policies } from './backtest-policies.js';
 import { type BacktestTrace, describeSeconds, readBacktestTrace } from './backtest-trace.js';
 
 /**
@@ -56,7 +57,10 @@ export type BacktestSurroundings = {
 
 export type BacktestProgress = {
   readonly runsDone: number;
+  /** At most: a search for the best constant fleet may end earlier. */
   readonly runs: number;
+  /** Of the simulated span, of what runs now: 0..1. */
+  readonly runShare: number;
   /** What runs now: `gpumix, quantile 0.95`; empty at the end. */
   readonly now: string;
 };
@@ -92,16 +96,27 @@ export async function runBacktest(
     signal,
   });
   const settings = settingsOf({ asked, fleet, trace });
-  const plannedRuns = runsOf({ asked, surroundings, fleet, trace });
+  const series = seriesOf({ asked, surroundings, fleet, trace });
   const finished: TriedRun[] = [];
-  for (const planned of plannedRuns) {
-    onProgress?.({ runsDone: finished.length, runs: plannedRuns.length, now: describeRun(planned) });
+  let runs = series.reduce((sum, each) => sum + mostRuns(each), 0);
+  const make = async (planned: RunToMake): Promise<RunResult> => {
+    const { create, initialReplicas, ...facts } = planned;
+    const now = describeRun(planned);
+    const progress = (runShare: number) => onProgress?.({ runsDone: finished.length, runs, runShare, now });
+    progress(0);
     const beganMs = steadyMs();
-    const result = await oneRun(asked, { settings, trace, policy: planned.create(), signal });
-    const { create: _, ...facts } = planned;
+    const policy = watched(create(), { settings, signal, steadyMs, progress });
+    const result = await oneRun(asked, { settings: { ...settings, initialReplicas }, trace, policy, signal });
     finished.push({ ...facts, result, seconds: (steadyMs() - beganMs) / 1000 });
+    return result;
+  };
+  for (const each of series) {
+    const before = finished.length;
+    if (each.isSearched) await searchCheapest(each.runs, { target: asked.targetAttainment, make });
+    else for (const planned of each.runs) await make(planned);
+    runs -= mostRuns(each) - (finished.length - before);
   }
-  onProgress?.({ runsDone: finished.length, runs: plannedRuns.length, now: asked.oracle ? 'the oracle' : '' });
+  onProgress?.({ runsDone: runs, runs, runShare: 0, now: asked.oracle ? 'the oracle' : '' });
   const oracle = asked.oracle ? await boundOf({ asked, settings, trace, finished }) : null;
   return backtestDocument({
     asked: questionOf(asked),
@@ -117,21 +132,33 @@ export async function runBacktest(
 /** A run as it was made, with what its policy ran on where it had a choice. */
 type TriedRun = FinishedRun & { readonly variant: string | null };
 
-type RunToMake = Omit<TriedRun, 'result' | 'seconds'> & { create(): Policy };
+type RunToMake = Omit<TriedRun, 'result' | 'seconds'> & {
+  readonly initialReplicas: ReadonlyMap<string, number>;
+  create(): Policy;
+};
+
+/** Runs of one variant of one policy. */
+type RunSeries = {
+  readonly runs: readonly RunToMake[];
+  /** Only the cheapest that attains what is aimed at is wanted: they are tried by halves, cheapest first. */
+  readonly isSearched: boolean;
+};
+
+function mostRuns({ runs, isSearched }: RunSeries): number {
+  return isSearched ? Math.ceil(Math.log2(runs.length + 1)) : runs.length;
+}
 
 /** Every policy, with each belief at its usual knob, and over its knob's values with true profiles. */
-function runsOf(parts: {
+function seriesOf(parts: {
   readonly asked: BacktestRequestOptions;
   readonly surroundings: BacktestSurroundings;
   readonly fleet: BacktestFleet;
   readonly trace: BacktestTrace;
-}): readonly RunToMake[] {
+}): readonly RunSeries[] {
   const { asked, surroundings, fleet, trace } = parts;
-  const { config, router } = asked;
+  const config = routedConfig(asked);
   const context: Omit<PolicyContext, 'fleet'> = {
-    // A gateway that does not follow shares spreads all requests alike: plans must count with that.
-    config:
-      router === 'shares' ? config : { ...config, options: { ...config.options, routing: 'proportional' as const } },
+    config,
     gpus: surroundings.gpus,
     models: surroundings.models,
     createStore: surroundings.createStore,
@@ -143,28 +170,95 @@ function runsOf(parts: {
   };
   return asked.policies.flatMap((policy) => {
     const entry = policies[policy];
-    return asked.profileErrors.flatMap((profileError) => {
-      const variants = entry.variants({ ...context, fleet: withBelief(fleet, 1 + profileError) });
-      const { usual, values, name, unit } = entry.knob;
-      const swept = asked.knobs[policy] ?? (asked.sweep ? [...new Set([...values, usual])] : [usual]);
-      const tried = profileError === 0 ? swept : [asked.knobs[policy]?.[0] ?? usual];
-      return variants.flatMap((variant) =>
-        tried.map(
+    const { usual, values, name, unit } = entry.knob;
+    const given = asked.knobs[policy];
+    const asUsual = given === undefined || given.includes(usual) ? usual : given[0]!;
+    return asked.profileErrors.flatMap((profileError): readonly RunSeries[] => {
+      // Who knows the future needs no profiles.
+      if (entry.isInHindsight && profileError !== 0) return [];
+      return entry.variants({ ...context, fleet: withBelief(fleet, 1 + profileError) }).map((variant): RunSeries => {
+        const swept = variant.values ?? values;
+        const isSearched = entry.isInHindsight && given === undefined && !asked.sweep;
+        const usualValues =
+          asked.sweep || entry.isInHindsight ? [...swept, ...(entry.isInHindsight ? [] : [usual])] : [usual];
+        const tried = profileError === 0 ? [...new Set(given ?? usualValues)] : [asUsual];
+        const first = firstReplicas({ variant, fleet, trace, copies: asked.copies, routing: config.options.routing });
+        const runs = tried.map(
           (value): RunToMake => ({
             policy,
             variant: variant.name,
             knob: { name, unit, value },
-            isUsualKnob: value === usual,
+            isUsualKnob: entry.isInHindsight || value === asUsual,
             profileError,
+            initialReplicas: variant.firstReplicas?.(value) ?? first,
             create: () => variant.create(value),
           }),
-        ),
-      );
+        );
+        return { runs, isSearched };
+      });
     });
   });
 }
 
-function oneRun(
+/** A gateway that does not follow shares spreads all requests alike: plans must count with that. */
+function routedConfig({ config, router }: BacktestRequestOptions): Config {
+  if (router === 'shares') return config;
+  return { ...config, options: { ...config.options, routing: 'proportional' } };
+}
+
+/**
+ * Runs as few as show the cheapest that attains so much, and one that does not, if there are such.
+ *
+ * @param runs from thrifty to generous
+ */
+async function searchCheapest(
+  runs: readonly RunToMake[],
+  { target, make }: { readonly target: number; readonly make: (run: RunToMake) => Promise<RunResult> },
+): Promise<void> {
+  let [low, high] = [0, runs.length];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const { attainment } = await make(runs[middle]!);
+    if (attainment >= target) high = middle;
+    else low = middle + 1;
+  }
+}
+
+/** Of the machine's time, between two looks at what else there is to do [ms]. */
+const turnMs = 100;
+
+/**
+ * The same policy, asked by a run that tells how far it is and that ends when it is called off, also where nothing in it
+ * ever waits for anything.
+ */
+function watched(
+  policy: Policy,
+  around: {
+    readonly settings: Pick<FleetSettings, 'startMs' | 'endMs'>;
+    readonly signal: AbortSignal;
+    readonly steadyMs: () => number;
+    readonly progress: (runShare: number) => void;
+  },
+): Policy {
+  const { settings, signal, steadyMs, progress } = around;
+  const { startMs, endMs } = settings;
+  let lastMs = steadyMs();
+  return {
+    periodSeconds: policy.periodSeconds,
+    lagSeconds: policy.lagSeconds,
+    decide(view) {
+      if (steadyMs() - lastMs < turnMs) return policy.decide(view);
+      lastMs = steadyMs();
+      progress((view.nowMs - startMs) / (endMs - startMs));
+      return nextTurn().then(() => {
+        signal.throwIfAborted();
+        return policy.decide(view);
+      });
+    },
+  };
+}
+
+async function oneRun(
   { fidelity }: BacktestRequestOptions,
   run: {
     readonly settings: FleetSettings;
@@ -176,14 +270,19 @@ function oneRun(
   const { settings, trace, policy, signal } = run;
   signal.throwIfAborted();
   const simulate = fidelity === 'fluid' ? runFluid : runRequests;
-  return simulate({ settings, requests: trace.requests(), policy, shouldStop: () => signal.aborted });
+  try {
+    return await simulate({ settings, requests: trace.requests(), policy, shouldStop: () => signal.aborted });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  }
 }
 
 function settingsOf(parts: {
   readonly asked: BacktestRequestOptions;
   readonly fleet: BacktestFleet;
   readonly trace: BacktestTrace;
-}): FleetSettings {
+}): Omit<FleetSettings, 'initialReplicas'> {
   const { asked, fleet, trace } = parts;
   const { simulation } = asked.config;
   const deployments = fleet.members.map(({ deployment }) => deployment);
@@ -196,7 +295,6 @@ function settingsOf(parts: {
     startMs,
     scoredFromMs,
     endMs,
-    initialReplicas: initialReplicas(parts),
     queueTimeoutSeconds: simulation.queueTimeoutSeconds,
     drainSeconds: simulation.drainSeconds,
     meanHoursBetweenFailures: simulation.meanHoursBetweenFailures,
@@ -207,23 +305,35 @@ function settingsOf(parts: {
 /** Minutes whose mean rate the first fleet is made for; they lie in the warm-up, which is not scored. */
 const firstMinutes = 10;
 
-/** The same for every policy: the cheapest fleet for the mix at the rate of the first minutes. */
-function initialReplicas({
-  asked,
-  fleet,
-  trace,
-}: {
-  readonly asked: BacktestRequestOptions;
+/** A little generous: no policy shall begin with a backlog that is none of its doing. */
+const firstHeadroom = 1.2;
+
+/**
+ * What a policy begins with, ready: of the part of the fleet that it uses the cheapest for the mix at the rate of the
+ * first minutes, and at least one replica. By the true profiles: who believes wrong ones begins as the others do.
+ */
+function firstReplicas(of: {
+  readonly variant: PolicyVariant;
   readonly fleet: BacktestFleet;
   readonly trace: BacktestTrace;
+  readonly copies: number;
+  readonly routing: Config['options']['routing'];
 }): ReadonlyMap<string, number> {
+  const { variant, fleet, trace, copies, routing } = of;
   const { facts } = trace;
+  const used = new Set(variant.part.members.map(({ deployment }) => deployment.id));
   const first = facts.minutes.slice(0, firstMinutes);
   const perMinute = facts.requests / facts.minutes.length;
+  const firstPerMinute =
+    Math.max(
+      1,
+      first.reduce((sum, count) => sum + count, 0),
+    ) / first.length;
   return cheapestFleet({
-    deployments: fleet.members.map(({ deployment }) => deployment),
-    meanDemand: meanDemand(facts, asked.copies),
-    rateFactor: first.reduce((sum, count) => sum + count, 0) / first.length / perMinute,
+    deployments: fleet.members.map(({ deployment }) => deployment).filter(({ id }) => used.has(id)),
+    meanDemand: meanDemand(facts, copies),
+    rateFactor: (firstHeadroom * firstPerMinute) / perMinute,
+    routing,
   }).replicas;
 }
 
@@ -234,7 +344,7 @@ async function boundOf({
   finished,
 }: {
   readonly asked: BacktestRequestOptions;
-  readonly settings: FleetSettings;
+  readonly settings: Omit<FleetSettings, 'initialReplicas'>;
   readonly trace: BacktestTrace;
   readonly finished: readonly TriedRun[];
 }): Promise<BacktestOracle> {
@@ -249,8 +359,8 @@ async function boundOf({
 }
 
 /**
- * Of a policy that chooses what it runs on in hindsight, the usual run is the one that its user would have wanted: the
- * cheapest that attains what is aimed at, else the one that attains most.
+ * Of a policy whose user chooses beforehand what it runs on, or whose knob is chosen in hindsight, the usual run is the one
+ * that the user would have wanted: the cheapest that attains what is aimed at, else the one that attains most.
  */
 function withBestVariants(finished: readonly TriedRun[], target: number): readonly TriedRun[] {
   const best = new Map<PolicyName, TriedRun>();
@@ -261,7 +371,10 @@ function withBestVariants(finished: readonly TriedRun[], target: number): readon
   }
   return finished.map((run) => {
     const chosen = best.get(run.policy);
-    return chosen === undefined || run.variant === chosen.variant ? run : { ...run, isUsualKnob: false };
+    if (chosen === undefined || run === chosen) return run;
+    // With wrong profiles: the variant that was best with the true ones.
+    const isSame = run.profileError !== 0 && run.variant === chosen.variant;
+    return isSame ? run : { ...run, isUsualKnob: false };
   });
 }
 
@@ -311,5 +424,5 @@ function noticesOf({ longestGapSeconds }: TraceFacts): readonly BacktestNotice[]
 
 function describeRun({ policy, variant, knob, profileError }: RunToMake): string {
   const error = profileError === 0 ? '' : `, profiles ${profileError > 0 ? '+' : '−'}${Math.abs(profileError) * 100} %`;
-  return `${policy}${variant === null ? '' : ` on ${variant}`}${knob === null ? '' : `, ${knob.name} ${knob.value}`}${error}`;
+  return `${policy}${variant === null ? '' : `, ${variant}`}${knob === null ? '' : `, ${knob.name} ${knob.value}`}${error}`;
 }

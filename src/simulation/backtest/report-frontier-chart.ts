@@ -153,7 +153,7 @@ function drawPolicy(
     const { attainment, usd } = run.result;
     const beaten = !onFrontier.has(`${attainment} ${usd}`);
     const hint = [
-      run.variant === null ? policy : `${policy} on ${run.variant}`,
+      run.variant === null ? policy : `${policy}, ${run.variant}`,
       ...(run.knob === null ? [] : [knobUnitText(run.knob)]),
       `${attainmentText(attainment)} for ${usdText(usd)} USD`,
       ...(run.profileError === 0 ? [] : [`profiles ${errorText(run.profileError)}`]),

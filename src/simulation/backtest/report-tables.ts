@@ -29,7 +29,7 @@ export function runsTable({ runs, oracle }: BacktestDocument): string {
     const { result } = run;
     const ratio = oracleRatio(run, oracle);
     const cells = [
-      `<td>${run.policy}${run.variant === null ? '' : ` on ${escaped(run.variant)}`}</td>`,
+      `<td>${run.policy}${run.variant === null ? '' : `, ${escaped(run.variant)}`}</td>`,
       `<td class="left">${run.knob === null ? '' : escaped(knobText(run.knob))}</td>`,
       `<td class="left">${run.profileError === 0 ? 'true' : errorText(run.profileError)}</td>`,
       cell(usdText(result.usd)),

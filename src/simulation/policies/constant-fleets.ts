@@ -1,5 +1,6 @@
 import { check } from '../../core/parse.js';
-import { type BucketDemand, planningProblemSchema } from '../../core/planning-problem.js';
+import type { BucketShares } from '../../core/plan.js';
+import { type BucketDemand, type PlanningProblem, planningProblemSchema } from '../../core/planning-problem.js';
 import { plan } from '../../optimizer/plan.js';
 import type { Decision, FleetDeployment, Policy } from '../backtest/backtest.js';
 
@@ -10,10 +11,14 @@ import type { Decision, FleetDeployment, Policy } from '../backtest/backtest.js'
 export type ConstantFleet = {
   /** Replicas by deployment id, those without any included. */
   readonly replicas: ReadonlyMap<string, number>;
+  /** How its plan routes: the same at every rate that it serves, since the busiest replica is what they spare. */
+  readonly shares: readonly BucketShares[];
   readonly usdPerHour: number;
   /** The rate that it was planned for, as a multiple of the mean. */
   readonly rateFactor: number;
 };
+
+export type Routing = PlanningProblem['options']['routing'];
 
 export type ConstantFleetOptions = {
   readonly deployments: readonly FleetDeployment[];
@@ -21,6 +26,8 @@ export type ConstantFleetOptions = {
   readonly meanDemand: readonly BucketDemand[];
   /** Multiples of the mean rate to plan for; not negative. */
   readonly rateFactors: readonly number[];
+  /** `proportional` where the router does not follow shares. */
+  readonly routing?: Routing;
 };
 
 /** Nodes of a search: a time would make two runs differ. Plans of one model need tens. */
@@ -45,8 +52,9 @@ export function cheapestFleet(options: {
   readonly deployments: readonly FleetDeployment[];
   readonly meanDemand: readonly BucketDemand[];
   readonly rateFactor: number;
+  readonly routing?: Routing;
 }): ConstantFleet {
-  const { deployments, meanDemand, rateFactor } = options;
+  const { deployments, meanDemand, rateFactor, routing = 'free' } = options;
   const problem = check(
     planningProblemSchema,
     {
@@ -69,7 +77,7 @@ export function cheapestFleet(options: {
           })),
         },
       ],
-      options: { nodeLimit },
+      options: { nodeLimit, routing },
     },
     'the mean mix of the trace',
   );
@@ -78,6 +86,7 @@ export function cheapestFleet(options: {
   const replicas = new Map(deployments.map(({ id }) => [id, replicasOf.get(id) ?? 0]));
   return {
     replicas,
+    shares: planned.shares,
     usdPerHour: deployments.reduce((sum, { id, usdPerReplicaHour }) => sum + replicas.get(id)! * usdPerReplicaHour, 0),
     rateFactor,
   };
@@ -86,10 +95,55 @@ export function cheapestFleet(options: {
 /** Time between two looks of something that never changes its mind: a failed replica is replaced by the fleet itself. */
 const staticPeriodSeconds = 60;
 
-export function staticPolicy(replicas: ReadonlyMap<string, number>): Policy {
-  return {
-    periodSeconds: staticPeriodSeconds,
-    lagSeconds: 0,
-    decide: (): Decision => ({ replicas, shares: null, forecastRps: null }),
-  };
+/** @param fleet its shares are for a router that follows them; null or absent = none are known */
+export function staticPolicy(fleet: {
+  readonly replicas: ReadonlyMap<string, number>;
+  readonly shares?: readonly BucketShares[] | null;
+}): Policy {
+  const decision: Decision = { replicas: fleet.replicas, shares: fleet.shares ?? null, forecastRps: null };
+  return { periodSeconds: staticPeriodSeconds, lagSeconds: 0, decide: () => decision };
+}
+
+/** Fleets of a sweep, each a run. */
+const mostFactors = 16;
+
+/** Shares of the requests that arrive in calmer minutes; closer together where attainments of 90 % and more are decided. */
+const requestShares = [0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1];
+
+/** Profiles are made with a margin of their own, and a minute is not as short as a burst. */
+const [belowLowest, aboveHighest] = [0.85, 1.4];
+
+/**
+ * Multiples of the mean rate whose fleets are worth a run, ascending: the best constant fleet lies between one that is
+ * just too small and one that is hardly ever busy, and where that is depends on the trace. So they are the rates above
+ * which few of the *requests* arrive, minute by minute, one beyond either end, and others where these lie far apart.
+ *
+ * @param minutes requests of each minute
+ */
+export function rateFactorsOf(minutes: ArrayLike<number>): readonly number[] {
+  const counts = Array.from(minutes).sort((a, b) => a - b);
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  if (total === 0) return [1];
+  const mean = total / counts.length;
+  const known: number[] = [];
+  let before = 0;
+  let minute = 0;
+  for (const share of requestShares) {
+    while (minute < counts.length - 1 && before + counts[minute]! < share * total) before += counts[minute++]!;
+    known.push(counts[minute]! / mean);
+  }
+  const ends = [belowLowest * known[0]!, aboveHighest * known.at(-1)!];
+  const factors = [...new Set([...known, ...ends].map(brief))].sort((a, b) => a - b);
+  while (factors.length < mostFactors) {
+    const ratios = factors.slice(1).map((factor, i) => factor / factors[i]!);
+    const widest = ratios.indexOf(Math.max(...ratios));
+    const between = brief(Math.sqrt(factors[widest]! * factors[widest + 1]!));
+    if (factors.includes(between)) break;
+    factors.splice(widest + 1, 0, between);
+  }
+  return factors;
+}
+
+function brief(factor: number): number {
+  return Number(factor.toPrecision(3));
 }

@@ -2,7 +2,7 @@ import type { BucketDemand } from '../../core/planning-problem.js';
 import type { FleetDeployment, Policy } from '../backtest/backtest.js';
 import type { PolicyName } from '../backtest/policy-names.js';
 import { aibrixPolicy } from './aibrix.js';
-import { cheapestFleet, staticPolicy } from './constant-fleets.js';
+import { cheapestFleet, type Routing, staticPolicy } from './constant-fleets.js';
 import { cheapestAlone, hpaPolicy, requestsInFlight, utilisationPercent } from './hpa-policies.js';
 import { kpaDefaults } from './kpa.js';
 
@@ -26,10 +26,12 @@ export type PurePolicyOptions = {
   readonly knob: number;
   /** Of the HPAs: id of the deployment to scale; by default the cheapest one for the mean mix alone. */
   readonly on?: string;
-  /** Of `static`: replicas by deployment id, instead of those that the knob asks for. */
-  readonly replicas?: ReadonlyMap<string, number>;
+  /** Of `static`: `proportional` where the router does not follow shares. */
+  readonly routing?: Routing;
   /** Of `aibrix`: its `min_replicas` labels by deployment id; by default 1 of the cheapest. */
   readonly idleMinReplicas?: ReadonlyMap<string, number>;
+  /** Of `aibrix`: its annotation `scale-down-cooldown-window` [s]; by default as without it. */
+  readonly scaleDownCooldownSeconds?: number;
 };
 
 export type PurePolicy = {
@@ -58,11 +60,12 @@ export const policyTable = {
       usual: kpaDefaults.targetValue,
       values: [100, 90, 80, 70, 60, 50, 40, 30],
     },
-    create: ({ deployments, knob, idleMinReplicas }) =>
+    create: ({ deployments, knob, idleMinReplicas, scaleDownCooldownSeconds }) =>
       aibrixPolicy({
         deployments,
         targetValue: knob,
         ...(idleMinReplicas === undefined ? {} : { idleMinReplicas }),
+        ...(scaleDownCooldownSeconds === undefined ? {} : { scaleDownCooldownSeconds }),
       }),
   },
   'hpa-concurrency': {
@@ -71,7 +74,7 @@ export const policyTable = {
       name: 'targetInFlight',
       unit: 'requests per replica',
       usual: 32,
-      values: [128, 96, 64, 48, 32, 24, 16, 12, 8, 4],
+      values: [128, 64, 48, 32, 24, 16, 12, 8, 5, 3],
     },
     create: ({ deployments, meanDemand, knob, on }) =>
       hpaPolicy({
@@ -98,14 +101,15 @@ export const policyTable = {
       }),
   },
   static: {
-    about: 'a constant fleet: the cheapest one for a multiple of the mean rate; swept, the best one in hindsight',
+    about:
+      'a constant fleet, the cheapest one for a multiple of the mean rate; of several multiples the best one in hindsight',
     knob: {
       name: 'rateFactor',
       unit: 'times the mean rate',
       usual: 2,
       values: [0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 6, 8],
     },
-    create: ({ deployments, meanDemand, knob, replicas }) =>
-      staticPolicy(replicas ?? cheapestFleet({ deployments, meanDemand, rateFactor: knob }).replicas),
+    create: ({ deployments, meanDemand, knob, routing = 'free' }) =>
+      staticPolicy(cheapestFleet({ deployments, meanDemand, rateFactor: knob, routing })),
   },
 } as const satisfies Record<PurePolicyName, PurePolicy>;

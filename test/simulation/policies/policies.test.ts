@@ -112,7 +112,7 @@ describe('constant fleets', () => {
     expect([...fleet!.replicas.values()]).toEqual([4, 0]);
   });
 
-  test('the policy never changes its mind, and takes a fleet of the caller instead', () => {
+  test('the policy never changes its mind, and says how its plan routes', () => {
     const fixed = policyTable.static.create({ deployments, meanDemand, knob: 4 });
     for (const seconds of [0, 3600]) {
       const at = view(seconds, { deployments: [seen(large.id), seen(small.id)], queuedRequests: 50 });
@@ -123,8 +123,7 @@ describe('constant fleets', () => {
         ]),
       );
     }
-    const replicas = new Map([[large.id, 2]]);
-    const given = policyTable.static.create({ deployments, meanDemand, knob: 1, replicas });
-    expect(decide(given, view(0)).replicas).toEqual(replicas);
+    const [shares] = decide(fixed, view(0)).shares!;
+    expect(shares).toMatchObject({ ...meanDemand[0], rps: 40, to: [{ deployment: small.id, share: 1 }] });
   });
 });
