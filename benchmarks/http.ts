@@ -27,7 +27,7 @@ export type HttpBenchmark = {
 export const aimedRatio = 0.7;
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const metricPath = '/metrics/default/chat-14b-l4';
+const metricPath = '/metrics/default/qwen3-14b-l4';
 
 export async function benchmarkHttp(
   options: { readonly repetitions?: number; readonly secondsEach?: number; readonly connections?: number } = {},

@@ -1,5 +1,6 @@
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
+import { benchmarkBacktest } from './backtest.js';
 import { benchmarkCycle, describeCycle } from './cycle.js';
 import { benchmarkEngineCheck, describeEngineCheck } from './engine-check.js';
 import { benchmarkEstimates } from './estimate.js';
@@ -22,12 +23,18 @@ import { benchmarkStepTime, describeStepTime } from './step-time.js';
  */
 type Benchmark = {
   readonly about: string;
+  /** Takes the better part of an hour: it is run where it is named. */
+  readonly isOnItsOwn?: boolean;
   run(options: BenchmarkOptions): Promise<string>;
 };
 
 export type BenchmarkOptions = {
   /** Fewer instances and repetitions: to see that it works, not to quote. */
   readonly quick: boolean;
+  /** Of the backtest: only traces with one of these in their names; empty = all. */
+  readonly only: readonly string[];
+  /** Of the backtest: the folder of its reports; absent = `backtest-reports`. */
+  readonly out: string | undefined;
 };
 
 const benchmarks: Readonly<Record<string, Benchmark>> = {
@@ -50,6 +57,11 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   cycle: {
     about: "a fleet's cycle on a real Redis: time, memory, start",
     run: async (options) => describeCycle(await benchmarkCycle(options)),
+  },
+  backtest: {
+    about: 'money and attainment over recorded traces: gpumix, its peers, the best constant fleet, a proven bound',
+    isOnItsOwn: true,
+    run: ({ quick, only, out }) => benchmarkBacktest({ quick, traces: only, out: out ?? 'backtest-reports' }),
   },
   'step-time': {
     about: "the simulated engine's step times against profiles added up from measured kernels",
@@ -87,13 +99,19 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quick: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h', default: false } },
+  options: {
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string', multiple: true, default: [] },
+    out: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
 });
 
 if (values.help) {
   for (const [name, { about }] of Object.entries(benchmarks)) console.log(`${name.padEnd(18)}${about}`);
 } else {
-  const names = positionals.length > 0 ? positionals : Object.keys(benchmarks);
+  const usual = Object.keys(benchmarks).filter((name) => benchmarks[name]?.isOnItsOwn !== true);
+  const names = positionals.length > 0 ? positionals : usual;
   const unknown = names.filter((name) => !Object.hasOwn(benchmarks, name));
   if (unknown.length > 0) {
     console.error(`unknown benchmark ${unknown.join(', ')}; known: ${Object.keys(benchmarks).join(', ')}`);
@@ -106,7 +124,7 @@ if (values.help) {
     );
     for (const name of names) {
       console.log(`\n== ${name}: ${benchmarks[name]!.about}${values.quick ? ' (quick: not to quote)' : ''}\n`);
-      console.log(await benchmarks[name]!.run({ quick: values.quick }));
+      console.log(await benchmarks[name]!.run({ quick: values.quick, only: values.only, out: values.out }));
     }
   }
 }

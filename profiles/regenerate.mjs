@@ -58,7 +58,17 @@ try {
     simulate({ model, gpu, gpus, folder: model, lengths, limits: objectives });
   }
   for (const [model, gpu, gpus] of replicas(simulatedByLength, folderByLength)) {
-    const lengths = ['--inputs', inputsByLength, '--outputs', outputsByLength, '--requests', '300'];
+    // Plans go where a profile promises most, so what chance adds to single cells is what they choose: fewer such errors.
+    const lengths = [
+      '--inputs',
+      inputsByLength,
+      '--outputs',
+      outputsByLength,
+      '--requests',
+      '400',
+      '--confidence',
+      '0.95',
+    ];
     simulate({ model, gpu, gpus, folder: folderByLength(model), lengths, limits: lengthObjectives });
   }
 } finally {
