@@ -7,7 +7,7 @@ import { createRedisStore } from '../adapters/redis-store.js';
 import { readRequestLog } from '../adapters/request-log.js';
 import { InputError } from '../core/input-error.js';
 import { Unavailable } from '../core/ports.js';
-import { type ReplayProgress, type ReplaySummary, replayAsGateway } from '../service/gateway-replay.js';
+import { fixedEngines, type ReplayProgress, type ReplaySummary, replayAsGateway } from '../service/gateway-replay.js';
 import { runUntilCalledOff } from './called-off.js';
 import { nonNegativeNumber, positiveNumber } from './flag-values.js';
 
@@ -103,8 +103,7 @@ export async function runReplay(flags: ReplayFlags, around: ReplaySurroundings):
       store,
       model: flags.model,
       speed: flags.speed,
-      ttftSeconds: flags.ttft,
-      tpotSeconds: flags.tpot,
+      engines: fixedEngines({ ttftSeconds: flags.ttft, tpotSeconds: flags.tpot, speed: flags.speed }),
       durationSeconds: flags.duration ?? null,
       loop: flags.loop,
       clock,

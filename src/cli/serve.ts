@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { Command, InvalidArgumentError } from 'commander';
 import { InputError, quoteInput } from '../core/input-error.js';
 import { type ChosenConfig, chooseConfig, composeService } from '../service/compose.js';
-import type { Config } from '../service/config.js';
+import { type Config, modelConfig, type SloConfig } from '../service/config.js';
 import type { ConfigFlag, ConfigLayers } from '../service/config-layers.js';
 import { buildApp } from '../service/http/app.js';
 import { createLogger, type Logger } from '../service/log.js';
@@ -168,11 +168,26 @@ function sayWhere(
   const facts = {
     title: `${models.join(', ')} on ${gpuTypes.size} GPU types · a second is ${clock} s of the trace`,
     url: server.url,
+    objective: models.length === 1 ? objectiveText(modelConfig(config, models[0]!).slo) : null,
     metricPath: first === undefined ? '/metrics' : `/metrics/${first.namespace}/${first.name}`,
   };
   if (to.output.isTTY !== true) to.output.write(`${facts.title}\ncurl ${facts.url}${facts.metricPath}\n`);
   else to.output.write('\n');
   to.show.start(facts);
+}
+
+/** `TTFT ≤ 2 s, TPOT ≤ 0.1 s`; null = no time is promised. */
+function objectiveText(slo: SloConfig | null): string | null {
+  if (slo === null) return null;
+  const { ttftSeconds, ttftSecondsPerInputToken, tpotSeconds, e2eSeconds } = slo;
+  const perToken =
+    ttftSecondsPerInputToken === 0 ? '' : ` + ${Number((ttftSecondsPerInputToken * 1000).toFixed(3))} ms a token`;
+  const parts = [
+    ttftSeconds === null ? null : `TTFT ≤ ${ttftSeconds} s${perToken}`,
+    tpotSeconds === null ? null : `TPOT ≤ ${tpotSeconds} s`,
+    e2eSeconds === null ? null : `E2E ≤ ${e2eSeconds} s`,
+  ].filter((part) => part !== null);
+  return parts.length === 0 ? null : parts.join(', ');
 }
 
 /** The table says what is decided and held; a line of log for each decision would only push it away. */

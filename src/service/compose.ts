@@ -16,14 +16,18 @@ import { parseRedisUrl, type RedisSettings } from '../adapters/redis-settings.js
 import { readRequestLog } from '../adapters/request-log.js';
 import type { GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
+import type { ModelCatalogue } from '../core/model-types.js';
 import type { Clock, DeploymentSource, EngineMetrics, ProfileSource, SharedStore, TraceSource } from '../core/ports.js';
-import { type Config, prometheusDemand, replayedModel } from './config.js';
+import { backtestFleet } from './backtest/backtest-fleet.js';
+import { type Config, fixedTimes, modelConfig, prometheusDemand, replayedModel, simulatesReplicas } from './config.js';
 import { type ConfigFlag, type ConfigLayers, type LoadedConfig, loadConfig } from './config-layers.js';
 import { createConfiguredDeployments } from './configured-deployments.js';
 import { Controller, type Timer } from './controller.js';
-import { replayAsGateway } from './gateway-replay.js';
+import { fixedEngines, replayAsGateway } from './gateway-replay.js';
 import type { Logger } from './log.js';
+import { ReplayTime } from './replay-time.js';
 import type { Background } from './server.js';
+import { fleetOfTheBeginning, SimulatedCluster } from './simulated-cluster.js';
 
 /**
  * From a configuration to a service: the only file of this room that names implementations.
@@ -123,25 +127,36 @@ export async function composeService(options: {
   const explainer = new PlanningThread();
   const engineMetrics = await createEngineMetrics(config, { directory, clock: time.clock });
   const traceSource = await createTraceSource(config, { directory, clock: time.clock });
+  const modelCatalogue = await loadModelCatalogue();
+  const profiles = createProfiles(config, directory, store);
+  const cluster = await createSimulatedCluster(config, {
+    directory,
+    profiles,
+    gpus: catalogue,
+    models: modelCatalogue,
+    clock: time.clock,
+  });
   const controller = new Controller({
     config,
     clock: time.clock,
     timer: time.timer,
     steadyMs: () => performance.now(),
     store,
-    profiles: createProfiles(config, directory, store),
-    deployments: createDeployments(config, { catalogue, clock: time.clock, logger }),
+    profiles,
+    deployments: cluster ?? createDeployments(config, { catalogue, clock: time.clock, logger }),
     engineMetrics,
     traceSource,
     planner,
     whatIfPlanner,
     explainer,
     catalogue,
-    modelCatalogue: await loadModelCatalogue(),
+    modelCatalogue,
     logger,
     newId: randomUUID,
+    ...(cluster === null ? {} : { simulatedService: (model: string) => cluster.serviceOf(model) }),
   });
-  const replay = await createReplay(config, { directory, store, time, logger });
+  if (cluster !== null) controller.onCycle(() => cluster.follow(controller));
+  const replay = await createReplay(config, { directory, store, time, cluster, logger });
   return {
     controller,
     clock: time.clock,
@@ -166,28 +181,61 @@ type Time = {
   readonly clock: Clock;
   readonly timer: Timer;
   readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+  /** The virtual time of a replay; null = wall-clock time. */
+  readonly replay: ReplayTime | null;
 };
 
 /** Wall-clock time, or in a replay simulated time that runs `clock` times as fast. */
 function createTime(config: Config): Time {
   const replay = config.demand.source === 'replay' ? config.demand.replay : null;
   const speed = replay?.clock ?? 1;
-  const startedMs = Date.now();
-  const steadyStartMs = performance.now();
-  const beginMs = replay?.startsAt == null ? startedMs : Date.parse(replay.startsAt);
+  const delay: Timer = (delayMs, callback) => {
+    const timeout = setTimeout(callback, delayMs);
+    return () => clearTimeout(timeout);
+  };
+  const beginMs = replay?.startsAt == null ? Date.now() : Date.parse(replay.startsAt);
+  const replayTime =
+    replay === null ? null : new ReplayTime({ beginMs, speed, steadyMs: () => performance.now(), delay });
   return {
-    // Simulated time is steady: a wall clock that is set must not tear the day of a trace.
-    clock: { now: () => (replay === null ? Date.now() : beginMs + (performance.now() - steadyStartMs) * speed) },
-    timer: (delayMs, callback) => {
-      const timeout = setTimeout(callback, delayMs / speed);
-      return () => clearTimeout(timeout);
-    },
+    clock: replayTime ?? { now: () => Date.now() },
+    timer: replayTime?.timer ?? delay,
+    replay: replayTime,
     sleep: async (ms, signal) => {
       await sleep(ms / speed, undefined, { signal }).catch((error) => {
         if (!signal.aborted) throw error;
       });
     },
   };
+}
+
+/** The replicas that serve a replay; null where nothing is simulated, and requests take fixed times. */
+async function createSimulatedCluster(
+  config: Config,
+  tools: {
+    readonly directory: string;
+    readonly profiles: ProfileSource;
+    readonly gpus: GpuCatalogue;
+    readonly models: ModelCatalogue;
+    readonly clock: Clock;
+  },
+): Promise<SimulatedCluster | null> {
+  const { replay } = config.demand;
+  const model = replayedModel(config);
+  if (!simulatesReplicas(config) || replay === null || model === null) return null;
+  const { simulation } = config;
+  const fleet = await backtestFleet({
+    ...tools,
+    config: { ...config, simulation: { ...simulation, model } },
+    source: 'demand.replay.engines: simulated',
+  });
+  return new SimulatedCluster({
+    fleet,
+    initialReplicas: await fleetOfTheBeginning(fleet, readRequestLog({ file: resolve(tools.directory, replay.file) })),
+    startMs: tools.clock.now(),
+    simulation,
+    lagSeconds: config.forecast.consumerLagSeconds,
+    slo: modelConfig(config, model).slo,
+  });
 }
 
 async function createStore(
@@ -311,16 +359,28 @@ type RunningReplay = { start(): void; stop(): Promise<void> };
 /** Plays the configured request log into the embedded store, in a loop, as a gateway would have written it. */
 async function createReplay(
   config: Config,
-  tools: { readonly directory: string; readonly store: SharedStore; readonly time: Time; readonly logger: Logger },
+  tools: {
+    readonly directory: string;
+    readonly store: SharedStore;
+    readonly time: Time;
+    /** Who serves the requests; null = they take fixed times. */
+    readonly cluster: SimulatedCluster | null;
+    readonly logger: Logger;
+  },
 ): Promise<RunningReplay | null> {
   const { replay } = config.demand;
   const model = replayedModel(config);
   if (config.demand.source !== 'replay' || replay === null || model === null) return null;
-  const { directory, store, time, logger } = tools;
+  const { directory, store, time, cluster, logger } = tools;
   const file = resolve(directory, replay.file);
   // A log that cannot be read at all stops the start; a bad row later on ends the replay and is logged.
   for await (const _ of readRequestLog({ file })) break;
   const calledOff = new AbortController();
+  const fixed = fixedEngines({
+    ttftSeconds: replay.ttftSeconds ?? fixedTimes.ttftSeconds,
+    tpotSeconds: replay.tpotSeconds ?? fixedTimes.tpotSeconds,
+    speed: 1,
+  });
   let played: Promise<void> = Promise.resolve();
   return {
     start() {
@@ -330,21 +390,24 @@ async function createReplay(
         store,
         model,
         speed: 1,
-        ttftSeconds: replay.ttftSeconds,
-        tpotSeconds: replay.tpotSeconds,
+        engines: cluster === null ? fixed : (trace) => cluster.serve(trace),
         durationSeconds: null,
         loop: true,
         clock: time.clock,
         sleep: time.sleep,
         signal: calledOff.signal,
-      }).then(
-        () => undefined,
-        (error) =>
-          logger.error(
-            { err: error },
-            `the replay of ${file} ended: ${error instanceof Error ? error.message : error}`,
-          ),
-      );
+        onReached: (ms) => time.replay?.reached(ms),
+      })
+        .then(
+          () => undefined,
+          (error) =>
+            logger.error(
+              { err: error },
+              `the replay of ${file} ended: ${error instanceof Error ? error.message : error}`,
+            ),
+        )
+        // Plans go on without it.
+        .finally(() => time.replay?.release());
     },
     async stop() {
       calledOff.abort();

@@ -59,6 +59,9 @@ const redisSchema = z
   .default(null)
   .describe('The shared Redis. Absent: an embedded store inside the process.');
 
+/** What a replayed request takes where nothing else is configured and nothing is simulated: the defaults of `gpumix replay` too. */
+export const fixedTimes = { ttftSeconds: 0.5, tpotSeconds: 0.03 } as const;
+
 const replaySchema = z
   .strictObject({
     file: z.string().min(1).describe('Request log `timestamp_ms,input_tokens,output_tokens`, plain or gzip.'),
@@ -74,8 +77,26 @@ const replaySchema = z
       .nullable()
       .default(null)
       .describe('Simulated time at which the first request arrives; null = the time of the start.'),
-    ttftSeconds: z.number().min(0).max(600).default(0.5).describe('Time to first token of a replayed request.'),
-    tpotSeconds: z.number().min(0).max(10).default(0.03).describe('Time per output token of a replayed request.'),
+    engines: z
+      .enum(['fixed', 'simulated'])
+      .default('fixed')
+      .describe(
+        '`fixed`: every request takes `ttftSeconds` and `tpotSeconds`, whatever replicas there are. `simulated`: a fleet that follows the published replicas serves them, with start-up times, queues and the step times of `simulation`; GPUs and model must be of the catalogue.',
+      ),
+    ttftSeconds: z
+      .number()
+      .min(0)
+      .max(600)
+      .nullable()
+      .default(null)
+      .describe(`With \`engines: fixed\`: time to first token of a request; null = ${fixedTimes.ttftSeconds}.`),
+    tpotSeconds: z
+      .number()
+      .min(0)
+      .max(10)
+      .nullable()
+      .default(null)
+      .describe(`With \`engines: fixed\`: time per output token of a request; null = ${fixedTimes.tpotSeconds}.`),
   })
   .nullable()
   .default(null)
@@ -465,7 +486,7 @@ const historySchema = z.strictObject({
   decisions: whole.min(1).max(100_000).default(1000).describe('Past decisions that are remembered.'),
 });
 
-/** How `gpumix simulate` builds the fleet that serves a trace; the service itself does not read it. */
+/** How the fleet is built that serves a trace: by `gpumix simulate`, and by the service with simulated engines. */
 const simulationSchema = z.strictObject({
   model: name
     .nullable()
@@ -583,6 +604,11 @@ export function modelConfig(config: Config, model: string): ModelConfig {
   return Object.hasOwn(config.models, model) ? config.models[model]! : defaultModelConfig;
 }
 
+/** True where the replicas that serve are simulated in the process, so that what runs and what is ready is told. */
+export function simulatesReplicas({ demand }: Pick<Config, 'demand'>): boolean {
+  return demand.source === 'replay' && demand.replay?.engines === 'simulated';
+}
+
 /** The model that a replayed request log asks for: the configured one, else the only one there is. */
 export function replayedModel(config: Pick<Config, 'demand' | 'deployments'>): string | null {
   const models = new Set(config.deployments.list.map((deployment) => deployment.model));
@@ -618,6 +644,7 @@ function checkTogether(
     expect(['redis'], 'redis: { url: … }, because demand.source is redis (or demand.source: replay)');
   }
   checkPrometheusDemand(config, expect);
+  checkReplayEngines(config, expect);
   if (demand.source === 'replay') {
     if (redis !== null) {
       expect(
@@ -662,6 +689,33 @@ function checkTogether(
     const id = `${deployment.namespace}/${deployment.name}`;
     if (seen.has(id)) expect(['deployments', 'list', index, 'name'], `a name that no other entry has (${id} is twice)`);
     seen.add(id);
+  });
+}
+
+/** Rules on who serves replayed requests. */
+function checkReplayEngines(
+  config: z.output<typeof configObject>,
+  expect: (path: (string | number)[], message: string) => void,
+): void {
+  const { demand, deployments } = config;
+  if (demand.source !== 'replay' || demand.replay?.engines !== 'simulated') return;
+  for (const key of ['ttftSeconds', 'tpotSeconds'] as const) {
+    if (demand.replay[key] === null) continue;
+    expect(['demand', 'replay', key], 'null with engines: simulated, whose times come of the load (or engines: fixed)');
+  }
+  if (deployments.source !== 'config') {
+    expect(
+      ['deployments', 'source'],
+      'config with demand.replay.engines: simulated, whose replicas run in the process',
+    );
+    return;
+  }
+  const model = replayedModel(config);
+  if (model === null) return;
+  deployments.list.forEach((deployment, index) => {
+    if (deployment.model === model) return;
+    const expected = `${model}, which the replayed requests ask for: with demand.replay.engines: simulated there is no other`;
+    expect(['deployments', 'list', index, 'model'], expected);
   });
 }
 

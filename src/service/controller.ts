@@ -19,6 +19,7 @@ import {
   type InputState,
   type ModelView,
   type PublishedReplicas,
+  type SimulatedServiceView,
 } from './view.js';
 
 /** Starts a timer on the controller's clock; the answer cancels it. */
@@ -30,6 +31,8 @@ export type ControllerOptions = PlanningCycleOptions & {
   readonly whatIfPlanner: Planner;
   /** Explains the plan in force, beside all others: an explanation is many plans. */
   readonly explainer: Explainer;
+  /** What users of a model feel, where its replicas are simulated. */
+  readonly simulatedService?: (model: string) => SimulatedServiceView | null;
 };
 
 /** Records of an interval appear up to half a second after its end; the rest is for clocks that disagree. [ms] */
@@ -313,6 +316,7 @@ export class Controller implements ControllerView, ControllerCommands {
       demand: state.demand,
       singleTypeUsdPerHour: state.single?.cheapest?.usdPerHour ?? null,
       singleTypeGpu: state.single?.cheapest?.gpuType ?? null,
+      simulated: this.#options.simulatedService?.(state.name) ?? null,
       deployments: state.deployments
         .filter(({ id }) => observed.has(id))
         .map((deployment) => {

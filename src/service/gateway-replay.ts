@@ -13,7 +13,7 @@ import {
  * Plays a request log into the shared store as a gateway would: in wall-clock time, one record per interval at its end.
  *
  * The first request arrives when the replay starts; what lies `s` seconds later in the log happens `s / speed` seconds
- * later on the clock, completions included (arrival + ttft + output tokens × tpot, in the log's time). After the last
+ * later on the clock; `engines` say when they complete. After the last
  * arrival the replay goes on until the last request has completed. When it is called off, requests in flight count as
  * cancelled, and the record of the begun interval is written at once: it says that nothing is pending any more.
  */
@@ -26,10 +26,8 @@ export type ReplayOptions = {
   readonly model: string;
   /** Seconds of the log per second of the clock. */
   readonly speed: number;
-  /** Time to first token [s]. */
-  readonly ttftSeconds: number;
-  /** Time per output token [s]. */
-  readonly tpotSeconds: number;
+  /** Who serves the requests, made for the records that tell of them. */
+  readonly engines: (trace: GatewayTrace) => ReplayEngines;
   /** No arrivals after this many seconds of the clock; null = all of the log. */
   readonly durationSeconds: number | null;
   /** Begin again, one mean gap after the last arrival, when the log ends. */
@@ -42,7 +40,37 @@ export type ReplayOptions = {
   /** Told once where the store does not answer at the start, and the replay waits for it: why. */
   readonly onWaiting?: (problem: string) => void;
   readonly onProgress?: (progress: ReplayProgress) => void;
+  /** Told after every step up to which moment of the clock everything has happened and is written. */
+  readonly onReached?: (ms: number) => void;
 };
+
+/** Who serves replayed requests, and tells the gateway's trace of their arrivals and ends. */
+export interface ReplayEngines {
+  /** A request arrives; times ascend. */
+  arrive(request: LoggedRequest, atMs: number): void;
+  /** Everything until then has happened, before the records of then are finished. */
+  advance(untilMs: number): void;
+}
+
+/** Engines that take as long for every request, however many there are: arrival + ttft + output tokens × tpot, in the log's time. */
+export function fixedEngines({
+  ttftSeconds,
+  tpotSeconds,
+  speed,
+}: {
+  readonly ttftSeconds: number;
+  readonly tpotSeconds: number;
+  readonly speed: number;
+}): ReplayOptions['engines'] {
+  return (trace) => ({
+    arrive({ inputTokens, outputTokens }, atMs) {
+      const serviceMs = (ttftSeconds + outputTokens * tpotSeconds) * 1000;
+      // Nothing is finished by it: the request lies in the interval that is being filled.
+      trace.add({ atMs, inputTokens, outputTokens, completesAtMs: atMs + serviceMs / speed });
+    },
+    advance() {},
+  });
+}
 
 export type ReplayProgress = {
   readonly elapsedSeconds: number;
@@ -82,6 +110,9 @@ const intervalMs = gatewayIntervalSeconds * 1000;
 
 /** Between looks at the clock while an interval fills: short enough for a lively progress line. [ms] */
 const stepMs = 500;
+
+/** Requests between two turns of the event loop: simulated ones take some tens of microseconds each. */
+const requestsPerTurn = 200;
 
 /** How long a store that does not answer at the start is asked again: it may be starting as well. [ms] */
 const startPatienceMs = 15_000;
@@ -155,6 +186,7 @@ class Replay {
   /** Set when the first request arrives. */
   #startMs = 0;
   readonly #requests: AsyncIterator<LoggedRequest>;
+  readonly #engines: ReplayEngines;
   /** The next request, and how long after the start it arrives on the clock; null when no more come. */
   #next: { readonly afterMs: number; readonly request: LoggedRequest } | null = null;
   #unwritten: FinishedInterval[] = [];
@@ -169,6 +201,7 @@ class Replay {
   constructor(options: ReplayOptions) {
     this.#options = options;
     this.#requests = fromZero(options)[Symbol.asyncIterator]();
+    this.#engines = options.engines(this.#trace);
   }
 
   async run(): Promise<ReplaySummary> {
@@ -187,7 +220,8 @@ class Replay {
       tickMs = (Math.floor(this.#startMs / intervalMs) + 1) * intervalMs;
       while (!signal.aborted) {
         const nowMs = clock.now();
-        await this.#arriveBefore(Math.min(nowMs, tickMs));
+        const untilMs = Math.min(nowMs, tickMs);
+        await this.#arriveBefore(untilMs);
         const isTick = nowMs >= tickMs;
         if (isTick) {
           // One at a time also after a sleep of the machine: every tick has its record, with what was pending then.
@@ -195,6 +229,7 @@ class Replay {
           tickMs += intervalMs;
         }
         if (isTick || this.#problem !== null) await this.#write();
+        this.#options.onReached?.(untilMs);
         if (this.#isOver()) return this.#summary(false);
         this.#report();
         const stepLimitMs = this.#problem === null ? stepMs : retryMs;
@@ -218,22 +253,16 @@ class Replay {
 
   /** Plays the requests that arrive before a moment. */
   async #arriveBefore(untilMs: number): Promise<void> {
-    const { ttftSeconds, tpotSeconds, speed } = this.#options;
+    const { sleep, signal } = this.#options;
     while (this.#next !== null && this.#startMs + this.#next.afterMs < untilMs) {
       const { afterMs, request } = this.#next;
-      const atMs = this.#startMs + afterMs;
-      const serviceMs = (ttftSeconds + request.outputTokens * tpotSeconds) * 1000;
-      // Nothing is finished by it: the request lies in the interval that is being filled.
-      this.#trace.add({
-        atMs,
-        inputTokens: request.inputTokens,
-        outputTokens: request.outputTokens,
-        completesAtMs: atMs + serviceMs / speed,
-      });
+      this.#engines.arrive(request, this.#startMs + afterMs);
       this.#played += 1;
       this.#lastArrivalMs = afterMs;
       await this.#advance();
+      if (this.#played % requestsPerTurn === 0) await sleep(0, signal);
     }
+    this.#engines.advance(untilMs);
   }
 
   async #advance(): Promise<void> {

@@ -108,6 +108,16 @@ function createGauges(registry: Registry) {
       'Share of the cost that the plan saves against the cheapest single GPU type that serves as much within what the other models leave of pools, quotas and budget; starts and stops are not counted.',
       ['model'] as const,
     ),
+    simulatedAttainment: gauge(
+      'gpumix_simulated_attainment_ratio',
+      'Share of the simulated requests of the last half hour that met the SLO of the model.',
+      ['model'] as const,
+    ),
+    simulatedTtftP95: gauge(
+      'gpumix_simulated_ttft_p95_seconds',
+      '95th percentile of the time to first token of the simulated requests of the last half hour.',
+      ['model'] as const,
+    ),
     shortGpus: gauge(
       'gpumix_gpu_type_short_gpus',
       'GPUs that replicas asked for and that did not come in time; while a type is short, demand is planned on other types.',
@@ -172,6 +182,8 @@ function readModel(gauges: Gauges, model: ModelView): void {
   set(gauges.demand, { model: model.name }, model.demand?.rps ?? null);
   set(gauges.forecast, { model: model.name }, model.demand?.forecastRps ?? null);
   set(gauges.horizon, { model: model.name }, model.demand?.forecast.horizonSeconds ?? null);
+  set(gauges.simulatedAttainment, { model: model.name }, model.simulated?.attainment ?? null);
+  set(gauges.simulatedTtftP95, { model: model.name }, model.simulated?.ttftP95Seconds ?? null);
   if (model.status === 'held') set(gauges.held, { model: model.name, reason: model.heldReason ?? 'unknown' }, 1);
 }
 

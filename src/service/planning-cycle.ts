@@ -3,6 +3,7 @@ import type { PlanningProblem } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
 import { Calendar } from '../demand/calendar.js';
 import { compareWithSingleTypes } from './comparison.js';
+import { simulatesReplicas } from './config.js';
 import { type Cycle, holdWithoutStore, type PhaseContext, type PlanningCycleOptions, sentence } from './cycle.js';
 import { forecast, readDemand } from './demand-phases.js';
 import { Fleet, type ModelState, type PublishedEntry } from './fleet.js';
@@ -48,7 +49,7 @@ export class PlanningCycle {
     const { config, store, clock, newId, logger } = options;
     const stored = new StoredState({ store, keptDecisions: config.history.decisions, logger });
     const fleet = new Fleet({
-      currentIsPublished: config.deployments.source === 'config',
+      currentIsPublished: config.deployments.source === 'config' && !simulatesReplicas(config),
       saved: () => stored.published,
     });
     const { engineMetrics = null, traceSource = null } = options;

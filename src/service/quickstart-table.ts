@@ -20,8 +20,17 @@ export type QuickstartRow = {
   /** Cheapest plan on one GPU type; null = none serves it all. */
   readonly singleTypeUsdPerHour: number | null;
   readonly singleTypeGpu: string | null;
+  /** What the simulated requests of the last while saw; null = none ended yet, or none are simulated. */
+  readonly service: QuickstartService | null;
   /** Why there is no plan for now: an earlier one is served, or (with `usdPerHour` null) none yet. Null = there is. */
   readonly heldReason: string | null;
+};
+
+export type QuickstartService = {
+  /** Share of the requests that met the objective; null = there is none. */
+  readonly attainment: number | null;
+  readonly ttftP95Seconds: number | null;
+  readonly windowSeconds: number;
 };
 
 /** What stays the same while the quickstart runs. */
@@ -31,6 +40,8 @@ export type QuickstartFacts = {
   readonly url: string;
   /** Path of one deployment's metric. */
   readonly metricPath: string;
+  /** What a request must see to count as attained, for people: `TTFT ≤ 2 s, TPOT ≤ 0.1 s`; null = there is no objective. */
+  readonly objective: string | null;
 };
 
 export type QuickstartSize = { readonly columns: number; readonly rows: number; readonly color: boolean };
@@ -53,7 +64,24 @@ export function quickstartRow(atMs: number, models: readonly ModelView[], plan: 
     usdPerHour: plan === null || models.some((model) => model.planAt === null) ? null : plan.usdPerHour,
     singleTypeUsdPerHour: sumOrNull(models.map((model) => model.singleTypeUsdPerHour)),
     singleTypeGpu: singleTypes.size === 1 ? ([...singleTypes][0] ?? null) : null,
+    service: serviceOf(models),
     heldReason: models.find((model) => model.status === 'held')?.heldReason ?? null,
+  };
+}
+
+/** Over all models that are simulated: every request counts alike, and of the percentiles the slowest model's is told. */
+function serviceOf(models: readonly ModelView[]): QuickstartService | null {
+  const simulated = models.flatMap((model) => model.simulated ?? []).filter(({ requests }) => requests > 0);
+  if (simulated.length === 0) return null;
+  const requests = simulated.reduce((sum, one) => sum + one.requests, 0);
+  const attained = sumOrNull(
+    simulated.map(({ attainment, requests }) => (attainment === null ? null : attainment * requests)),
+  );
+  const ttfts = simulated.flatMap(({ ttftP95Seconds }) => ttftP95Seconds ?? []);
+  return {
+    attainment: attained === null ? null : Math.min(1, attained / requests),
+    ttftP95Seconds: ttfts.length === 0 ? null : Math.max(...ttfts),
+    windowSeconds: Math.max(...simulated.map(({ windowSeconds }) => windowSeconds)),
   };
 }
 
@@ -72,8 +100,9 @@ export function quickstartLine(row: QuickstartRow): string {
   const against = row.singleTypeGpu === null ? 'one GPU type' : `${printable(row.singleTypeGpu)} only`;
   return [
     clockText(row.atMs),
-    `${decimal(row.rps, 1)} rps (planned for ${decimal(row.forecastRps, 1)})`,
+    `${decimal(row.rps, 1)} rps (forecast ${decimal(row.forecastRps, 1)})`,
     replicas,
+    serviceText(row.service),
     `${decimal(row.usdPerHour, 2)} USD/h`,
     saving === null ? null : `${percent(saving)} less than ${against} (${decimal(row.singleTypeUsdPerHour, 2)})`,
     row.heldReason === null ? null : `held: ${row.heldReason}`,
@@ -82,7 +111,18 @@ export function quickstartLine(row: QuickstartRow): string {
     .join(' · ');
 }
 
-/** Lines around the rows of the table: title, load, headings, links, and the empty lines between. */
+/** `99.6 % in time, TTFT p95 0.84 s`; null where nothing is known. */
+function serviceText(service: QuickstartService | null): string | null {
+  if (service === null) return null;
+  const { attainment, ttftP95Seconds } = service;
+  const parts = [
+    attainment === null ? null : `${attainedPercent(attainment)} in time`,
+    ttftP95Seconds === null ? null : `TTFT p95 ${secondsText(ttftP95Seconds)}`,
+  ].filter((part) => part !== null);
+  return parts.length === 0 ? null : parts.join(', ');
+}
+
+/** Lines around the rows of the table: title, load, status, headings, links, and the empty lines between. */
 const linesAroundRows = 10;
 
 /**
@@ -112,7 +152,7 @@ export function renderQuickstart(
       plain(sparkline(averages(loads, Math.max(8, size.columns - 30)))),
       dim(`  ${range(loads)}`),
     ]),
-    paint(statusSegments(now)),
+    paint(statusSegments(facts, now)),
     paint([dim(headings(columns))]),
     ...shown.map((row, index) => paint(rowSegments(row, planned[firstShown + index - 1], columns))),
     '',
@@ -124,6 +164,43 @@ export function renderQuickstart(
   return lines.slice(0, size.rows);
 }
 
+/** A column beside those of the GPU types. */
+type Figure = {
+  readonly heading: string;
+  readonly width: number;
+  readonly segment: (row: QuickstartRow) => Segment;
+};
+
+/** Padded to the width of its column. */
+const figures = {
+  rps: { heading: 'rps', width: 6, segment: (row) => plain(decimal(row.rps, 1)) },
+  // The rate that the replicas are planned for.
+  forecast: { heading: 'forecast', width: 9, segment: (row) => plain(decimal(row.forecastRps, 1)) },
+  usdPerHour: { heading: 'USD/h', width: 8, segment: (row) => plain(decimal(row.usdPerHour, 2)) },
+  oneType: { heading: 'one type', width: 9, segment: (row) => dim(decimal(row.singleTypeUsdPerHour, 2)) },
+  saving: { heading: 'saving', width: 8, segment: (row) => savingSegment(row) },
+  attained: { heading: 'attained', width: 9, segment: (row) => attainedSegment(row.service) },
+  ttft: {
+    heading: 'TTFT p95',
+    width: 9,
+    segment: ({ service }) =>
+      service === null || service.ttftP95Seconds === null ? dim('–') : plain(secondsText(service.ttftP95Seconds)),
+  },
+} satisfies Record<string, Figure>;
+
+/** In the order in which they stand, GPU types between the first two and the others. */
+const figuresBefore: readonly Figure[] = [figures.rps, figures.forecast];
+/** What a narrow terminal goes without comes last here. */
+const figuresWithService: readonly (readonly Figure[])[] = [
+  [figures.usdPerHour, figures.oneType, figures.saving, figures.attained, figures.ttft],
+  [figures.usdPerHour, figures.oneType, figures.saving, figures.attained],
+  [figures.usdPerHour, figures.saving, figures.attained],
+];
+const figuresWithoutService: readonly (readonly Figure[])[] = [
+  [figures.usdPerHour, figures.oneType, figures.saving],
+  [figures.usdPerHour, figures.saving],
+];
+
 type Columns = {
   /** GPU types that have a column of their own. */
   readonly gpuTypes: readonly string[];
@@ -131,11 +208,12 @@ type Columns = {
   readonly titles: readonly string[];
   /** GPU types that found no room. */
   readonly hidden: number;
+  /** Columns to the right of the GPU types. */
+  readonly after: readonly Figure[];
 };
 
-/** Widths of the columns left and right of the GPU types. */
-const width = { time: 12, rps: 7, planned: 7, usdPerHour: 8, oneType: 9, saving: 8 } as const;
-const widthAround = Object.values(width).reduce((sum, each) => sum + each, 0);
+const timeWidth = 12;
+
 /** Shortest cut of a GPU type's name. */
 const shortestName = 4;
 
@@ -143,7 +221,12 @@ const shortestName = 4;
 function fitColumns(rows: readonly QuickstartRow[], columns: number): Columns {
   const all = [...new Set(rows.flatMap((row) => [...row.replicas.keys()]))];
   const names = all.map((gpuType) => printable(gpuType).padStart(shortestName));
-  const room = Math.max(0, columns - widthAround);
+  const choices = rows.some(({ service }) => service !== null) ? figuresWithService : figuresWithoutService;
+  const roomBeside = (after: readonly Figure[]) =>
+    Math.max(0, columns - timeWidth - widthOf(figuresBefore) - widthOf(after));
+  const whole = names.reduce((sum, name) => sum + columnWidth(name.length), 0);
+  const after = choices.find((choice) => whole <= roomBeside(choice)) ?? choices.at(-1)!;
+  const room = roomBeside(after);
   const needed = (longest: number, count: number) =>
     names.slice(0, count).reduce((sum, name) => sum + columnWidth(Math.min(longest, name.length)), 0);
   let longest = Math.max(shortestName, ...names.map((name) => name.length));
@@ -158,6 +241,7 @@ function fitColumns(rows: readonly QuickstartRow[], columns: number): Columns {
       return `${text.padStart(columnWidth(text.length) - 1)} `;
     }),
     hidden: all.length - count,
+    after,
   };
 }
 
@@ -166,21 +250,25 @@ function columnWidth(name: number): number {
   return name + 2;
 }
 
-function headings({ titles, hidden }: Columns): string {
+function widthOf(some: readonly Figure[]): number {
+  return some.reduce((sum, { width }) => sum + width, 0);
+}
+
+function headings({ titles, hidden, after }: Columns): string {
   return [
-    ' trace time'.padEnd(width.time),
-    'rps'.padStart(width.rps),
-    'plan'.padStart(width.planned),
+    ' trace time'.padEnd(timeWidth),
+    ...figuresBefore.map(({ heading, width }) => heading.padStart(width)),
     ...titles,
     hidden === 0 ? '' : `+${hidden}`.padEnd(3),
-    'USD/h'.padStart(width.usdPerHour),
-    'one type'.padStart(width.oneType),
-    'saving'.padStart(width.saving),
+    ...after.map(({ heading, width }) => heading.padStart(width)),
   ].join('');
 }
 
 function rowSegments(row: QuickstartRow, before: QuickstartRow | undefined, columns: Columns): readonly Segment[] {
-  const saving = savingOf(row);
+  const cellOf = ({ segment, width }: Figure): Segment => {
+    const { text, style } = segment(row);
+    return { text: text.padStart(width), style };
+  };
   const cells = columns.gpuTypes.map((gpuType, index): Segment => {
     const count = row.replicas.get(gpuType) ?? null;
     const previous = before?.replicas.get(gpuType) ?? null;
@@ -190,24 +278,40 @@ function rowSegments(row: QuickstartRow, before: QuickstartRow | undefined, colu
   });
   return [
     plain(` ${clockText(row.atMs)}`),
-    plain(decimal(row.rps, 1).padStart(width.rps)),
-    plain(decimal(row.forecastRps, 1).padStart(width.planned)),
+    ...figuresBefore.map(cellOf),
     ...cells,
     plain(columns.hidden === 0 ? '' : '   '),
-    plain(decimal(row.usdPerHour, 2).padStart(width.usdPerHour)),
-    dim(decimal(row.singleTypeUsdPerHour, 2).padStart(width.oneType)),
-    row.heldReason !== null
-      ? yellow('held'.padStart(width.saving))
-      : saving === null
-        ? dim('–'.padStart(width.saving))
-        : green(percent(saving).padStart(width.saving)),
+    ...columns.after.map(cellOf),
   ];
 }
 
-/** Nothing while all is well. */
-function statusSegments(now: QuickstartRow | undefined): readonly Segment[] {
+function savingSegment(row: QuickstartRow): Segment {
+  const saving = savingOf(row);
+  if (row.heldReason !== null) return yellow('held');
+  return saving === null ? dim('–') : green(percent(saving));
+}
+
+/** Below it, what is attained is worth a look. */
+const goodAttainment = 0.99;
+
+function attainedSegment(service: QuickstartService | null): Segment {
+  if (service === null || service.attainment === null) return dim('–');
+  const text = attainedPercent(service.attainment);
+  return service.attainment >= goodAttainment ? green(text) : yellow(text);
+}
+
+/** What the requests of the last while saw, and what was promised them. */
+function usersSegments({ objective }: QuickstartFacts, { service }: QuickstartRow): readonly Segment[] {
+  const text = serviceText(service);
+  if (service === null || text === null) return [];
+  const promised = objective === null || service.attainment === null ? '' : ` (${printable(objective)})`;
+  return [dim(' users '), plain(text), dim(`${promised}, last ${Math.round(service.windowSeconds / 60)} min`)];
+}
+
+/** What is wrong with the plan; else what users see. */
+function statusSegments(facts: QuickstartFacts, now: QuickstartRow | undefined): readonly Segment[] {
   if (now === undefined || now.usdPerHour === null) return [yellow(` wait  ${heldSentence(now)}`)];
-  return now.heldReason === null ? [] : [yellow(` held  ${heldSentence(now)}`)];
+  return now.heldReason === null ? usersSegments(facts, now) : [yellow(` held  ${heldSentence(now)}`)];
 }
 
 function heldSentence(row: QuickstartRow | undefined): string {
@@ -255,6 +359,15 @@ function decimal(value: number | null, digits: number): string {
 
 function percent(ratio: number): string {
   return `${Math.round(ratio * 100)} %`;
+}
+
+/** One decimal, rounded down: 99.96 % is not all of them. */
+function attainedPercent(ratio: number): string {
+  return `${(Math.floor(ratio * 1000 + 1e-9) / 10).toFixed(1)} %`;
+}
+
+function secondsText(seconds: number): string {
+  return `${seconds.toFixed(seconds < 10 ? 2 : 0)} s`;
 }
 
 function sumOrNull(values: readonly (number | null)[]): number | null {

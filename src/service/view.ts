@@ -99,6 +99,23 @@ export type DemandView = {
   readonly meanOutputTokens: number | null;
 };
 
+/** What users of a model feel whose replicas are simulated (`demand.replay.engines: simulated`). */
+export type SimulatedServiceView = {
+  /** Requests that ended in the last so many seconds. */
+  readonly windowSeconds: number;
+  readonly requests: number;
+  /** Of these lost with their replica, or refused by it. */
+  readonly failed: number;
+  /** Of these never taken by a replica. */
+  readonly unserved: number;
+  /** Share of them that met the model's `slo`; null = none ended, or it has none. */
+  readonly attainment: number | null;
+  /** 95th percentile of the time to first token, of those that were answered; null = none was. */
+  readonly ttftP95Seconds: number | null;
+  /** The same over all requests that ended. */
+  readonly sinceStart: { readonly requests: number; readonly attainment: number | null };
+};
+
 export type ModelView = {
   readonly name: string;
   readonly status: Plan['status'];
@@ -108,6 +125,8 @@ export type ModelView = {
   /** Cheapest plan that uses a single GPU type [USD/hour]; null = none serves it all, or not computed. */
   readonly singleTypeUsdPerHour: number | null;
   readonly singleTypeGpu: string | null;
+  /** What its requests see; null = its replicas are not simulated. */
+  readonly simulated: SimulatedServiceView | null;
   readonly deployments: readonly DeploymentView[];
 };
 

@@ -3,7 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { QuickstartShow } from '../../src/cli/quickstart-show.js';
 import { deploymentView, modelView, planOf, scriptedController } from '../support/scripted-view.js';
 
-const facts = { title: 'chat', url: 'http://127.0.0.1:8080', metricPath: '/metrics/default/llama-a100' };
+const facts = {
+  title: 'chat',
+  url: 'http://127.0.0.1:8080',
+  metricPath: '/metrics/default/llama-a100',
+  objective: null,
+};
 
 class Output extends EventEmitter {
   text = '';

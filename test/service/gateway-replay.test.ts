@@ -6,7 +6,12 @@ import { type LoggedRequest, readRequestLog } from '../../src/adapters/request-l
 import { InputError } from '../../src/core/input-error.js';
 import { type SharedStore, Unavailable } from '../../src/core/ports.js';
 import { gatewayBucketIndex } from '../../src/core/token-bucket.js';
-import { type ReplayOptions, type ReplayProgress, replayAsGateway } from '../../src/service/gateway-replay.js';
+import {
+  fixedEngines,
+  type ReplayOptions,
+  type ReplayProgress,
+  replayAsGateway,
+} from '../../src/service/gateway-replay.js';
 
 /** Clock, sleep and store of a replay that takes no time. Time begins five seconds into an interval. */
 class Bench {
@@ -43,14 +48,14 @@ class Bench {
         }
       },
     };
+    const { speed = 1 } = overrides;
     return replayAsGateway({
       open: typeof log === 'function' ? log : () => iterate(log),
       source: 'log.csv',
       store,
       model: 'llama',
-      speed: 1,
-      ttftSeconds: 0.5,
-      tpotSeconds: 0.03,
+      speed,
+      engines: fixedEngines({ ttftSeconds: 0.5, tpotSeconds: 0.03, speed }),
       durationSeconds: null,
       loop: false,
       clock,

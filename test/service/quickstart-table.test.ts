@@ -12,6 +12,7 @@ const facts = {
   title: 'chat-14b on 3 GPU types',
   url: 'http://127.0.0.1:8080',
   metricPath: '/metrics/default/chat-14b-l4',
+  objective: 'TTFT ≤ 2 s, TPOT ≤ 0.1 s',
 };
 
 function row(overrides: Partial<QuickstartRow> = {}): QuickstartRow {
@@ -27,6 +28,7 @@ function row(overrides: Partial<QuickstartRow> = {}): QuickstartRow {
     usdPerHour: 6.6,
     singleTypeUsdPerHour: 9.8,
     singleTypeGpu: 'H100-80GB',
+    service: null,
     heldReason: null,
     ...overrides,
   };
@@ -58,9 +60,9 @@ describe('the quickstart table', () => {
         '',
         ' load  ▃▅█  1.0 – 4.0 rps',
         '',
-        ' trace time     rps   plan   L4  A100-80GB  H100-80GB    USD/h one type  saving',
-        ' 11-20 10:00    3.2    4.1    2          1          0     6.60     9.80    33 %',
-        ' 11-20 10:05   12.4   14.0    1↓         3↑         0    11.80    19.60    40 %',
+        ' trace time    rps forecast   L4  A100-80GB  H100-80GB    USD/h one type  saving',
+        ' 11-20 10:00   3.2      4.1    2          1          0     6.60     9.80    33 %',
+        ' 11-20 10:05  12.4     14.0    1↓         3↑         0    11.80    19.60    40 %',
         '',
         ' read  curl http://127.0.0.1:8080/metrics/default/chat-14b-l4',
         ' look  http://127.0.0.1:8080/docs  every route, to try',
@@ -70,10 +72,51 @@ describe('the quickstart table', () => {
     );
   });
 
+  const served = { attainment: 0.9969, ttftP95Seconds: 0.843, windowSeconds: 1800 };
+
+  it('shows what the requests of simulated replicas saw beside what was planned for them, on 80 columns', () => {
+    const quickstart = {
+      replicas: new Map([
+        ['L4', 0],
+        ['A100-80GB', 3],
+        ['H100', 1],
+      ]),
+      singleTypeGpu: 'H100',
+    };
+    const late = row({ ...quickstart, service: { ...served, attainment: 0.98 } });
+    const lines = draw([row(quickstart), late, row({ ...quickstart, service: served })]);
+    expect(lines.slice(3, 8)).toEqual([
+      ' users 99.6 % in time, TTFT p95 0.84 s (TTFT ≤ 2 s, TPOT ≤ 0.1 s), last 30 min',
+      ' trace time    rps forecast   L4  A100-80GB  H100    USD/h  saving attained',
+      ' 11-20 10:00   3.2      4.1    0          3     1     6.60    33 %        –',
+      ' 11-20 10:00   3.2      4.1    0          3     1     6.60    33 %   98.0 %',
+      ' 11-20 10:00   3.2      4.1    0          3     1     6.60    33 %   99.6 %',
+    ]);
+    const wide = draw([late], { ...plainSize, columns: 100 });
+    expect(wide[4]).toBe(
+      ' trace time    rps forecast   L4  A100-80GB  H100    USD/h one type  saving attained TTFT p95',
+    );
+    expect(wide[5]).toMatch(/ 6\.60 {5}9\.80 {4}33 % {3}98\.0 % {3}0\.84 s$/);
+    const coloured = draw([late, row({ service: served })], { ...plainSize, color: true }).join('\n');
+    expect(coloured).toContain('\x1b[33m   98.0 %\x1b[39m');
+    expect(coloured).toContain('\x1b[32m   99.6 %\x1b[39m');
+  });
+
+  it('does not round up to all of the requests, and says nothing of an objective that is not there', () => {
+    const almost = row({ service: { ...served, attainment: 0.99999 } });
+    expect(draw([almost]).join('\n')).toContain('99.9 % in time');
+    expect(draw([row({ service: { ...served, attainment: 1 } })]).join('\n')).toContain('100.0 % in time');
+    const none = row({ service: { ...served, attainment: null } });
+    expect(draw([none])[3]).toBe(' users TTFT p95 0.84 s, last 30 min');
+    expect(draw([row({ service: served, heldReason: 'no_traces' })])[3]).toMatch(/^ held /);
+  });
+
   it.each([40, 60, 80, 120])(
     'never writes a line wider than a terminal of %i columns, nor more lines than it has',
     (columns) => {
-      const rows = Array.from({ length: 50 }, (_, i) => row({ atMs: i * 60_000, rps: i, usdPerHour: i * 1000 }));
+      const rows = Array.from({ length: 50 }, (_, i) =>
+        row({ atMs: i * 60_000, rps: i, usdPerHour: i * 1000, service: i % 2 === 0 ? served : null }),
+      );
       for (const height of [3, 12, 24]) {
         const lines = draw(
           rows,
@@ -94,7 +137,7 @@ describe('the quickstart table', () => {
     const [, hidden] = /\+(\d+)/.exec(heading)!;
     const shown = [...heading.matchAll(/GPU…/g)].length;
     expect(shown + Number(hidden)).toBe(types.length);
-    expect(heading).toMatch(/USD\/h one type {2}saving$/);
+    expect(heading).toMatch(/USD\/h {2}saving$/);
     const wide = draw([many], { ...plainSize, columns: 220 });
     expect(wide.find((line) => line.includes('trace time'))).toContain('GPU-TYPE-L');
   });
@@ -190,8 +233,33 @@ describe('the row of a cycle', () => {
       usdPerHour: plan.usdPerHour,
       singleTypeUsdPerHour: 24.68,
       singleTypeGpu: 'A100',
+      service: null,
       heldReason: null,
     });
+  });
+
+  it('counts every simulated request alike, and tells the slowest percentile', () => {
+    const simulated = {
+      windowSeconds: 1800,
+      requests: 300,
+      failed: 0,
+      unserved: 0,
+      attainment: 0.99,
+      ttftP95Seconds: 0.5,
+      sinceStart: { requests: 900, attainment: 0.9 },
+    };
+    const models = [
+      modelView({ simulated }),
+      modelView({ simulated: { ...simulated, requests: 100, attainment: 0.95, ttftP95Seconds: 0.7 } }),
+      modelView(),
+    ];
+    expect(quickstartRow(0, models, null).service).toEqual({
+      attainment: 0.98,
+      ttftP95Seconds: 0.7,
+      windowSeconds: 1800,
+    });
+    const nothingEnded = { ...simulated, requests: 0, attainment: null, ttftP95Seconds: null };
+    expect(quickstartRow(0, [modelView({ simulated: nothingEnded })], null).service).toBeNull();
   });
 
   it('is unknown where one part is unknown', () => {
@@ -230,10 +298,14 @@ describe('the row of a cycle', () => {
 describe('the line of a plan change', () => {
   it('says the same in words', () => {
     expect(quickstartLine(row())).toBe(
-      '11-20 10:00 · 3.2 rps (planned for 4.1) · 2 × L4, 1 × A100-80GB, 0 × H100-80GB · 6.60 USD/h · 33 % less than H100-80GB only (9.80)',
+      '11-20 10:00 · 3.2 rps (forecast 4.1) · 2 × L4, 1 × A100-80GB, 0 × H100-80GB · 6.60 USD/h · 33 % less than H100-80GB only (9.80)',
+    );
+    const service = { attainment: 0.9969, ttftP95Seconds: 12.34, windowSeconds: 1800 };
+    expect(quickstartLine(row({ service }))).toContain(
+      ' · 2 × L4, 1 × A100-80GB, 0 × H100-80GB · 99.6 % in time, TTFT p95 12 s · 6.60 USD/h',
     );
     expect(quickstartLine(row({ singleTypeUsdPerHour: null, heldReason: 'no_traces' }))).toBe(
-      '11-20 10:00 · 3.2 rps (planned for 4.1) · 2 × L4, 1 × A100-80GB, 0 × H100-80GB · 6.60 USD/h · held: no_traces',
+      '11-20 10:00 · 3.2 rps (forecast 4.1) · 2 × L4, 1 × A100-80GB, 0 × H100-80GB · 6.60 USD/h · held: no_traces',
     );
     expect(quickstartLine(row({ usdPerHour: null, heldReason: 'no_lengths' }))).toBe(
       '11-20 10:00 · no plan yet: no request of its model has completed with its lengths yet',

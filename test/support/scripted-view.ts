@@ -80,6 +80,7 @@ export function modelView(overrides: Partial<ModelView> = {}): ModelView {
     },
     singleTypeUsdPerHour: 14.68,
     singleTypeGpu: 'A100',
+    simulated: null,
     deployments: [
       deploymentView(),
       deploymentView({ name: 'llama-l4', gpuType: 'L4', replicas: 3, targetReplicas: 4, usdPerReplicaHour: 0.7 }),

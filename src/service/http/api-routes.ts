@@ -292,6 +292,7 @@ function summarise(model: ModelView, plan: Plan | null): ModelSummary {
     gap: planned?.gap ?? null,
     singleTypeUsdPerHour: model.singleTypeUsdPerHour,
     singleTypeGpu: model.singleTypeGpu,
+    simulated: model.simulated,
     deployments: [...model.deployments] as ModelSummary['deployments'],
   };
 }

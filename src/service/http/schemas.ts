@@ -5,7 +5,14 @@ import { planningProblemSchema } from '../../core/planning-problem.js';
 import { engineLatencies } from '../../core/ports.js';
 import { forecasterNames } from '../../demand/forecast.js';
 import { holdRules } from '../replica-holds.js';
-import type { DecisionRecord, DemandView, DeploymentView, InputState, ProfileDriftView } from '../view.js';
+import type {
+  DecisionRecord,
+  DemandView,
+  DeploymentView,
+  InputState,
+  ProfileDriftView,
+  SimulatedServiceView,
+} from '../view.js';
 
 /**
  * The JSON that our routes take and give, as schemas: the OpenAPI document is made from them, and the tests hold every
@@ -110,6 +117,16 @@ const deploymentSchema = z.strictObject({
   notices: z.array(z.strictObject({ code: z.string(), message: z.string() })),
 }) satisfies z.ZodType<DeploymentView>;
 
+const simulatedSchema = z.strictObject({
+  windowSeconds: z.number().describe('requests that ended in the last so many seconds'),
+  requests: z.int(),
+  failed: z.int().describe('lost with their replica, or refused by it'),
+  unserved: z.int().describe('never taken by a replica'),
+  attainment: z.number().nullable().describe('share that met the SLO of the model; null = none ended, or no SLO'),
+  ttftP95Seconds: z.number().nullable(),
+  sinceStart: z.strictObject({ requests: z.int(), attainment: z.number().nullable() }),
+}) satisfies z.ZodType<SimulatedServiceView>;
+
 const modelSummaryShape = {
   name: z.string(),
   status: z.enum(planStatuses),
@@ -121,6 +138,7 @@ const modelSummaryShape = {
   gap: z.number().nullable(),
   singleTypeUsdPerHour: z.number().nullable().describe('cheapest plan on one GPU type; null = none serves it all'),
   singleTypeGpu: z.string().nullable(),
+  simulated: simulatedSchema.nullable().describe('what its requests see; null = its replicas are not simulated'),
   deployments: z.array(deploymentSchema),
 };
 
