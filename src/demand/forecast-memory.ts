@@ -15,7 +15,7 @@ const residualsSchema = z.object({
   spreadWeight: weight,
   longSpread: weight,
   longSpreadWeight: weight,
-  longUnrest: weight,
+  longGuess: weight,
   bins: z.string(),
 });
 
@@ -26,12 +26,17 @@ const memberSchema = z.object({
 });
 
 export const forecastMemorySchema = z.object({
-  version: z.literal(1),
+  version: z.literal(2),
   history: z.object({ newest: z.int(), minutes: z.string() }),
   /** What the residuals are of [s]. */
   horizonSeconds: z.number().gt(0),
   members: z.record(z.string(), memberSchema),
-  weighting: z.object({ members: z.array(z.string()), losses: z.array(weight), spread: weight, largestSpread: weight }),
+  weighting: z.object({
+    members: z.array(z.string()),
+    losses: z.array(number),
+    squares: z.array(weight),
+    largest: z.array(weight),
+  }),
 });
 
 /** What `DemandForecaster.memory` gives and its constructor takes. */

@@ -3,8 +3,8 @@ import type { ForecastMemory } from './forecast-memory.js';
 import { CalibratedForecaster, type Expectation } from './forecasters/calibrated.js';
 import type { Moment } from './forecasters/moment.js';
 import { createPointForecaster, demandForecasters, type ForecasterName } from './forecasters/table.js';
-import { pinballLoss, Weighting } from './forecasters/weighting.js';
-import { firstQuantile, windowQuantile } from './forecasters/window.js';
+import { Weighting } from './forecasters/weighting.js';
+import { type SparseTraffic, sparseTraffic, windowQuantile } from './forecasters/window.js';
 import { IntervalRates } from './interval-rates.js';
 import { type KnownMinute, minutesPerDay, RateHistory } from './rate-history.js';
 import type { DemandHistory, ShapeBucket } from './window.js';
@@ -204,7 +204,7 @@ export class DemandForecaster {
     const history = this.#history.memory();
     if (history === null) return null;
     return {
-      version: 1,
+      version: 2,
       history,
       horizonSeconds: this.#learntHorizonSeconds,
       members: Object.fromEntries(
@@ -233,8 +233,8 @@ export class DemandForecaster {
     const originSeconds = this.#rates.endBefore(60 * minute);
     const moment = this.#moment(originSeconds, horizonSeconds, minute);
     if (moment === null) return;
-    const { quantiles, first } = this.#quantiles(moment, this.#options.quantile);
-    const expectations = this.#members.map(({ calibrated }) => calibrated?.expect(moment, first) ?? null);
+    const { quantiles, sparse } = this.#quantiles(moment, this.#options.quantile);
+    const expectations = this.#members.map(({ calibrated }) => calibrated?.expect(moment, sparse) ?? null);
     this.#pending.push({ originSeconds, horizonSeconds, expectations, quantiles });
   }
 
@@ -251,24 +251,27 @@ export class DemandForecaster {
       });
       const { quantile } = this.#options;
       if (this.#members.length > 1) {
-        this.#weighting.add(quantiles.map((forecast) => pinballLoss({ forecast, actual, quantile })));
+        this.#weighting.add({ forecasts: quantiles, actual, quantile, delay: Math.ceil(horizonSeconds / 60) });
       }
     }
     if (settled > 0) this.#pending = this.#pending.slice(settled);
   }
 
-  /** By member, and what stands in for them while nothing is learnt [requests/s]. */
-  #quantiles(moment: Moment, quantile: number): { readonly quantiles: readonly number[]; readonly first: number } {
+  /** By member, and what stands in for them while little is learnt of sparse traffic [requests/s]. */
+  #quantiles(
+    moment: Moment,
+    quantile: number,
+  ): { readonly quantiles: readonly number[]; readonly sparse: SparseTraffic } {
     const { windowRps, windowMeanRps, lastRps } = moment;
     // What arrives now is not planned away, and sparse traffic not forgotten between two requests.
     const least = lastRps > 0 ? Math.min(lastRps, windowMeanRps) : windowMeanRps;
-    const first = firstQuantile(moment, quantile);
-    const most = Math.max(first, largestOverPeak * Math.max(this.#history.peak(), ...windowRps));
+    const sparse = sparseTraffic(moment, quantile);
+    const most = Math.max(sparse.rps, largestOverPeak * Math.max(this.#history.peak(), ...windowRps));
     const quantiles = this.#members.map(({ calibrated }) => {
       if (calibrated === null) return windowQuantile(moment, quantile);
-      return Math.max(least, Math.min(most, calibrated.quantile(moment, { quantile, first })));
+      return Math.max(least, Math.min(most, calibrated.quantile(moment, { quantile, sparse })));
     });
-    return { quantiles, first };
+    return { quantiles, sparse };
   }
 
   #moment(atSeconds: number, horizonSeconds: number, minute = this.#history.newest): Moment | null {

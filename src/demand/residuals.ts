@@ -11,6 +11,9 @@ import { packFloat64, unpackFloat64 } from './packed-numbers.js';
  * Residuals are divided by how much rates vary now, within bounds: calm and wild hours follow each other. That is told by
  * the last residuals and, sooner, by the window: how far its intervals lie from each other. What is kept is a histogram
  * whose old entries fade, so that memory and time do not grow.
+ *
+ * Nothing waits for the first residuals: `guessSpread` says from the window alone how large they will be, and a usual shape
+ * stands for as many of them as it takes to see a tail. Both give way as residuals come in.
  */
 
 /**
@@ -40,15 +43,14 @@ const fading = 0.5 ** (1 / 1440);
 /** Half of what is known of the present spread is gone after an hour: as long as bursts last. */
 const spreadFading = 0.5 ** (1 / 60);
 
-/** The spread of single counts on this scale, in place of as many residuals as below. */
-const firstSpread = 0.5;
-const firstSpreadWeight = 10;
+/** The guess from the window counts like so many residuals of a minute each: three that do not overlap at usual horizons. */
+const guessWeight = 10;
 
 /** A present that is calmer or wilder than the day by more is not believed: few residuals say so. */
 const largestSpreadRatio = 3;
 
-/** Less is rounding of the history. */
-const smallestSpread = 0.05;
+/** Residuals of less are rounding of the history: a constant load has none. */
+const smallestSpread = 1e-3;
 
 /** Bins are evenly wide in asinh(residual / 0.5): a fortieth near 0, a twentieth of the residual far out. */
 const binScale = 0.5;
@@ -59,13 +61,27 @@ const bins = 2 * binsEachSide + 1;
 
 const leastWeight = 1e-6;
 
+/**
+ * How residuals lie before any are known, in guessed spreads: a normal distribution, above 0 since the largest of several
+ * minutes is seldom less than one of them. It counts like 40 residuals: those of neighbouring minutes share most of their
+ * horizon, so that twenty overlapping ones, of which the 0.95 quantile would be the largest, are one leap seen often.
+ * (Place and width as in the residuals of the last value on synthetic hours: noise, drift, bursts, ramps, waves.)
+ */
+const usualPlace = 0.4;
+const usualWidth = 0.8;
+const usualWeight = 40;
+/** The tail of a normal distribution says nothing of what lies further out. */
+const usualWidths = 4;
+const usualShape = normalShape();
+const usualPlaces = Float64Array.from({ length: bins }, (_, i) => placeOfBin(i));
+
 export type ResidualsMemory = {
   readonly weight: number;
   readonly spread: number;
   readonly spreadWeight: number;
   readonly longSpread: number;
   readonly longSpreadWeight: number;
-  readonly longUnrest: number;
+  readonly longGuess: number;
   /** 64 bits each in base64: weight by bin, then the sum of residuals by bin. */
   readonly bins: string;
 };
@@ -75,11 +91,12 @@ export class Residuals {
   /** Sum of the residuals in each bin: their mean is the place of the bin, so that equal residuals stay exact. */
   readonly #sums: Float64Array;
   #weight = 0;
-  #spread = firstSpread;
-  #spreadWeight = firstSpreadWeight;
-  #longSpread = firstSpread;
-  #longSpreadWeight = firstSpreadWeight;
-  #longUnrest = firstSpread;
+  #spread = 0;
+  #spreadWeight = 0;
+  #longSpread = 0;
+  #longSpreadWeight = 0;
+  /** Mean of the guesses that the residuals of `#longSpread` were made with. */
+  #longGuess = 0;
 
   constructor(memory: ResidualsMemory | null = null) {
     const packed = memory === null ? null : unpackFloat64(memory.bins, 2 * bins);
@@ -91,7 +108,7 @@ export class Residuals {
     this.#spreadWeight = memory.spreadWeight;
     this.#longSpread = memory.longSpread;
     this.#longSpreadWeight = memory.longSpreadWeight;
-    this.#longUnrest = memory.longUnrest;
+    this.#longGuess = memory.longGuess;
   }
 
   /** How many residuals the quantiles rest on, older ones for less. */
@@ -100,14 +117,20 @@ export class Residuals {
   }
 
   /**
-   * By how much residuals vary now.
+   * By how much residuals vary now: without any, as guessed.
    *
-   * @param unrest spread of the window's intervals on the stable scale
+   * @param guess `guessSpread` of the window
    */
-  scale(unrest: number): number {
-    const long = Math.max(smallestSpread, this.#longSpread);
-    const byWindow = (long * Math.max(smallestSpread, unrest)) / Math.max(smallestSpread, this.#longUnrest);
-    const both = Math.sqrt((this.#spread ** 2 + byWindow ** 2) / 2);
+  scale(guess: number): number {
+    const seen = this.#longSpreadWeight;
+    const long = (guessWeight * guess + seen * this.#longSpread) / (guessWeight + seen);
+    // What guesses were wrong by so far, the present one will be too.
+    const guessed = guessWeight * (seen > 0 ? this.#longGuess : guess);
+    const byGuesses = guessed + seen * this.#longGuess;
+    const byWindow = byGuesses > 0 ? (guess * (guessed + seen * this.#longSpread)) / byGuesses : guess;
+    const recent = this.#spreadWeight;
+    const lately = (guessWeight * byWindow + recent * this.#spread) / (guessWeight + recent);
+    const both = Math.sqrt((lately ** 2 + byWindow ** 2) / 2);
     return Math.min(largestSpreadRatio * long, Math.max(long / largestSpreadRatio, both));
   }
 
@@ -115,14 +138,14 @@ export class Residuals {
    * Takes one residual.
    *
    * @param residual what came minus what was expected, both on the stable scale
-   * @param at the window's unrest, and `scale`, at the time of the forecast
+   * @param at the window's guess, and `scale`, at the time of the forecast
    */
-  add(residual: number, at: { readonly unrest: number; readonly scale: number }): void {
+  add(residual: number, at: { readonly guess: number; readonly scale: number }): void {
     for (let i = 0; i < bins; i += 1) {
       this.#weights[i]! *= fading;
       this.#sums[i]! *= fading;
     }
-    const standard = residual / at.scale;
+    const standard = residual / Math.max(smallestSpread, at.scale);
     const bin = Math.round(Math.asinh(standard / binScale) / binWidth);
     const index = binsEachSide + Math.max(-binsEachSide, Math.min(binsEachSide, bin));
     this.#weights[index]! += 1;
@@ -134,23 +157,23 @@ export class Residuals {
     this.#spread += (size - this.#spread) / this.#spreadWeight;
     this.#longSpreadWeight = this.#longSpreadWeight * fading + 1;
     this.#longSpread += (size - this.#longSpread) / this.#longSpreadWeight;
-    this.#longUnrest += (at.unrest - this.#longUnrest) / this.#longSpreadWeight;
+    this.#longGuess += (at.guess - this.#longGuess) / this.#longSpreadWeight;
   }
 
-  /** A quantile of the residuals at a scale; grows with the quantile. 0 without any. */
+  /** A quantile of the residuals at a scale; grows with the quantile. */
   quantile(quantile: number, scale: number): number {
-    if (this.#weight === 0) return 0;
-    let total = 0;
+    let total = usualWeight;
     for (const weight of this.#weights) total += weight;
     // Steps and no lines between them: a rare leap must not pull at the quantile of the ordinary.
     const wanted = quantile * total;
     let below = 0;
     let place = 0;
     for (let i = 0; i < bins && below < wanted; i += 1) {
-      const weight = this.#weights[i]!;
+      const usual = usualWeight * usualShape[i]!;
+      const weight = this.#weights[i]! + usual;
       below += weight;
       // Entries of weeks ago are rounding errors.
-      if (weight > leastWeight) place = this.#sums[i]! / weight;
+      if (weight > leastWeight) place = (this.#sums[i]! + usual * usualPlaces[i]!) / weight;
     }
     return scale * place;
   }
@@ -165,21 +188,52 @@ export class Residuals {
       spreadWeight: this.#spreadWeight,
       longSpread: this.#longSpread,
       longSpreadWeight: this.#longSpreadWeight,
-      longUnrest: this.#longUnrest,
+      longGuess: this.#longGuess,
       bins: packFloat64(packed),
     };
   }
 }
 
-/** How far the rates of a window lie from each other on the stable scale: their standard deviation. */
-export function unrestOf(rates: readonly number[]): number {
-  let sum = 0;
-  let squares = 0;
-  for (const rps of rates) {
-    const value = toStable(60 * rps);
-    sum += value;
-    squares += value * value;
-  }
-  const mean = sum / rates.length;
-  return Math.sqrt(Math.max(0, squares / rates.length - mean * mean));
+function placeOfBin(edge: number): number {
+  return binScale * Math.sinh((edge - binsEachSide) * binWidth);
+}
+
+/** The share of each bin, of bins that lie near enough to matter. */
+function normalShape(): Float64Array {
+  const density = (place: number) => Math.exp(-0.5 * ((place - usualPlace) / usualWidth) ** 2);
+  const shares = Float64Array.from({ length: bins }, (_, i) => {
+    const place = placeOfBin(i);
+    if (Math.abs(place - usualPlace) > usualWidths * usualWidth) return 0;
+    return density(place) * (placeOfBin(i + 0.5) - placeOfBin(i - 0.5));
+  });
+  const sum = shares.reduce((total, share) => total + share, 0);
+  return shares.map((share) => share / sum);
+}
+
+/**
+ * How far what comes will lie from what is expected, from a window alone: the mean size of residuals on the stable scale.
+ *
+ * It is the spread of the window's intervals, for a longer horizon more. On synthetic hours of noise around a level the
+ * residuals of the last value are 0.5, 0.6 and 0.8 of that spread for horizons of 1, 3 and 10 minutes, on such that drift
+ * or burst 0.8, 1.2 and 1.9: between them lies 0.55 of it times the 0.4th power of the minutes. One step, as where traffic
+ * begins, is no spread: it is bounded by three times the mean of the steps between intervals without the largest eighth.
+ *
+ * @param rates of the window's intervals, oldest first [requests/s]
+ */
+export function guessSpread(rates: readonly number[], horizonMinutes: number): number {
+  const values = rates.map((rps) => toStable(60 * rps));
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length;
+  return 0.55 * horizonMinutes ** 0.4 * Math.min(Math.sqrt(variance), 3 * ordinaryStep(values));
+}
+
+/** Fewer steps have none that is not ordinary. */
+const fewSteps = 4;
+
+function ordinaryStep(values: readonly number[]): number {
+  const steps = values.slice(1).map((value, i) => Math.abs(value - values[i]!));
+  if (steps.length < fewSteps) return Number.POSITIVE_INFINITY;
+  steps.sort((a, b) => a - b);
+  const kept = steps.slice(0, steps.length - Math.ceil(steps.length / 8));
+  return kept.reduce((sum, step) => sum + step, 0) / kept.length;
 }

@@ -1,10 +1,12 @@
-import { fromStable, Residuals, type ResidualsMemory, toStable, unrestOf } from '../residuals.js';
+import { fromStable, guessSpread, Residuals, type ResidualsMemory, toStable } from '../residuals.js';
 import type { Moment, PointForecaster } from './moment.js';
 import { pinballLoss } from './weighting.js';
+import type { SparseTraffic } from './window.js';
 
 /** What was expected at one moment, until it is known what came. */
 export type Expectation = {
-  readonly unrest: number;
+  /** `guessSpread` of the window. */
+  readonly guess: number;
   readonly variants: readonly {
     /** On the stable scale. */
     readonly expected: number;
@@ -53,47 +55,50 @@ export class CalibratedForecaster {
     }));
   }
 
-  /** @param first what to plan for while nothing is learnt: `firstQuantile` [requests/s] */
-  expect(moment: Moment, first: number): Expectation {
-    const unrest = unrestOf(moment.windowRps);
+  /** @param sparse as in `quantile`, at the quantile that is learnt for */
+  expect(moment: Moment, sparse: SparseTraffic): Expectation {
+    const guess = guessSpread(moment.windowRps, moment.horizonMinutes);
     const rates = this.point.expect(moment);
     const variants = this.#variants.map((variant, i) => {
       const expected = toStable(60 * rates[i]!);
-      const scale = variant.residuals.scale(unrest);
+      const scale = variant.residuals.scale(guess);
       return {
         expected,
         scale,
-        quantileRps: this.#quantileOf(variant.residuals, { expected, scale, quantile: this.#quantile, first }),
+        quantileRps: this.#quantileOf(variant.residuals, { expected, scale, quantile: this.#quantile, sparse }),
       };
     });
-    return { unrest, variants };
+    return { guess, variants };
   }
 
   /**
    * A quantile of the target; grows with the quantile [requests/s].
    *
-   * @param options.first as in `expect`, at this quantile
+   * @param options.sparse what says most while little is learnt of sparse traffic, at this quantile
    */
-  quantile(moment: Moment, { quantile, first }: { readonly quantile: number; readonly first: number }): number {
+  quantile(
+    moment: Moment,
+    { quantile, sparse }: { readonly quantile: number; readonly sparse: SparseTraffic },
+  ): number {
     const { residuals } = this.#variants[this.#best()]!;
     const expected = toStable(60 * this.point.expect(moment)[this.#best()]!);
     return this.#quantileOf(residuals, {
       expected,
-      scale: residuals.scale(unrestOf(moment.windowRps)),
+      scale: residuals.scale(guessSpread(moment.windowRps, moment.horizonMinutes)),
       quantile,
-      first,
+      sparse,
     });
   }
 
   /** Learns what came of an expectation [requests/s]. */
-  settle({ unrest, variants }: Expectation, rps: number): void {
+  settle({ guess, variants }: Expectation, rps: number): void {
     const came = toStable(60 * rps);
     this.#lossWeight = this.#lossWeight * lossFading + 1;
     variants.forEach(({ expected, scale, quantileRps }, i) => {
       const variant = this.#variants[i]!;
       const loss = pinballLoss({ forecast: quantileRps, actual: rps, quantile: this.#quantile });
       variant.loss += (loss - variant.loss) / this.#lossWeight;
-      variant.residuals.add(came - expected, { unrest, scale });
+      variant.residuals.add(came - expected, { guess, scale });
     });
   }
 
@@ -118,13 +123,17 @@ export class CalibratedForecaster {
       expected,
       scale,
       quantile,
-      first,
-    }: { readonly expected: number; readonly scale: number; readonly quantile: number; readonly first: number },
+      sparse,
+    }: {
+      readonly expected: number;
+      readonly scale: number;
+      readonly quantile: number;
+      readonly sparse: SparseTraffic;
+    },
   ): number {
-    if (residuals.weight === 0) return first;
     const learnt = Math.max(0, expected + residuals.quantile(quantile, scale));
-    const share = residuals.weight / (residuals.weight + this.#firstWeight);
-    return fromStable(share * learnt + (1 - share) * toStable(60 * first)) / 60;
+    const share = (sparse.share * this.#firstWeight) / (residuals.weight + this.#firstWeight);
+    return fromStable((1 - share) * learnt + share * toStable(60 * sparse.rps)) / 60;
   }
 }
 

@@ -6,7 +6,8 @@ import type { Moment, PointForecaster } from './moment.js';
  *
  *     level ← α x + (1 − α)(level + φ trend),    trend ← β (level − level before) + (1 − β) φ trend
  *
- * One expectation per α, the middle one first: sparse traffic needs an hour to show its rate, dense traffic a minute.
+ * One expectation per α, the middle one first: sparse traffic needs an hour to show its rate, dense traffic a minute. Until
+ * 1/α minutes are known a level is their mean, so that the first minute, in which traffic may have begun, is one of many.
  */
 const smoothings = [0.3, 0.7, 0.1, 0.03] as const;
 
@@ -16,15 +17,20 @@ const trendSmoothing = (alpha: number): number => alpha / 3;
 /** Of a trend a minute this much is left in the next one: a rise goes on for ten minutes' worth of itself, no more. */
 const damping = 0.9;
 
+/** More than 1/α of the slowest. */
+const manyMinutes = 100;
+
 type State = { level: number; trend: number };
 
 export function createHolt(): PointForecaster {
   /** Null before the first known minute. */
   let states: State[] | null = null;
+  /** Minutes that were learnt, as far as that matters. */
+  let known = 0;
 
   const moved = ({ level, trend }: State, alpha: number, rps: number): State => {
     const expected = level + damping * trend;
-    const next = expected + alpha * (rps - expected);
+    const next = expected + Math.max(alpha, 1 / known) * (rps - expected);
     const beta = trendSmoothing(alpha);
     return { level: next, trend: beta * (next - level) + (1 - beta) * damping * trend };
   };
@@ -34,6 +40,7 @@ export function createHolt(): PointForecaster {
     basis: null,
     learn(_minute, rps) {
       if (rps === null) return;
+      known = Math.min(manyMinutes, known + 1);
       states =
         states === null
           ? smoothings.map(() => ({ level: rps, trend: 0 }))
@@ -45,13 +52,11 @@ export function createHolt(): PointForecaster {
         return state === undefined ? moment.windowMeanRps : largestExpected(state, alpha, moment);
       });
     },
-    // Whether there is any state comes first.
-    memory: () => [
-      states === null ? 0 : 1,
-      ...smoothings.flatMap((_, i) => [states?.[i]?.level ?? 0, states?.[i]?.trend ?? 0]),
-    ],
-    restore([known, ...numbers]) {
-      states = known === 1 ? smoothings.map((_, i) => ({ level: numbers[2 * i]!, trend: numbers[2 * i + 1]! })) : null;
+    // How many minutes are known comes first.
+    memory: () => [known, ...smoothings.flatMap((_, i) => [states?.[i]?.level ?? 0, states?.[i]?.trend ?? 0])],
+    restore([minutes, ...numbers]) {
+      known = minutes!;
+      states = known > 0 ? smoothings.map((_, i) => ({ level: numbers[2 * i]!, trend: numbers[2 * i + 1]! })) : null;
     },
   };
 }

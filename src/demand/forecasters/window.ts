@@ -11,19 +11,19 @@ export function windowQuantile({ windowRps, windowMeanRps }: Moment, quantile: n
   return Math.max(quantileSorted(ascending, quantile), windowMeanRps);
 }
 
-/** With fewer requests in the window, its intervals hold one or none, and say nothing of a busy minute. */
-const fewArrivals = 30;
+/** With fewer requests in the window, most of its intervals hold one or none, and say little of a busy minute. */
+const fewArrivals = 60;
 
 /** Quantiles near 1 of a rate that is known from so few requests would be those of a guess. */
 const largestQuantile = 0.999;
 
-/**
- * What to plan for while nothing is known of the errors of a forecaster: the quantile of the window, and for sparse traffic
- * that of the count of one minute at the mean rate.
- */
-export function firstQuantile(moment: Moment, quantile: number): number {
-  const rps = windowQuantile(moment, quantile);
-  if (moment.windowArrivals >= fewArrivals) return rps;
+/** What the number of requests alone says: a rate [requests/s], and how much of it to believe, 0 unless they are few. */
+export type SparseTraffic = { readonly rps: number; readonly share: number };
+
+/** The quantile of the count of one minute at the mean rate, if requests come one by one; and no less than the window's. */
+export function sparseTraffic(moment: Moment, quantile: number): SparseTraffic {
+  const share = Math.max(0, 1 - moment.windowArrivals / fewArrivals);
+  if (share === 0) return { rps: 0, share };
   const count = poissonQuantile(60 * moment.windowMeanRps, Math.min(quantile, largestQuantile));
-  return Math.max(rps, count / 60);
+  return { rps: Math.max(windowQuantile(moment, quantile), count / 60), share };
 }
