@@ -68,9 +68,10 @@ export async function readBacktestTrace(question: TraceQuestion): Promise<Backte
     const expected = `requests from ${describeSeconds(fromSeconds)} on, where the window begins`;
     throw new InputError(source, [{ place: '', found, expected }]);
   }
-  // A window that is longer than the trace ends with it: nothing is known of what came after.
-  const asked = durationSeconds === null ? Number.POSITIVE_INFINITY : durationSeconds * 1000;
-  const lengthMs = Math.min(asked, facts.lastMs - startMs + 1);
+  // A window that is longer than the trace ends with it: nothing is known of what came after. One request beyond the
+  // window was read where there is one.
+  const askedMs = durationSeconds === null ? Number.POSITIVE_INFINITY : durationSeconds * 1000;
+  const lengthMs = lastMs >= fromSeconds * 1000 + askedMs ? askedMs : facts.lastMs - startMs + 1;
   const endMs = startMs + lengthMs;
   const scoredFromMs = startMs + lengthMs * warmUpShare;
   const requests = () => play(question, { startMs, endMs });
