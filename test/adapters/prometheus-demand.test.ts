@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createPrometheusDemand, type PrometheusDemandSettings } from '../../src/adapters/prometheus-demand.js';
 import { type TraceReading, type TraceSource, Unavailable } from '../../src/core/ports.js';
 import { parseTraceRecord, type TraceRecord } from '../../src/demand/trace-record.js';
-import { engineHistory, type ScriptedEngine, steadyRequests } from '../support/engine-history.js';
+import { engineHistory, historySettings, type ScriptedEngine, steadyRequests } from '../support/engine-history.js';
 import { type PrometheusServer, prometheusMissing, startPrometheus } from '../support/prometheus-server.js';
 import { type ScriptedEndpoint, startEndpoint } from '../support/scripted-endpoint.js';
 
@@ -17,23 +17,7 @@ afterEach(async () => {
 });
 
 function source(settings: Partial<PrometheusDemandSettings> & { readonly url: string }, nowSeconds: { value: number }) {
-  const made = createPrometheusDemand(
-    {
-      bearerTokenFile: null,
-      ca: null,
-      timeoutMs: 20_000,
-      intervalSeconds: 30,
-      delaySeconds: 5,
-      modelLabel: 'model_name',
-      namespaceLabel: 'namespace',
-      podLabel: 'pod',
-      namespaces: [],
-      labels: {},
-      models: new Map(),
-      ...settings,
-    },
-    { now: () => nowSeconds.value * 1000 },
-  );
+  const made = createPrometheusDemand({ ...historySettings, ...settings }, { now: () => nowSeconds.value * 1000 });
   stops.push(() => made.close());
   return made;
 }

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPrometheusDemand } from '../../src/adapters/prometheus-demand.js';
 import { deployment, profileText, World } from '../support/controller-world.js';
-import { engineHistory, steadyRequests } from '../support/engine-history.js';
+import { engineHistory, historySettings, steadyRequests } from '../support/engine-history.js';
 import { type PrometheusServer, prometheusMissing, startPrometheus } from '../support/prometheus-server.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
@@ -52,17 +52,9 @@ describe.skipIf(prometheusMissing !== null)('plans for demand that Prometheus te
       traceSource: (clock) =>
         createPrometheusDemand(
           {
+            ...historySettings,
             url: `http://${host}:${network.port}`,
-            bearerTokenFile: null,
-            ca: null,
             timeoutMs: 10_000,
-            intervalSeconds: 30,
-            delaySeconds: 5,
-            modelLabel: 'model_name',
-            namespaceLabel: 'namespace',
-            podLabel: 'pod',
-            namespaces: [],
-            labels: {},
             models: new Map([['meta/llama', 'llama']]),
           },
           clock,

@@ -1,7 +1,24 @@
+import type { PrometheusDemandSettings } from '../../src/adapters/prometheus-demand.js';
+
 /**
  * What Prometheus holds of scripted engines: their counters at each scrape, as OpenMetrics text with times. The truth is the
  * list of requests; names, labels and buckets are those of vLLM's V1 engine.
  */
+
+/** Reads such a history: everything but the server's address. */
+export const historySettings: Omit<PrometheusDemandSettings, 'url'> = {
+  bearerTokenFile: null,
+  ca: null,
+  timeoutMs: 20_000,
+  intervalSeconds: 30,
+  delaySeconds: 5,
+  modelLabel: 'model_name',
+  namespaceLabel: 'namespace',
+  podLabel: 'pod',
+  namespaces: [],
+  labels: {},
+  models: new Map(),
+};
 
 export type ScriptedRequest = {
   /** Seconds of the history, also below. */
