@@ -115,12 +115,15 @@ describe.skipIf(redisMissing !== null)('gpumix serve in the place of another opt
       };
       expect([status, inputs.find(({ input }) => input === 'kubernetes')?.ok]).toEqual(['ready', false]);
     });
+    // The input is known to be gone as soon as its watch ends; the plan is held from the next cycle on.
+    await until(async () =>
+      expect(await (await fetch(`${url}/api/v1/replicas/default/coder-l20`)).json()).toMatchObject({
+        replicas: 5,
+        status: 'held',
+        heldReason: 'kubernetes_unreachable',
+      }),
+    );
     expect(await metric('default/coder-l20')).toMatch(/ 450$/);
-    expect(await (await fetch(`${url}/api/v1/replicas/default/coder-l20`)).json()).toMatchObject({
-      replicas: 5,
-      status: 'held',
-      heldReason: 'kubernetes_unreachable',
-    });
     await cluster.write.remove('default/coder-v100');
     await cluster.network.connect();
     await until(async () => expect(await metric('default/coder-v100')).toMatch(/^404 /));
