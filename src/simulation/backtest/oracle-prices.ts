@@ -147,6 +147,8 @@ export function ascend(
 export class DualEvaluator {
   /** Work by deployment and slot at the last evaluation [ms]. */
   readonly loads: readonly Float64Array[];
+  /** Above this so many requests paid at the last evaluation. */
+  usdPerMiss = 0;
   readonly #search: PriceSearch;
   readonly #costs: Float64Array;
   /** By class and deployment. */
@@ -190,6 +192,7 @@ export class DualEvaluator {
       costs[i] = least;
     }
     const most = this.#costOfMiss(misses);
+    this.usdPerMiss = most;
     let usd = -most * misses;
     for (let i = 0; i < requests.length; i++) {
       const least = costs[i]!;

@@ -16,11 +16,11 @@ import {
   type ClassWork,
   DualEvaluator,
   flatPotentials,
-  type Potentials,
   type PriceSearch,
   pricesOf,
   type SlotPrices,
 } from './oracle-prices.js';
+import { SaddleSearch, saddleStartups } from './oracle-saddle.js';
 import { WindowMinimum } from './window-minimum.js';
 import { decodeFloorMs, prefillFloorMs, type WorkFloor, type WorkTotals, workFloorOf } from './work-floor.js';
 
@@ -74,9 +74,12 @@ const defaultSlotSeconds = 10;
 /** Slots of a default: a day of 10 s. */
 const defaultSlots = 8640;
 /** Allowances that get prices of their own; others take the best of those. */
-const maxAscents = 6;
-const firstRounds = 120;
-const furtherRounds = 50;
+const maxSearches = 4;
+/** Of the search for a saddle point, the first time and from the one before. */
+const firstRounds = 800;
+const furtherRounds = 160;
+/** Of the ascent after it, in which each deployment has prices of its own. */
+const ascentRounds = 20;
 /** Times that floors are fitted again to what each deployment serves. */
 const floorRounds = 2;
 /** Rounding of sums is far below this share. */
@@ -299,12 +302,13 @@ function servedMixes({ classes, work, deployments }: PriceSearch): readonly Work
 
 /** Prices for a few of the allowances, each found from those of the one before; and the flat ones. */
 function findPrices(search: FittedSearch, allowed: readonly number[]): readonly SlotPrices[] {
-  const flat = flatPotentials(search);
-  const sets: SlotPrices[] = [pricesOf(flat, search)];
-  let potentials: Potentials = flat;
-  for (const [i, misses] of evenly(allowed, maxAscents).entries()) {
-    potentials = ascend(search, { from: potentials, misses, rounds: i === 0 ? firstRounds : furtherRounds });
-    sets.push(pricesOf(potentials, search));
+  const sets: SlotPrices[] = [pricesOf(flatPotentials(search), search)];
+  for (const startupMs of saddleStartups(search)) {
+    const saddle = new SaddleSearch(search, startupMs);
+    for (const [i, misses] of evenly(allowed, maxSearches).entries()) {
+      const found = saddle.find({ misses, rounds: i === 0 ? firstRounds : furtherRounds });
+      sets.push(pricesOf(ascend(search, { from: found, misses, rounds: ascentRounds }), search));
+    }
   }
   return sets;
 }

@@ -74,7 +74,7 @@ const gridRounds = 3;
 /** Boxes that a certificate may take: about a second at most. */
 const maxBoxes = 400_000;
 /** Shares of the found prices that are tried, in this order. */
-const certifiedShares = [0.999, 0.998, 0.996, 0.99, 0.98, 0.95, 0.9, 0.75, 0.5, 0.2];
+const certifiedShares = [0.999, 0.998, 0.997, 0.996, 0.99, 0.98, 0.95, 0.9, 0.75, 0.5, 0.2];
 
 function spaceOf({ stepTimes, limits }: FloorEngine): StepSpace {
   const maxBatchedTokens = Math.min(limits.maxBatchedTokens, unlimitedTokens);
