@@ -1,144 +1,75 @@
-// Makes the data of the quickstart: three profiles and a day of requests. Plain Node, no dependencies, no clock:
-// the same seed gives the same bytes on every machine.
+// Makes the data of the quickstart: a day of requests, and the profiles of its three deployments. The same seeds give
+// the same bytes on every machine.
 //
-//   node samples/quickstart/generate.mjs [--out FOLDER]
+//   node samples/quickstart/generate.mjs [--only trace|profiles] [--out FOLDER]
 //
-// Nothing here was measured. The profiles come from a simple roofline formula over data sheet figures, the trace from
-// a seeded generator. They show how gpumix decides; they do not say what a GPU can do.
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+// The trace comes from a seeded generator. The profiles are what `gpumix benchmark --simulate` measures on the simulated
+// engine, as `profiles/simulated` are: they need a build (`npm run build`) and take a minute or two.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
+const here = dirname(fileURLToPath(import.meta.url));
+const root = join(here, '..', '..');
+
 // ── Profiles ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A dense model of 14e9 parameters in 16-bit weights, with grouped-query attention. */
-const model = { parameters: 14e9, weightBytes: 28e9, kvBytesPerToken: 2 * 48 * 8 * 128 * 2 };
+const model = 'qwen3-14b';
 
-const slo = { ttftSeconds: 2, tpotSeconds: 0.1 };
+/** By deployment: what its replicas run on. */
+const replicas = {
+  'qwen3-14b-l4': { gpu: 'L4', gpus: 2 },
+  'qwen3-14b-rtx': { gpu: 'RTX-PRO-6000', gpus: 1 },
+  'qwen3-14b-h100': { gpu: 'H100', gpus: 1 },
+};
 
-/** Of one replica: peak dense 16-bit compute [FLOP/s], memory bandwidth [B/s], memory [B], price [USD/hour]. */
-const replicas = [
-  {
-    deployment: 'chat-14b-l4',
-    gpuType: 'L4',
-    gpus: 2,
-    flops: 2 * 121e12,
-    bandwidth: 2 * 300e9,
-    memory: 2 * 24e9,
-    usd: 1.6,
-  },
-  {
-    deployment: 'chat-14b-a100',
-    gpuType: 'A100-80GB',
-    gpus: 1,
-    flops: 312e12,
-    bandwidth: 2039e9,
-    memory: 80e9,
-    usd: 3.4,
-  },
-  {
-    deployment: 'chat-14b-h100',
-    gpuType: 'H100-80GB',
-    gpus: 1,
-    flops: 989e12,
-    bandwidth: 3350e9,
-    memory: 80e9,
-    usd: 9.8,
-  },
-];
+/** Seconds at that percentile: the `slo` of gpumix.yaml. */
+const slo = { ttft: 2, tpot: 0.1, percentile: 99 };
 
-/** Shares of the peak that engines commonly reach, and what two GPUs lose by talking to each other. */
-const computeEfficiency = 0.5;
-const bandwidthEfficiency = 0.8;
-const pairEfficiency = 0.85;
-/** Share of the memory that weights and KV cache may fill. */
-const usableMemory = 0.9;
-/** Requests that an engine runs at once, whatever the memory. */
-const largestBatch = 64;
-/** Share of a replica's time that may be filled while random arrivals still meet the SLO, and how much longer than an
- * empty replica's the first token then takes. */
-const busyShare = 0.7;
-const queueingFactor = 2.5;
+/** Lengths of the grid [tokens]; the gaps between them are interpolated where they are planned with. */
+const inputs = '128,512,2048,4096,8192,12288';
+const outputs = '64,256,1024,4096';
 
-const outputAxis = [32, 64, 128, 256, 512, 1024, 2048, 4096];
-const inputAxis = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384];
+/** 2026-11-21, midnight UTC: profiles are of one date, so that the same version gives the same bytes. */
+const dateSeconds = 1_795_219_200;
 
-/**
- * One cell of the grid: requests/s of one replica within the SLO, and the mean times there.
- *
- * Prefill is bound by compute: 2 FLOP per parameter and token. A decode step is bound by bandwidth: it reads the
- * weights once and the KV cache of every request in the batch. A request then takes `prefill + output × step / batch`
- * seconds of the replica's time, at the largest batch that memory and the time per token allow.
- */
-function cell(replica, inputTokens, outputTokens) {
-  const scale = replica.gpus > 1 ? pairEfficiency : 1;
-  const prefillSeconds = (2 * model.parameters * inputTokens) / (replica.flops * computeEfficiency * scale);
-  const ttftSeconds = queueingFactor * prefillSeconds;
-  const bytesPerSecond = replica.bandwidth * bandwidthEfficiency * scale;
-  const kvBytes = (inputTokens + outputTokens / 2) * model.kvBytesPerToken;
-  const stepSeconds = (batch) => (model.weightBytes + batch * kvBytes) / bytesPerSecond;
-  const batchOfMemory = (replica.memory * usableMemory - model.weightBytes) / kvBytes;
-  const batchOfTpot = (slo.tpotSeconds * bytesPerSecond - model.weightBytes) / kvBytes;
-  const batch = Math.floor(Math.min(largestBatch, batchOfMemory, batchOfTpot));
-  if (ttftSeconds > slo.ttftSeconds || batch < 1) return { rps: 0, e2eSeconds: 0, ttftSeconds: 0 };
-  const busySeconds = prefillSeconds + (outputTokens * stepSeconds(batch)) / batch;
-  return {
-    rps: busyShare / busySeconds,
-    e2eSeconds: ttftSeconds + outputTokens * stepSeconds(batch),
-    ttftSeconds,
-  };
+function makeProfiles(folder) {
+  const scratch = mkdtempSync(join(tmpdir(), 'gpumix-quickstart-'));
+  mkdirSync(join(folder, 'profiles'), { recursive: true });
+  try {
+    for (const [deployment, { gpu, gpus }] of Object.entries(replicas)) {
+      const results = `${deployment}.jsonl`;
+      const replica = ['--model', model, '--gpu', gpu, '--gpus', `${gpus}`];
+      const lengths = ['--inputs', inputs, '--outputs', outputs, '--requests', '200'];
+      const { ttft, tpot, percentile } = slo;
+      const limits = ['--slo-ttft', `${ttft}`, '--slo-tpot', `${tpot}`, '--percentile', `${percentile}`];
+      gpumix(['benchmark', '--simulate', ...replica, ...lengths, ...limits, '-o', results], scratch);
+      const facts = ['--model', model, '--gpu-type', gpu, '--gpus-per-replica', `${gpus}`, '--cost', cost(gpu, gpus)];
+      const objective = ['--ttft', `${ttft}`, '--tpot', `${tpot}`, '--percentile', `${percentile}`];
+      const output = ['-o', join(folder, 'profiles', `${deployment}.json`)];
+      gpumix(['gen-profile', deployment, '--benchmark', results, ...objective, ...facts, ...output], scratch);
+    }
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
 }
 
-function profile(replica) {
-  const cells = outputAxis.map((outputTokens) =>
-    inputAxis.map((inputTokens) => cell(replica, inputTokens, outputTokens)),
-  );
-  const matrix = (pick) => cells.map((row) => row.map((item) => Number(pick(item).toPrecision(5))));
-  return {
-    gpu: replica.deployment,
-    cost: replica.usd,
-    indexes: [outputAxis, inputAxis],
-    tputs: matrix((item) => item.rps),
-    e2e: matrix((item) => item.e2eSeconds),
-    ttft: matrix((item) => item.ttftSeconds),
-    created: 1_767_225_600,
-    slos: { percentile: 99, ttft: slo.ttftSeconds, tpot: slo.tpotSeconds },
-    gpu_type: replica.gpuType,
-    gpus_per_replica: replica.gpus,
-    provenance: {
-      kind: 'illustrative',
-      statement: 'Computed from data sheet figures by a roofline formula; not measured on any GPU.',
-      generator: 'samples/quickstart/generate.mjs',
-      assumptions: {
-        model,
-        replica: {
-          gpus: replica.gpus,
-          flops: replica.flops,
-          bandwidthBytesPerSecond: replica.bandwidth,
-          memoryBytes: replica.memory,
-        },
-        computeEfficiency,
-        bandwidthEfficiency,
-        pairEfficiency: replica.gpus > 1 ? pairEfficiency : 1,
-        usableMemory,
-        largestBatch,
-        busyShare,
-        queueingFactor,
-      },
-    },
-  };
+/** The list price of the catalogue [USD/hour]. */
+function cost(gpu, gpus) {
+  const { gpus: entries } = JSON.parse(readFileSync(join(root, 'profiles', 'gpus.json'), 'utf8'));
+  const { usdPerGpuHour } = entries.find(({ name }) => name === gpu);
+  return `${Number((usdPerGpuHour * gpus).toFixed(6))}`;
 }
 
-/** One matrix row a line, as the formatter of this project leaves it, so that a profile can be read by eye. */
-function profileText(document) {
-  const list = (values) => `[${values.join(', ')}]`;
-  const fields = Object.entries(document).map(([key, value]) => {
-    if (key === 'indexes') return `  "indexes": ${list(value.map(list))}`;
-    if (Array.isArray(value)) return `  "${key}": [\n    ${value.map(list).join(',\n    ')}\n  ]`;
-    return `  "${key}": ${JSON.stringify(value, null, 2).replaceAll('\n', '\n  ')}`;
+function gpumix(args, cwd) {
+  execFileSync(process.execPath, [join(root, 'dist', 'cli', 'main.js'), ...args], {
+    cwd,
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, SOURCE_DATE_EPOCH: `${dateSeconds}` },
   });
-  return `{\n${fields.join(',\n')}\n}\n`;
 }
 
 // ── Trace ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,59 +80,55 @@ const spanHours = 24;
 
 /** Chat requests/s by hour of the day, straight between the points. */
 const chatCurve = [
-  [8, 2.4],
-  [8.5, 4.5],
-  [9, 5.8],
-  [10, 6.6],
-  [11, 7],
-  [12.5, 5.5],
-  [14, 7.2],
-  [16.5, 6.4],
+  [8, 2.8],
+  [9, 4],
+  [10, 5.4],
+  [11, 6.2],
+  [12.5, 5.2],
+  [14, 6.4],
+  [16.5, 5.8],
   [18, 4.4],
-  [20, 3.4],
+  [20, 3.2],
   [22, 2],
   [24, 0.8],
   [26, 0.4],
   [29, 0.3],
-  [30, 0.6],
-  [31, 1.2],
-  [32, 2.4],
+  [30, 0.7],
+  [31, 1.6],
+  [32, 2.8],
 ];
 
-/** Minutes of much chat at once: [start hour, minutes, how many times the curve]. */
-const chatBursts = [
-  [9.6, 12, 1.6],
-  [15.5, 10, 1.7],
-  [21, 15, 1.8],
+/** Times of more chat: [start hour, minutes, how many times the curve]. */
+const chatSurges = [
+  [15, 60, 1.35],
+  [20.5, 60, 1.4],
 ];
 
 /** Requests/s about long documents, while people work. */
 const documentCurve = [
-  [8, 0.3],
+  [8, 0.25],
   [9, 0.4],
   [17, 0.4],
   [19, 0.15],
   [22, 0],
   [31, 0],
-  [32, 0.3],
+  [32, 0.25],
 ];
 
 /** Jobs that summarise long documents: [start hour, minutes, requests/s]. */
 const documentJobs = [
-  [8.75, 20, 1.2],
-  [10.5, 30, 2],
-  [13, 25, 1.5],
-  [16, 30, 2.2],
-  [18.5, 20, 1.2],
-  [22.5, 30, 1],
+  [10.5, 75, 0.9],
+  [13, 60, 0.7],
+  [16.5, 75, 0.9],
+  [23, 60, 0.5],
 ];
 
-/**
- * Lengths are lognormal [median, sigma of the logarithm], within what the application lets through. Answers are long: the
- * model thinks before it answers.
- */
-const chatLengths = { input: [380, 0.8, 16, 2500], output: [1100, 0.6, 40, 4000] };
-const documentLengths = { input: [7200, 0.25, 3000, 11_000], output: [420, 0.4, 40, 2000] };
+/** Surges and jobs come and go over so many minutes: they are the work of many people. */
+const rampMinutes = 20;
+
+/** Lengths are lognormal [median, sigma of the logarithm], within what the application lets through. */
+const chatLengths = { input: [1100, 0.5, 16, 3000], output: [700, 0.6, 40, 3000] };
+const documentLengths = { input: [7200, 0.25, 4000, 11_000], output: [420, 0.4, 40, 2000] };
 
 /** Steps of the time stamps [ms], and significant digits of the lengths: coarse, so that the file compresses well. */
 const timeStepMs = 1000;
@@ -241,17 +168,22 @@ function valueAt(curve, hour) {
   return fromValue + ((toValue - fromValue) * (hour - fromHour)) / (toHour - fromHour);
 }
 
-/** The one of some events that lasts at an hour. */
-function eventAt(events, hour) {
-  return events.find(([start, minutes]) => hour >= start && hour < start + minutes / 60);
+/** How much of some events there is at an hour: the sum of what they say, each in the share to which it has come. */
+function eventsAt(events, hour, amountOf) {
+  return events.reduce((sum, event) => {
+    const [start, minutes] = event;
+    const begun = ((hour - start) * 60) / rampMinutes;
+    const left = (minutes - (hour - start) * 60) / rampMinutes;
+    return sum + Math.max(0, Math.min(1, begun, left)) * amountOf(event);
+  }, 0);
 }
 
 function chatRps(hour) {
-  return valueAt(chatCurve, hour) * (eventAt(chatBursts, hour)?.[2] ?? 1);
+  return valueAt(chatCurve, hour) * (1 + eventsAt(chatSurges, hour, ([, , factor]) => factor - 1));
 }
 
 function documentRps(hour) {
-  return valueAt(documentCurve, hour) + (eventAt(documentJobs, hour)?.[2] ?? 0);
+  return valueAt(documentCurve, hour) + eventsAt(documentJobs, hour, ([, , rps]) => rps);
 }
 
 /** Poisson arrivals of a rate that changes: candidates at the largest rate, kept in the share of the moment. */
@@ -276,11 +208,12 @@ function traceText() {
 
 // ── Files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const here = dirname(fileURLToPath(import.meta.url));
-const outFlag = process.argv.indexOf('--out');
-const folder = outFlag < 0 ? here : process.argv[outFlag + 1];
-mkdirSync(join(folder, 'profiles'), { recursive: true });
-for (const replica of replicas) {
-  writeFileSync(join(folder, 'profiles', `${replica.deployment}.json`), profileText(profile(replica)));
-}
-writeFileSync(join(folder, 'trace.csv.gz'), gzipSync(traceText(), { level: 9 }));
+const flag = (name) => {
+  const place = process.argv.indexOf(name);
+  return place < 0 ? undefined : process.argv[place + 1];
+};
+const folder = resolve(flag('--out') ?? here);
+const only = flag('--only') ?? 'all';
+mkdirSync(folder, { recursive: true });
+if (only !== 'profiles') writeFileSync(join(folder, 'trace.csv.gz'), gzipSync(traceText(), { level: 9 }));
+if (only !== 'trace') makeProfiles(folder);

@@ -230,7 +230,7 @@ async function createSimulatedCluster(
   });
   return new SimulatedCluster({
     fleet,
-    initialReplicas: await fleetOfTheBeginning(fleet, readRequestLog({ file: resolve(tools.directory, replay.file) })),
+    beginning: await fleetOfTheBeginning(fleet, readRequestLog({ file: resolve(tools.directory, replay.file) })),
     startMs: tools.clock.now(),
     simulation,
     lagSeconds: config.forecast.consumerLagSeconds,

@@ -33,12 +33,14 @@ export class ReplayTime implements Clock {
   #nowMs: number;
   #seenMs: number;
   /** Replayed up to here; Infinity = nothing is waited for. */
-  #reachedMs = Number.POSITIVE_INFINITY;
+  #reachedMs: number;
 
   constructor(options: ReplayTimeOptions) {
     this.#options = options;
     this.#aheadMs = Math.max(leastAheadMs, catchUpMs * options.speed);
     this.#nowMs = options.beginMs;
+    // It stands still until the replay begins: what a process needs to start is no time of the day that is replayed.
+    this.#reachedMs = options.beginMs - this.#aheadMs;
     this.#seenMs = options.steadyMs();
   }
 

@@ -5,7 +5,7 @@ import { latenciesOf } from '../simulation/backtest/fleet.js';
 import { FleetGateway } from '../simulation/backtest/fleet-gateway.js';
 import { meanDemand, traceFacts } from '../simulation/backtest/trace-facts.js';
 import { windowOf } from '../simulation/backtest/trace-load.js';
-import { cheapestFleet } from '../simulation/policies/constant-fleets.js';
+import { type ConstantFleet, cheapestFleet } from '../simulation/policies/constant-fleets.js';
 import type { BacktestFleet } from './backtest/backtest-fleet.js';
 import type { Config, SloConfig } from './config.js';
 import type { ReplayEngines } from './gateway-replay.js';
@@ -20,8 +20,8 @@ import type { ControllerView, SimulatedServiceView } from './view.js';
  */
 export type SimulatedClusterOptions = {
   readonly fleet: BacktestFleet;
-  /** What runs at the start, ready, by deployment id. */
-  readonly initialReplicas: ReadonlyMap<string, number>;
+  /** What runs at the start, ready. */
+  readonly beginning: Beginning;
   readonly startMs: number;
   readonly simulation: Config['simulation'];
   /** From a published number until an autoscaler has acted on it [s]. */
@@ -36,6 +36,9 @@ const seed = 1;
 /** What is spent and how long replicas are ready is the plan's to tell: nobody asks the fleet. */
 const noTally = { bill() {}, ready() {}, countStart() {}, countStop() {}, countFailure() {} };
 
+/** Replicas by deployment id, and the shares of the requests that each takes until the first are published. */
+export type Beginning = Pick<ConstantFleet, 'replicas' | 'shares'>;
+
 /** What runs at the start is what the first requests of so many seconds need ... */
 const beginningSeconds = 600;
 /** ... with this much to spare, as a forecast would have it. */
@@ -48,14 +51,13 @@ const beginningFactor = 1.25;
 export async function fleetOfTheBeginning(
   fleet: BacktestFleet,
   requests: AsyncIterable<BacktestRequest>,
-): Promise<ReadonlyMap<string, number>> {
+): Promise<Beginning> {
   const facts = await traceFacts(windowOf(requests, { fromSeconds: 0, durationSeconds: beginningSeconds, startMs: 0 }));
-  const { replicas } = cheapestFleet({
+  return cheapestFleet({
     deployments: fleet.members.map(({ deployment }) => deployment),
     meanDemand: meanDemand(facts, 1),
     rateFactor: beginningFactor,
   });
-  return replicas;
 }
 
 export class SimulatedCluster implements DeploymentSource {
@@ -67,7 +69,7 @@ export class SimulatedCluster implements DeploymentSource {
   #trace: GatewayTrace | null = null;
 
   constructor(options: SimulatedClusterOptions) {
-    const { fleet, simulation, startMs, initialReplicas, slo } = options;
+    const { fleet, simulation, startMs, beginning, slo } = options;
     this.#options = options;
     this.#outcomes = new RecentOutcomes(slo);
     const outcomes = this.#outcomes;
@@ -77,7 +79,7 @@ export class SimulatedCluster implements DeploymentSource {
         router: 'shares',
         seed,
         startMs,
-        initialReplicas,
+        initialReplicas: beginning.replicas,
         queueTimeoutSeconds: simulation.queueTimeoutSeconds,
         drainSeconds: simulation.drainSeconds,
         meanHoursBetweenFailures: simulation.meanHoursBetweenFailures,
@@ -99,6 +101,7 @@ export class SimulatedCluster implements DeploymentSource {
         },
       },
     );
+    this.#gateway.setShares(beginning.shares);
   }
 
   /** Its replicas serve a replay, whose records tell of it. */
@@ -130,7 +133,8 @@ export class SimulatedCluster implements DeploymentSource {
       const published = view.replicasOf(configured.namespace, configured.name);
       if (published.kind === 'known') replicas.set(deployment.id, published.replicas);
     }
-    this.#gateway.setShares(view.routingOf(fleet.model));
+    const shares = view.routingOf(fleet.model);
+    if (shares.length > 0) this.#gateway.setShares(shares);
     this.#gateway.want(replicas, lagSeconds);
     this.#tell();
   }

@@ -65,7 +65,7 @@ describe('gpumix serve, the embedded quickstart', () => {
   beforeAll(async () => {
     serving = serve(['--port', '0']);
     url = await urlOf(serving);
-    await vi.waitFor(async () => expect((await fetch(`${url}/metrics/default/chat-14b-l4`)).status).toBe(200), {
+    await vi.waitFor(async () => expect((await fetch(`${url}/metrics/default/qwen3-14b-l4`)).status).toBe(200), {
       timeout: 30_000,
       interval: 50,
     });
@@ -80,20 +80,20 @@ describe('gpumix serve, the embedded quickstart', () => {
   it('answers in the format of AIBrix with the replicas that it says elsewhere', async () => {
     // Both are asked until no cycle came between them.
     await vi.waitFor(async () => {
-      const { replicas } = replicasSchema.parse(await json('/api/v1/replicas/default/chat-14b-l4'));
-      const body = await text('/metrics/default/chat-14b-l4');
-      const [, value] = /^vllm:deployment_replicas\{model_name="chat-14b"\} (\d+)\n$/m.exec(body) ?? [];
+      const { replicas } = replicasSchema.parse(await json('/api/v1/replicas/default/qwen3-14b-l4'));
+      const body = await text('/metrics/default/qwen3-14b-l4');
+      const [, value] = /^vllm:deployment_replicas\{model_name="qwen3-14b"\} (\d+)\n$/m.exec(body) ?? [];
       expect(Number(value)).toBe(replicas === 0 ? 0 : 100 * replicas - 50);
     });
   });
 
   it('gives every document as it is described', async () => {
     expect(readinessSchema.parse(await json('/readyz')).status).toBe('ready');
-    expect(modelsSchema.parse(await json('/api/v1/models')).models.map(({ name }) => name)).toEqual(['chat-14b']);
-    expect(modelDetailSchema.parse(await json('/api/v1/models/chat-14b')).plan).not.toBeNull();
+    expect(modelsSchema.parse(await json('/api/v1/models')).models.map(({ name }) => name)).toEqual(['qwen3-14b']);
+    expect(modelDetailSchema.parse(await json('/api/v1/models/qwen3-14b')).plan).not.toBeNull();
     planningProblemSchema.parse(await json('/api/v1/problem'));
     planSchema.parse(await json('/api/v1/plan'));
-    expect(routingSchema.parse(await json('/api/v1/routing/chat-14b')).shares.length).toBeGreaterThan(0);
+    expect(routingSchema.parse(await json('/api/v1/routing/qwen3-14b')).shares.length).toBeGreaterThan(0);
     expect(historySchema.parse(await json('/api/v1/history')).decisions.length).toBeGreaterThan(0);
   });
 
@@ -118,12 +118,12 @@ describe('gpumix serve, the embedded quickstart', () => {
   it('tells its metrics: demand, replicas, money, phases', async () => {
     const metrics = await text('/metrics');
     for (const name of [
-      'gpumix_desired_replicas{namespace="default",deployment="chat-14b-l4",model="chat-14b",gpu_type="L4"}',
-      'gpumix_demand_rps{model="chat-14b"}',
-      'gpumix_cost_usd_per_hour{model="chat-14b",gpu_type="L4"}',
+      'gpumix_desired_replicas{namespace="default",deployment="qwen3-14b-l4",model="qwen3-14b",gpu_type="L4"}',
+      'gpumix_demand_rps{model="qwen3-14b"}',
+      'gpumix_cost_usd_per_hour{model="qwen3-14b",gpu_type="L4"}',
       'gpumix_plan_status{status="optimal"}',
       'gpumix_phase_duration_seconds_count{phase="plan"}',
-      'wva_desired_replicas{variant_name="chat-14b-l4",namespace="default",accelerator_type="L4"}',
+      'wva_desired_replicas{variant_name="qwen3-14b-l4",namespace="default",accelerator_type="L4"}',
     ]) {
       expect(metrics).toContain(name);
     }
@@ -132,25 +132,25 @@ describe('gpumix serve, the embedded quickstart', () => {
 
   it('fixes replicas at once, leaves the siblings to the plan, and clears', async () => {
     const scale = (replicas: number) =>
-      fetch(`${url}/scale/default/chat-14b-h100`, { method: 'PUT', body: JSON.stringify({ replicas }) });
+      fetch(`${url}/scale/default/qwen3-14b-h100`, { method: 'PUT', body: JSON.stringify({ replicas }) });
     expect(await (await scale(7)).json()).toEqual({ message: 'Scaled to 7' });
-    expect(await text('/metrics/default/chat-14b-h100')).toContain('} 650\n');
+    expect(await text('/metrics/default/qwen3-14b-h100')).toContain('} 650\n');
     expect(await (await scale(-1)).json()).toEqual({ message: 'Scaled to -1' });
-    await vi.waitFor(async () => expect(await text('/metrics/default/chat-14b-h100')).not.toContain('} 650\n'), {
+    await vi.waitFor(async () => expect(await text('/metrics/default/qwen3-14b-h100')).not.toContain('} 650\n'), {
       timeout: 30_000,
     });
   });
 
   it('leaves a deployment out while nobody follows it', async () => {
-    const monitor = (method: string) => fetch(`${url}/monitor/default/chat-14b-h100`, { method });
+    const monitor = (method: string) => fetch(`${url}/monitor/default/qwen3-14b-h100`, { method });
     expect((await monitor('DELETE')).status).toBe(200);
-    const gone = await fetch(`${url}/metrics/default/chat-14b-h100`);
+    const gone = await fetch(`${url}/metrics/default/qwen3-14b-h100`);
     expect([gone.status, await gone.text()]).toEqual([
       404,
-      '{"error":"Failed to read metrics: no deployment default/chat-14b-h100 is followed"}',
+      '{"error":"Failed to read metrics: no deployment default/qwen3-14b-h100 is followed"}',
     ]);
     expect(await (await monitor('POST')).json()).toEqual({ message: 'Deployment optimization started' });
-    await vi.waitFor(async () => expect((await fetch(`${url}/metrics/default/chat-14b-h100`)).status).toBe(200), {
+    await vi.waitFor(async () => expect((await fetch(`${url}/metrics/default/qwen3-14b-h100`)).status).toBe(200), {
       timeout: 30_000,
     });
   });

@@ -29,8 +29,8 @@ describe('npm start', () => {
       { timeout: 60_000, interval: 50 },
     );
     const replicas = async (gpu: string): Promise<number | null> => {
-      const answer = await fetch(`${url}/metrics/default/chat-14b-${gpu}`);
-      const value = /^vllm:deployment_replicas\{model_name="chat-14b"\} (\d+)$/m.exec(await answer.text())?.[1];
+      const answer = await fetch(`${url}/metrics/default/qwen3-14b-${gpu}`);
+      const value = /^vllm:deployment_replicas\{model_name="qwen3-14b"\} (\d+)$/m.exec(await answer.text())?.[1];
       return answer.status === 200 && value !== undefined ? Math.ceil(Number(value) / 100) : null;
     };
     const untilRuns = (gpu: string) =>
@@ -41,7 +41,7 @@ describe('npm start', () => {
         { timeout: 60_000, interval: 50 },
       );
     // Much chat calls for the cheapest for it, long documents for the only one that reads them in time.
-    await untilRuns('a100');
+    await untilRuns('rtx');
     await untilRuns('h100');
 
     child.kill('SIGINT');

@@ -57,18 +57,18 @@ describe.skipIf(redisMissing !== null)('gpumix replay into Redis, gpumix serve f
   });
 
   it('publishes a number once the first records are there, and 503 until then', async () => {
-    const first = await fetch(`${url}/metrics/default/chat-14b-l4`);
+    const first = await fetch(`${url}/metrics/default/qwen3-14b-l4`);
     expect(first.status).toBe(503);
     replay = gpumix([
       ...['replay', '--trace', 'samples/quickstart/trace.csv.gz', '--redis', redis.url],
-      ...['--model', 'chat-14b', '--speed', '5', '--json'],
+      ...['--model', 'qwen3-14b', '--speed', '5', '--json'],
     ]);
     // A record is written every 10 seconds and read within two more; a busy machine gets its time.
     await vi.waitFor(
       async () => {
         const counts = await Promise.all(
-          ['l4', 'a100', 'h100'].map(async (gpu) => {
-            const answer = await fetch(`${url}/metrics/default/chat-14b-${gpu}`);
+          ['l4', 'rtx', 'h100'].map(async (gpu) => {
+            const answer = await fetch(`${url}/metrics/default/qwen3-14b-${gpu}`);
             if (answer.status !== 200) throw new Error(`status ${answer.status}: ${await answer.text()}`);
             const value = Number((await answer.text()).trimEnd().split(' ').at(-1));
             expect(value % 100).toBe(value === 0 ? 0 : 50);

@@ -30,10 +30,17 @@ describe('the sample configurations', () => {
     expect(config.server).toMatchObject({ host: '0.0.0.0', port: 8080 });
   });
 
-  it('the prices of the quickstart are those that its profiles state', () => {
-    for (const { name, usdPerReplicaHour } of load('samples/quickstart/gpumix.yaml').config.deployments.list) {
-      const profile = JSON.parse(readFileSync(`samples/quickstart/profiles/${name}.json`, 'utf8')) as { cost: number };
-      expect(usdPerReplicaHour).toBe(profile.cost);
+  it('the quickstart serves its requests on simulated replicas, under the objective of its profiles', () => {
+    const { config } = load('samples/quickstart/gpumix.yaml');
+    expect(config.demand.replay?.engines).toBe('simulated');
+    const { slo } = config.models['qwen3-14b']!;
+    for (const { name } of config.deployments.list) {
+      const profile = JSON.parse(readFileSync(`samples/quickstart/profiles/${name}.json`, 'utf8')) as { slos: object };
+      expect(profile.slos).toMatchObject({
+        ttft: slo?.ttftSeconds,
+        tpot: slo?.tpotSeconds,
+        percentile: 100 * (slo?.attainment ?? 0),
+      });
     }
   });
 });

@@ -88,10 +88,11 @@ describe('the embedded quickstart', () => {
     expect(clock.now()).toBeGreaterThanOrEqual(report.at);
     await background.stop();
     const [model] = controller.models();
-    expect(model).toMatchObject({ name: 'chat-14b', status: 'optimal', heldReason: null });
+    expect(model).toMatchObject({ name: 'qwen3-14b', status: 'optimal', heldReason: null });
     expect(model?.demand?.rps).toBeGreaterThan(0);
     expect(model?.deployments.some(({ replicas }) => (replicas ?? 0) > 0)).toBe(true);
-    expect(controller.plan()?.warnings).toEqual([]);
+    // Its profiles were simulated, and every plan says so.
+    expect(controller.plan()?.warnings.map(({ code }) => code)).toEqual(['estimated_profile']);
     expect(controller.ready()).toBe(true);
     expect(controller.inputs().map(({ input, ok }) => [input, ok])).toEqual([
       ['config', true],

@@ -34,8 +34,11 @@ function bench(speed: number) {
 }
 
 describe('the time of a replay', () => {
-  it('runs as many times as fast as the steady clock', () => {
+  it('stands still until the replay begins, and then runs as many times as fast as the steady clock', () => {
     const { time, pass } = bench(60);
+    pass(1000);
+    expect(time.now()).toBe(beginMs);
+    time.release();
     pass(1000);
     expect(time.now() - beginMs).toBeCloseTo(60_000, 6);
   });
@@ -53,6 +56,7 @@ describe('the time of a replay', () => {
 
   it('never goes back, and runs by itself once the replay is over', () => {
     const { time, pass } = bench(60);
+    time.release();
     pass(1000);
     time.reached(beginMs);
     pass(1000);
