@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Decision, FleetView, Policy } from '../../../src/simulation/backtest/backtest.js';
-import { constantFleets } from '../../../src/simulation/policies/constant-fleets.js';
+import { constantFleets, rateFactorsOf } from '../../../src/simulation/policies/constant-fleets.js';
 import { cheapestAlone } from '../../../src/simulation/policies/hpa-policies.js';
 import { policyTable, purePolicyNames } from '../../../src/simulation/policies/policies.js';
 import { flatProfile, fleetDeployment, seen, view } from './fleets.js';
@@ -125,5 +125,21 @@ describe('constant fleets', () => {
     }
     const [shares] = decide(fixed, view(0)).shares!;
     expect(shares).toMatchObject({ ...meanDemand[0], rps: 40, to: [{ deployment: small.id, share: 1 }] });
+  });
+
+  test('are tried where they matter: from the rate of the calmer half of the requests to beyond the busiest minute', () => {
+    const steady = rateFactorsOf(new Array(60).fill(100));
+    expect(steady).toHaveLength(16);
+    expect([steady[0], steady.at(-1)]).toEqual([0.85, 1.4]);
+    expect(steady).toContain(1);
+    // Half of the requests come in a tenth of the time, nine times as many a minute.
+    const bursts = rateFactorsOf([...new Array(90).fill(100), ...new Array(10).fill(900)]);
+    const mean = 180;
+    expect(bursts).toContain(900 / mean);
+    expect(bursts[0]).toBeCloseTo((0.85 * 100) / mean, 2);
+    expect(bursts.at(-1)).toBe((1.4 * 900) / mean);
+    expect(bursts.every((factor, i) => i === 0 || factor / bursts[i - 1]! < 1.4)).toBe(true);
+    expect(rateFactorsOf([])).toEqual([1]);
+    expect(rateFactorsOf([0, 0])).toEqual([1]);
   });
 });
