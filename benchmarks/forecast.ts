@@ -1,5 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { readRequestLog } from '../src/adapters/request-log.js';
 import { DemandForecaster, type ForecasterName, forecasterNames } from '../src/demand/forecast.js';
 import { pinballLoss } from '../src/demand/forecasters/weighting.js';
@@ -26,7 +27,8 @@ type TraceForecasts = {
   readonly losses: Readonly<Record<ForecasterName, { readonly loss: number; readonly covered: number }>>;
 };
 
-const folder = join('..', 'shared', 'data', 'traces');
+const data = join('..', 'shared', 'data');
+const folder = join(data, 'traces');
 
 /** Files of one trace follow each other in time. */
 const traces: Readonly<Record<string, readonly string[]>> = {
@@ -41,10 +43,53 @@ const traces: Readonly<Record<string, readonly string[]>> = {
   sg_msmall_dailyspike_7d: ['sg_msmall_dailyspike_7d'],
 };
 
+type Series = {
+  readonly file: string;
+  readonly column: string;
+  /** What one row is the mean of [s]. */
+  readonly rowSeconds: number;
+  /** Of the column's value in one second of rate. */
+  readonly perRps: number;
+  /** Shorter ones than a row would ask for the rate now. */
+  readonly horizonSeconds: readonly number[];
+};
+
+/** Rates that were counted by others: constant within a row. */
+const series: Readonly<Record<string, Series>> = {
+  // Tokens a second stand in for requests a second, a thousand for one.
+  burstgpt_week1_1min: {
+    file: 'burstgpt_week1_1min',
+    column: 'total_tokens_per_s',
+    rowSeconds: 60,
+    perRps: 1000,
+    horizonSeconds: [195, 600],
+  },
+  ...Object.fromEntries(
+    ['m-large', 'm-small', 'mm-image', 'deepseek-r1'].map((model) => [
+      `servegen_${model}_10min`,
+      {
+        file: `servegen_${model}_10min`,
+        column: 'requests',
+        rowSeconds: 600,
+        perRps: 600,
+        horizonSeconds: [600],
+      } satisfies Series,
+    ]),
+  ),
+};
+
 const stepSeconds = 10;
 const windowIntervals = 24;
-const horizons = [60, 195, 600] as const;
-const quantiles = [0.5, 0.9, 0.95, 0.99] as const;
+/** What is usual, and each of both moved by itself: all combinations would take an hour. */
+const usual = { horizonSeconds: 195, quantile: 0.95 } as const;
+const asked = [
+  usual,
+  { ...usual, horizonSeconds: 60 },
+  { ...usual, horizonSeconds: 600 },
+  { ...usual, quantile: 0.5 },
+  { ...usual, quantile: 0.9 },
+  { ...usual, quantile: 0.99 },
+] as const;
 /** Mean rate of the scaled copies [requests/s]. */
 const scaledRps = 10;
 /** Copies of a request arrive within this time of it [s]. */
@@ -55,24 +100,27 @@ export async function benchmarkForecasts(options: { readonly quick: boolean }): 
   const results: TraceForecasts[] = [];
   let forecasts = 0;
   let spentMs = 0;
+  const add = (counts: Float64Array, of: Pick<TraceForecasts, 'trace' | 'horizonSeconds' | 'quantile'>) => {
+    progress(`${of.trace}: ${of.horizonSeconds} s, ${of.quantile}`);
+    const startedMs = performance.now();
+    results.push(walk(counts, of));
+    spentMs += performance.now() - startedMs;
+    forecasts += (counts.length / 6) * forecasterNames.length;
+  };
   for (const [trace, names] of Object.entries(traces)) {
     const files = names.map((name) => join(folder, `${name}.csv.gz`));
     if (!files.every((file) => existsSync(file))) continue;
     const arrivals = await readArrivals(files);
-    const asIs = countsOf(arrivals, 1);
-    const meanRps = arrivals.length / (asIs.length * stepSeconds);
-    for (const counts of options.quick ? [asIs] : [asIs, countsOf(arrivals, scaledRps / meanRps)]) {
-      for (const horizonSeconds of options.quick ? [195] : horizons) {
-        for (const quantile of options.quick ? [0.95] : quantiles) {
-          progress(`${trace}: ${horizonSeconds} s, ${quantile}`);
-          const startedMs = performance.now();
-          const result = walk(counts, { trace, horizonSeconds, quantile });
-          spentMs += performance.now() - startedMs;
-          forecasts += (counts.length / 6) * forecasterNames.length;
-          results.push(result);
-        }
-      }
-    }
+    const counts = countsOf(arrivals, 1);
+    for (const each of options.quick ? [usual] : asked) add(counts, { trace, ...each });
+    const meanRps = arrivals.length / (counts.length * stepSeconds);
+    if (!options.quick) add(countsOf(arrivals, scaledRps / meanRps), { trace, ...usual });
+  }
+  for (const [trace, each] of Object.entries(series)) {
+    const file = join(data, 'series', `${each.file}.csv.gz`);
+    if (!existsSync(file)) continue;
+    const counts = readSeries(file, each);
+    for (const horizonSeconds of each.horizonSeconds) add(counts, { trace, ...usual, horizonSeconds });
   }
   progress('');
   return { results, microseconds: (1000 * spentMs) / forecasts };
@@ -91,6 +139,19 @@ async function readArrivals(files: readonly string[]): Promise<Float64Array> {
     from += Math.ceil(last);
   }
   return Float64Array.from(seconds);
+}
+
+/** Requests per interval, as many in each of a row. */
+function readSeries(file: string, { column, rowSeconds, perRps }: Series): Float64Array {
+  const [header, ...rows] = gunzipSync(readFileSync(file)).toString('utf8').trim().split('\n');
+  const index = header!.split(',').indexOf(column);
+  if (index < 0) throw new Error(`${file} has no column ${column}: ${header}`);
+  const each = rowSeconds / stepSeconds;
+  const counts = new Float64Array(rows.length * each);
+  rows.forEach((row, i) => {
+    counts.fill((stepSeconds * Number(row.split(',')[index])) / perRps, i * each, (i + 1) * each);
+  });
+  return counts;
 }
 
 /** Requests per interval of `copies` of the arrivals: a copy arrives up to the jitter later, the first one in its time. */

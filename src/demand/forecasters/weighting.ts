@@ -1,7 +1,8 @@
 /**
  * How much each of several forecasters counts: exponential weights, a learning rate for each from how much its losses
  * differed so far (Wintenberger, "Optimal learning with Bernstein online aggregation", Machine Learning 2017; delays as in
- * Joulani, György and Szepesvári, "Online learning under delayed feedback", ICML 2013).
+ * Joulani, György and Szepesvári, "Online learning under delayed feedback", ICML 2013). There the weights also carry
+ * the rate as a factor; without it, forecasters that differ little from the mix do not take it over within an hour.
  *
  * A forecaster is judged by how the loss of the *combined* forecast would change if it counted more: the slope of the pinball
  * loss there, times how far the forecaster lies from it. The loss is convex, so the combined one comes to lose hardly
