@@ -2,12 +2,18 @@
  * For how long a change of mix is expected to last: the time over which it must earn its starts back.
  *
  * Nobody knows when the demand will make the next change worth it. What has stood for a while is taken to stand for as
- * long again: after a change the horizon is short, so that near ties do not make replicas go to and fro; in calm it
- * grows, up to `longestSeconds`, so that a saving that lasts is taken however small it is. So a model changes its mix at
- * most about as often as doubling times apart, unless a change pays at once.
+ * long again: after a change the horizon is a quarter of an hour, so that near ties do not make replicas go to and fro;
+ * in calm it grows, up to `longestSeconds`, so that a saving that lasts is taken however small it is.
  *
  * A change of mix is a plan that starts some replicas while others are let go. More of the same, or less, is none.
  */
+
+/**
+ * Starts take some minutes, and the old replicas run on meanwhile: in less time hardly any change earns that back, and a
+ * fleet would grow by small steps of whatever is cheapest to add and never go to what serves it best.
+ */
+const shortestSeconds = 900;
+
 export type MoveHorizonSettings = {
   /** `options.horizonHours`, in seconds. */
   readonly longestSeconds: number;
@@ -25,14 +31,8 @@ export class MoveHorizon {
     this.#settings = settings;
   }
 
-  /**
-   * @param shortestSeconds until what is started now serves: nothing is earned before
-   * @returns seconds
-   */
-  secondsOf(
-    model: string,
-    { nowMs, shortestSeconds }: { readonly nowMs: number; readonly shortestSeconds: number },
-  ): number {
+  /** @returns seconds */
+  secondsOf(model: string, nowMs: number): number {
     const { longestSeconds } = this.#settings;
     const changedMs = this.#changedMs.get(model);
     // Of a process that has just begun nobody knows how long its mix has stood.

@@ -81,14 +81,11 @@ export class PlanPhase {
     for (const state of ready) {
       if (state.built === null || state.planned === null) continue;
       const facts = this.#holdFacts(state);
-      const headings = facts.map(({ running, wanted }) => ({ running, target: wanted }));
-      moves.observe(state.name, headings, cycle.nowMs);
       const kept = holds.observe(state.name, facts, cycle.nowMs);
       factsOf.set(state, facts);
       if (kept !== null) held.set(state, kept);
     }
-    if (held.size === 0) return;
-    if (isLimited(cycle.limits)) await this.#planHoldsJointly(cycle, ready, held);
+    if (held.size > 0 && isLimited(cycle.limits)) await this.#planHoldsJointly(cycle, ready, held);
     else {
       const states = [...held.keys()];
       for (let start = 0; start < states.length; start += modelsPerCall) {
@@ -96,8 +93,11 @@ export class PlanPhase {
       }
     }
     for (const [state, facts] of factsOf) {
-      if (state.holds === null) continue;
       const targets = targetsOf(state);
+      // What is planned in the end: a change that is held back is none yet, and its mix is still judged by how long it stood.
+      const headings = facts.map(({ id, running }) => ({ running, target: targets.get(id) ?? null }));
+      moves.observe(state.name, headings, cycle.nowMs);
+      if (state.holds === null) continue;
       const targetOf = (id: string) => targets.get(id) ?? null;
       holds.follow(state.name, facts, { holds: state.holds, targetOf, nowMs: cycle.nowMs });
     }

@@ -110,12 +110,9 @@ export class ProblemPhase {
   }
 
   /** How many times a start counts, so that it is earned back while the mix is expected to last. */
-  #startWeight({ name, deployments }: ModelState, nowMs: number): number {
-    const { config, cadenceSeconds = config.demand.intervalSeconds, startupTimes } = this.#context;
-    const slowest = Math.max(0, ...deployments.map((each) => startupTimes().secondsOf(each)));
-    const shortestSeconds = slowest + config.forecast.consumerLagSeconds + cadenceSeconds;
-    const horizonSeconds = this.#moves.secondsOf(name, { nowMs, shortestSeconds });
-    return Math.max(1, (config.options.horizonHours * 3600) / horizonSeconds);
+  #startWeight({ name }: ModelState, nowMs: number): number {
+    const longestSeconds = this.#context.config.options.horizonHours * 3600;
+    return Math.max(1, longestSeconds / this.#moves.secondsOf(name, nowMs));
   }
 
   /**

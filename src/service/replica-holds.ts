@@ -160,7 +160,8 @@ export class ReplicaHolds {
     const { toldMs } = memory;
     memory.toldMs = nowMs;
     const ids = new Set(facts.map(({ id }) => id));
-    if (toldMs === null || nowMs - toldMs > this.#gapMs) {
+    // A clock that was set back is a gap, too: what is later than now is nobody's past.
+    if (toldMs === null || toldMs > nowMs || nowMs - toldMs > this.#gapMs) {
       this.#remember(memory, { facts, nowMs, replicasOf: ({ running, wanted }) => running ?? wanted });
     }
     this.#remember(memory, { facts, nowMs, replicasOf: ({ wanted }) => wanted });

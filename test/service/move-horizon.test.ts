@@ -3,16 +3,15 @@ import type { ObservedDeployment } from '../../src/core/ports.js';
 import { MoveHorizon } from '../../src/service/move-horizon.js';
 import { deployment, profileText, World } from '../support/controller-world.js';
 
-const shortestSeconds = 200;
 const hour = 3600;
 
 describe('the time over which a change of mix must pay', () => {
-  const at = (nowSeconds: number) => ({ nowMs: nowSeconds * 1000, shortestSeconds });
+  const at = (nowSeconds: number) => nowSeconds * 1000;
 
   it('is short in a process that has just begun, and grows with the calm up to the configured time', () => {
     const horizon = new MoveHorizon({ longestSeconds: hour });
-    expect(horizon.secondsOf('llama', at(0))).toBe(200);
-    expect(horizon.secondsOf('llama', at(150))).toBe(200);
+    expect(horizon.secondsOf('llama', at(0))).toBe(900);
+    expect(horizon.secondsOf('llama', at(150))).toBe(900);
     expect(horizon.secondsOf('llama', at(1000))).toBe(1000);
     expect(horizon.secondsOf('llama', at(50_000))).toBe(hour);
   });
@@ -28,7 +27,7 @@ describe('the time over which a change of mix must pay', () => {
       ],
       2_000_000,
     );
-    expect(horizon.secondsOf('llama', at(2001))).toBe(200);
+    expect(horizon.secondsOf('llama', at(2001))).toBe(900);
     expect(horizon.secondsOf('mistral', at(2001))).toBe(2001);
   });
 
