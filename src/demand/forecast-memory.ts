@@ -16,6 +16,7 @@ const residualsSchema = z.object({
   longSpread: weight,
   longSpreadWeight: weight,
   longGuess: weight,
+  longGuessWeight: weight,
   bins: z.string(),
 });
 

@@ -90,6 +90,8 @@ export class DemandForecaster {
   #learntHorizonSeconds: number;
   /** First minute that this process learnt: what it knew of later ones it may take back. */
   #firstOwnMinute: number | null = null;
+  /** Minutes are handed over of which nothing finer is known. */
+  #isByMinutes = false;
   /** What was known when something was known last. */
   #lastMoment: Moment | null = null;
 
@@ -127,7 +129,9 @@ export class DemandForecaster {
         continue;
       }
       this.#rates.fillMinute(endSeconds, rps);
+      this.#isByMinutes = true;
       this.#learn(minute, rps);
+      this.#isByMinutes = false;
     }
   }
 
@@ -281,7 +285,13 @@ export class DemandForecaster {
     }
     const seen = this.#rates.at(atSeconds, 60 * minute);
     if (seen === null) return null;
-    return { ...seen, minute, horizonMinutes: Math.max(1, Math.ceil(horizonSeconds / 60)), history: this.#history };
+    return {
+      ...seen,
+      minute,
+      isByMinutes: this.#isByMinutes,
+      horizonMinutes: Math.max(1, Math.ceil(horizonSeconds / 60)),
+      history: this.#history,
+    };
   }
 
   /** The horizon moves while start-up times are learnt, and what is learnt from now on moves with it. */
@@ -306,11 +316,13 @@ export class DemandForecaster {
     const live = this.#rates;
     this.#rates = new IntervalRates(live.intervalSeconds, longestHorizonSeconds);
     this.#rates.windowIntervals = live.windowIntervals;
+    this.#isByMinutes = true;
     for (let minute = Math.max(oldest, newest - minutesPerDay); minute <= newest; minute += 1) {
       const rps = this.#history.at(minute);
       this.#rates.fillMinute(60 * minute, rps);
       this.#conclude(minute, rps);
     }
+    this.#isByMinutes = false;
     this.#rates = live;
   }
 

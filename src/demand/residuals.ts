@@ -82,6 +82,7 @@ export type ResidualsMemory = {
   readonly longSpread: number;
   readonly longSpreadWeight: number;
   readonly longGuess: number;
+  readonly longGuessWeight: number;
   /** 64 bits each in base64: weight by bin, then the sum of residuals by bin. */
   readonly bins: string;
 };
@@ -97,6 +98,7 @@ export class Residuals {
   #longSpreadWeight = 0;
   /** Mean of the guesses that the residuals of `#longSpread` were made with. */
   #longGuess = 0;
+  #longGuessWeight = 0;
 
   constructor(memory: ResidualsMemory | null = null) {
     const packed = memory === null ? null : unpackFloat64(memory.bins, 2 * bins);
@@ -109,6 +111,7 @@ export class Residuals {
     this.#longSpread = memory.longSpread;
     this.#longSpreadWeight = memory.longSpreadWeight;
     this.#longGuess = memory.longGuess;
+    this.#longGuessWeight = memory.longGuessWeight;
   }
 
   /** How many residuals the quantiles rest on, older ones for less. */
@@ -127,7 +130,10 @@ export class Residuals {
     // What guesses were wrong by so far, the present one will be too.
     const guessed = guessWeight * (seen > 0 ? this.#longGuess : guess);
     const byGuesses = guessed + seen * this.#longGuess;
-    const byWindow = byGuesses > 0 ? (guess * (guessed + seen * this.#longSpread)) / byGuesses : guess;
+    // Residuals that were learnt from minutes had no window to guess from: then the window tells nothing of them yet.
+    const told = this.#longGuessWeight;
+    const byAll = byGuesses > 0 ? (guess * (guessed + seen * this.#longSpread)) / byGuesses : guess;
+    const byWindow = told >= seen ? byAll : (guessWeight * long + told * byAll) / (guessWeight + told);
     const recent = this.#spreadWeight;
     const lately = (guessWeight * byWindow + recent * this.#spread) / (guessWeight + recent);
     const both = Math.sqrt((lately ** 2 + byWindow ** 2) / 2);
@@ -138,9 +144,9 @@ export class Residuals {
    * Takes one residual.
    *
    * @param residual what came minus what was expected, both on the stable scale
-   * @param at the window's guess, and `scale`, at the time of the forecast
+   * @param at the window's guess (null = there was no window finer than minutes), and `scale`, at the time of the forecast
    */
-  add(residual: number, at: { readonly guess: number; readonly scale: number }): void {
+  add(residual: number, at: { readonly guess: number | null; readonly scale: number }): void {
     for (let i = 0; i < bins; i += 1) {
       this.#weights[i]! *= fading;
       this.#sums[i]! *= fading;
@@ -157,7 +163,10 @@ export class Residuals {
     this.#spread += (size - this.#spread) / this.#spreadWeight;
     this.#longSpreadWeight = this.#longSpreadWeight * fading + 1;
     this.#longSpread += (size - this.#longSpread) / this.#longSpreadWeight;
-    this.#longGuess += (at.guess - this.#longGuess) / this.#longSpreadWeight;
+    this.#longGuessWeight *= fading;
+    if (at.guess === null) return;
+    this.#longGuessWeight += 1;
+    this.#longGuess += (at.guess - this.#longGuess) / this.#longGuessWeight;
   }
 
   /** A quantile of the residuals at a scale; grows with the quantile. */
@@ -189,6 +198,7 @@ export class Residuals {
       longSpread: this.#longSpread,
       longSpreadWeight: this.#longSpreadWeight,
       longGuess: this.#longGuess,
+      longGuessWeight: this.#longGuessWeight,
       bins: packFloat64(packed),
     };
   }

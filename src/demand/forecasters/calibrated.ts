@@ -5,8 +5,8 @@ import type { SparseTraffic } from './window.js';
 
 /** What was expected at one moment, until it is known what came. */
 export type Expectation = {
-  /** `guessSpread` of the window. */
-  readonly guess: number;
+  /** `guessSpread` of the window; null where only minutes are known of it. */
+  readonly guess: number | null;
   readonly variants: readonly {
     /** On the stable scale. */
     readonly expected: number;
@@ -68,7 +68,7 @@ export class CalibratedForecaster {
         quantileRps: this.#quantileOf(variant.residuals, { expected, scale, quantile: this.#quantile, sparse }),
       };
     });
-    return { guess, variants };
+    return { guess: moment.isByMinutes ? null : guess, variants };
   }
 
   /**

@@ -6,6 +6,8 @@ export type Moment = {
   readonly minute: number;
   /** Known intervals of the window that ends now, oldest first, never empty. */
   readonly windowRps: readonly number[];
+  /** Of the window only the rates of whole minutes are known, and nothing of how they vary inside. */
+  readonly isByMinutes: boolean;
   /** Mean of `windowRps`. */
   readonly windowMeanRps: number;
   /** Requests that arrived in the known intervals of the window. */
