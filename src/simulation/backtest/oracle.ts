@@ -27,7 +27,7 @@ import { decodeFloorMs, prefillFloorMs, type WorkFloor, type WorkTotals, workFlo
 /**
  * The least that any policy must spend to attain so much: proven, for policies that know the future too.
  *
- * What it knows and what it need not pay for is in docs/backtest-oracle.md, with the proof. In short: no request takes a
+ * What it knows and what it need not pay for is in docs/backtest.md, with the proof. In short: no request takes a
  * replica less time than its floor (`work-floor.ts`); if it attains, that time lies between its arrival and its latest
  * allowed end; replicas are billed from their start and serve nothing for their start-up time. Prices on the replica-time of
  * slots at which no replica earns more than it costs turn that into money (`oracle-prices.ts`), request by request.

@@ -14,7 +14,7 @@ import { leastCostMix } from './work-floor-lp.js';
  *
  * Over a replica's steps the left side adds up to what its requests' tokens are worth. A request that attains sees steps of
  * τ on average while it decodes, so that its terms f − τ add up to 0 or less: the right side adds up to no more than the
- * time that the replica computed. The proof, and why prices may differ from slot to slot, is in docs/backtest-oracle.md.
+ * time that the replica computed. The proof, and why prices may differ from slot to slot, is in docs/backtest.md.
  *
  * The prices are the dual values of the cheapest mix of steps that works off a given mix of tokens, found on a grid and
  * then certified on the whole of it, by bounds on boxes: what is returned holds whatever the search did.
