@@ -514,7 +514,7 @@ const simulationSchema = z.strictObject({
     .describe('Standard deviation of the logarithm of start-up times; 0 = always the median.'),
   meanHoursBetweenFailures: z
     .number()
-    .gt(0)
+    .min(0.001)
     .nullable()
     .default(null)
     .describe('A ready replica fails once in so many hours, on average; null = never.'),

@@ -59,7 +59,7 @@ export async function readBacktestTrace(question: TraceQuestion): Promise<Backte
     firstMs ??= atMs;
     lastMs = atMs - firstMs;
     if (lastMs >= fromSeconds * 1000) return;
-    const minute = Math.floor(lastMs / minuteMs);
+    const minute = Math.floor((startsAtMs + lastMs) / minuteMs);
     before.set(minute, (before.get(minute) ?? 0) + 1);
   });
   const facts = await traceFacts(windowOf(watched, { fromSeconds, durationSeconds, startMs }));
@@ -82,6 +82,12 @@ export async function readBacktestTrace(question: TraceQuestion): Promise<Backte
     scored.requests += 1;
     scored.inputTokens += inputTokens;
     scored.outputTokens += outputTokens;
+  }
+  if (scored.requests === 0) {
+    const found = `no request after the warm-up, which ends at ${describeSeconds((scoredFromMs - startsAtMs) / 1000)}`;
+    throw new InputError(source, [
+      { place: '', found, expected: 'requests that count: another window, or less warm-up' },
+    ]);
   }
   return {
     facts,
@@ -132,19 +138,18 @@ async function* watch(
   }
 }
 
+/** @param before requests of one copy by minute since 1970 */
 function historyOf(
   before: ReadonlyMap<number, number>,
   { fromSeconds, startsAtMs, copies }: TraceQuestion,
 ): readonly KnownMinute[] {
-  const wholeMinutes = Math.floor(fromSeconds / 60);
-  const first = Math.max(0, wholeMinutes - keptHistoryMinutes);
-  return Array.from({ length: wholeMinutes - first }, (_, index) => {
-    const minute = first + index;
-    return {
-      endSeconds: startsAtMs / 1000 + (minute + 1) * 60,
-      rps: ((before.get(minute) ?? 0) * copies) / 60,
-    };
-  });
+  // Minutes of the clock, as the service counts them: those that lie in the time before the window as a whole.
+  const end = Math.floor((startsAtMs + fromSeconds * 1000) / minuteMs);
+  const first = Math.max(Math.ceil(startsAtMs / minuteMs), end - keptHistoryMinutes);
+  return Array.from({ length: Math.max(0, end - first) }, (_, index) => ({
+    endSeconds: (first + index + 1) * 60,
+    rps: ((before.get(first + index) ?? 0) * copies) / 60,
+  }));
 }
 
 /** `90 s`, `2.5 h`. */

@@ -83,7 +83,11 @@ export function createLivePolicy(options: LivePolicyOptions): Policy {
         })),
       );
       snapshot = { synced: true, staleSince: null, problem: null, deployments: fleet.members.map(observedIn(view)) };
-      await cycle.run();
+      const { errors } = await cycle.run();
+      const fault = errors.find(({ code }) => code === 'internal');
+      // Live, the numbers are held and the log says why; here a policy that does nothing would be taken for gpumix.
+      if (fault !== undefined)
+        throw new Error(`gpumix failed in its phase ${fault.input} at ${new Date(nowMs).toISOString()}`);
       const replicas = new Map<string, number>();
       for (const [id, entry] of cycle.published) if (entry.replicas !== null) replicas.set(id, entry.replicas);
       return {
@@ -138,7 +142,8 @@ function observedIn(view: FleetView) {
       currentReplicas: seen?.wanted ?? 0,
       readyReplicas: seen?.ready ?? 0,
       pendingReplicas: seen?.starting ?? 0,
-      startupSeconds: configured.startupSeconds ?? deployment.startup.medianSeconds,
+      // What nobody configured is learnt, as live: the truth of the simulation is not told.
+      startupSeconds: configured.startupSeconds,
       maxTokens: configured.maxTokens,
       paused: configured.paused,
       notices: [],

@@ -138,13 +138,13 @@ type RunToMake = Omit<TriedRun, 'result' | 'seconds'> & {
 };
 
 /** Runs of one variant of one policy. */
-type RunSeries = {
+type VariantRuns = {
   readonly runs: readonly RunToMake[];
   /** Only the cheapest that attains what is aimed at is wanted: they are tried by halves, cheapest first. */
   readonly isSearched: boolean;
 };
 
-function mostRuns({ runs, isSearched }: RunSeries): number {
+function mostRuns({ runs, isSearched }: VariantRuns): number {
   return isSearched ? Math.ceil(Math.log2(runs.length + 1)) : runs.length;
 }
 
@@ -154,7 +154,7 @@ function seriesOf(parts: {
   readonly surroundings: BacktestSurroundings;
   readonly fleet: BacktestFleet;
   readonly trace: BacktestTrace;
-}): readonly RunSeries[] {
+}): readonly VariantRuns[] {
   const { asked, surroundings, fleet, trace } = parts;
   const config = routedConfig(asked);
   const context: Omit<PolicyContext, 'fleet'> = {
@@ -173,10 +173,10 @@ function seriesOf(parts: {
     const { usual, values, name, unit } = entry.knob;
     const given = asked.knobs[policy];
     const asUsual = given === undefined || given.includes(usual) ? usual : given[0]!;
-    return asked.profileErrors.flatMap((profileError): readonly RunSeries[] => {
+    return asked.profileErrors.flatMap((profileError): readonly VariantRuns[] => {
       // Who knows the future needs no profiles.
       if (entry.isInHindsight && profileError !== 0) return [];
-      return entry.variants({ ...context, fleet: withBelief(fleet, 1 + profileError) }).map((variant): RunSeries => {
+      return entry.variants({ ...context, fleet: withBelief(fleet, 1 + profileError) }).map((variant): VariantRuns => {
         const swept = variant.values ?? values;
         const isSearched = entry.isInHindsight && given === undefined && !asked.sweep;
         const usualValues =

@@ -184,9 +184,8 @@ function leastStartupMs({ id, startup }: FleetDeployment, seed: number): number 
   const { medianSeconds, spread } = startup;
   if (!(spread > 0)) return medianSeconds * 1000;
   let least = 0;
-  const ofFluid = chanceOf(seed, `startup ${id}`);
   for (let number = 1; number <= startsLookedAt; number++) {
-    least = Math.min(least, normalFrom(chanceOf(seed, `${id} ${number}`)), normalFrom(ofFluid));
+    least = Math.min(least, normalFrom(chanceOf(seed, `${id} ${number}`)));
   }
   return medianSeconds * 1000 * Math.exp(spread * least);
 }

@@ -72,6 +72,14 @@ describe('the trace of a backtest', () => {
     );
   });
 
+  it('tells them by minutes of the clock, also where the trace begins within one', async () => {
+    const { history } = await readBacktestTrace(question({ fromSeconds: 630, startsAtMs: startsAtMs + 30_000 }));
+    // 00:00:30 to 00:11:00: the ten whole minutes from 00:01 on.
+    expect(history).toEqual(
+      Array.from({ length: 10 }, (_, i) => ({ endSeconds: startsAtMs / 1000 + 60 * (i + 2), rps: 1 })),
+    );
+  });
+
   it('plays copies at their full rate from the first moment on, in order of time', async () => {
     for (const fromSeconds of [0, 1200]) {
       const trace = await readBacktestTrace(question({ fromSeconds, durationSeconds: 600, copies: 3 }));
@@ -108,6 +116,11 @@ describe('the trace of a backtest', () => {
       'that ends before the window',
       { fromSeconds: 7200 },
       'trace.csv: found a trace of 3599 s, expected requests from 2 h on',
+    ],
+    [
+      'whose requests all lie in the warm-up',
+      { open: () => streamed([...steady.slice(0, 100), steady[1000]!]), durationSeconds: 900, warmUpShare: 0.5 },
+      'trace.csv: found no request after the warm-up, which ends at 450 s, expected requests that count',
     ],
   ])('is refused %s', async (_, overrides, message) => {
     await expect(readBacktestTrace(question(overrides))).rejects.toThrow(message);

@@ -148,6 +148,11 @@ describe('gpumix as a policy', () => {
     expect(withHistory!.forecastRps!).toBeGreaterThan(1.5 * without!.forecastRps!);
   });
 
+  it('fails where the service would hold its numbers for a fault of its own: nobody reads its log here', async () => {
+    const history = [{ endSeconds: startMs / 1000 - 30, rps: 8 }];
+    await expect(follow(policyOf({ history }), [8])).rejects.toThrow('gpumix failed in its phase demand');
+  });
+
   it('does the same again, to the byte, and sets no timer and reads no clock', async () => {
     const now = vi.spyOn(Date, 'now');
     const timers = [vi.spyOn(globalThis, 'setTimeout'), vi.spyOn(globalThis, 'setInterval')];
