@@ -57,7 +57,7 @@ const horizonTolerance = 1.5;
 /** Nothing that was seen in 14 days comes close to more: what lies beyond is a quantile of an outlier. */
 const largestOverPeak = 2;
 
-/** A clock may be corrected by this much without what was seen being another time [s]. */
+/** A clock may be corrected by this much without the minutes that were seen being another time [s]. */
 const clockToleranceSeconds = 600;
 
 /** Digits of a planned rate: sums of the same numbers in another order agree to so many. */
@@ -88,6 +88,8 @@ export class DemandForecaster {
   /** That of the last forecast, and the one that most of what is known was learnt for. */
   #horizonSeconds: number;
   #learntHorizonSeconds: number;
+  /** The last minute that forecasters learnt: the newest of the history, unless a clock was set back. */
+  #learntMinute: number | null;
   /** First minute that this process learnt: what it knew of later ones it may take back. */
   #firstOwnMinute: number | null = null;
   /** Minutes are handed over of which nothing finer is known. */
@@ -99,6 +101,7 @@ export class DemandForecaster {
   constructor(options: ForecastOptions, memory: ForecastMemory | null = null) {
     this.#options = options;
     this.#history = new RateHistory(memory?.history ?? null);
+    this.#learntMinute = this.#history.newest;
     this.#rates = new IntervalRates(options.intervalSeconds ?? 10, longestHorizonSeconds);
     this.#horizonSeconds = memory?.horizonSeconds ?? options.horizonSeconds ?? usualHorizonSeconds;
     this.#learntHorizonSeconds = this.#horizonSeconds;
@@ -150,8 +153,7 @@ export class DemandForecaster {
     for (let minute = firstMinute; minute <= lastMinute; minute += 1) {
       if (60 * (minute - 1) < beginSeconds) continue;
       const rps = this.#rates.minute(minute);
-      const newest = this.#history.newest;
-      if (newest === null || minute > newest) {
+      if (this.#learntMinute === null || minute > this.#learntMinute) {
         this.#firstOwnMinute ??= minute;
         this.#learn(minute, rps);
       } else if (rps !== null || (this.#firstOwnMinute !== null && minute >= this.#firstOwnMinute)) {
@@ -166,17 +168,22 @@ export class DemandForecaster {
    * The rate to plan for. While nothing is known of the window it is that of the last moment of which something was; 0
    * where nothing ever was.
    *
-   * @param quantile instead of that of the options
+   * @param options.quantile instead of that of the options
+   * @param options.mayLearnAnew where the horizon is another one than `isLearntFor` says: whether its margins are learnt
+   * now, from the minutes of the last day, which takes a tenth of a second; else those of the old horizon go on
    */
   forecast(options: {
     readonly nowMs: number;
     readonly horizonSeconds: number;
     readonly quantile?: number;
+    readonly mayLearnAnew?: boolean;
   }): RateForecast {
     const { method } = this.#options;
     const quantile = options.quantile ?? this.#options.quantile;
-    const horizonSeconds = Math.min(longestHorizonSeconds, Math.max(60, options.horizonSeconds));
-    this.#followHorizon(horizonSeconds);
+    const horizonSeconds = withinHorizons(options.horizonSeconds);
+    // The horizon moves while start-up times are learnt, and what is learnt from now on moves with it.
+    this.#horizonSeconds = horizonSeconds;
+    if (options.mayLearnAnew !== false && !this.isLearntFor(horizonSeconds)) this.#learnAnew();
     const weights = this.#weighting.weights(Math.ceil(horizonSeconds / 60));
     const leader = this.#members[weights.indexOf(Math.max(...weights))]!;
     const said = {
@@ -191,6 +198,12 @@ export class DemandForecaster {
     const { quantiles } = this.#quantiles(moment, quantile);
     const rps = quantiles.reduce((sum, each, i) => sum + weights[i]! * each, 0);
     return { rps: Number(rps.toPrecision(digits)), ...said };
+  }
+
+  /** Whether what was learnt of other horizons holds for this one [s]. */
+  isLearntFor(horizonSeconds: number): boolean {
+    const ratio = withinHorizons(horizonSeconds) / this.#learntHorizonSeconds;
+    return ratio <= horizonTolerance && ratio >= 1 / horizonTolerance;
   }
 
   /** The busiest known minute of a time [requests/s]; null = none of it is known. */
@@ -220,7 +233,9 @@ export class DemandForecaster {
 
   /** Ends a minute: forecasters learn its rate, and expect what comes next. */
   #learn(minute: number, rps: number | null): void {
-    this.#history.set(minute, rps);
+    // Before a clock was set back, the minute may have been known already.
+    if (rps !== null || this.#history.at(minute) === null) this.#history.set(minute, rps);
+    this.#learntMinute = minute;
     this.#conclude(minute, rps);
   }
 
@@ -278,7 +293,7 @@ export class DemandForecaster {
     return { quantiles, sparse };
   }
 
-  #moment(atSeconds: number, horizonSeconds: number, minute = this.#history.newest): Moment | null {
+  #moment(atSeconds: number, horizonSeconds: number, minute = this.#learntMinute): Moment | null {
     if (minute === null) {
       // The first minute is not over.
       minute = Math.floor(atSeconds / 60);
@@ -294,23 +309,15 @@ export class DemandForecaster {
     };
   }
 
-  /** The horizon moves while start-up times are learnt, and what is learnt from now on moves with it. */
-  #followHorizon(horizonSeconds: number): void {
-    this.#horizonSeconds = horizonSeconds;
-    const ratio = horizonSeconds / this.#learntHorizonSeconds;
-    if (ratio <= horizonTolerance && ratio >= 1 / horizonTolerance) return;
-    this.#learntHorizonSeconds = horizonSeconds;
-    this.#learnAnew();
-  }
-
   /** Forgets what was learnt of another horizon, and learns this one from the minutes of the last day. */
   #learnAnew(): void {
+    this.#learntHorizonSeconds = this.#horizonSeconds;
     this.#pending = [];
     this.#members = this.#members.map(({ name }) =>
       createMember(name, { quantile: this.#options.quantile, memory: null }),
     );
     this.#weighting = new Weighting(this.#members.length);
-    const { newest } = this.#history;
+    const newest = this.#learntMinute;
     const oldest = this.#history.oldestKnown();
     if (newest === null || oldest === null) return;
     const live = this.#rates;
@@ -326,14 +333,30 @@ export class DemandForecaster {
     this.#rates = live;
   }
 
+  /**
+   * A clock that was set back names the same moments again. What lies after now would hide what comes, so that nothing is
+   * seen or learnt by it; minutes stay, since a small correction makes them hardly wrong, until they are seen anew.
+   */
   #followClock(nowSeconds: number): void {
+    this.#rates.forgetAfter(nowSeconds);
+    const minute = Math.floor(nowSeconds / 60);
+    if (this.#learntMinute !== null && this.#learntMinute > minute) {
+      this.#learntMinute = minute;
+      this.#pending = this.#pending.filter(({ originSeconds }) => originSeconds <= nowSeconds);
+    }
     const newest = this.#history.newest;
     if (newest === null || 60 * newest <= nowSeconds + clockToleranceSeconds) return;
-    this.#history.forgetAfter(Math.floor(nowSeconds / 60));
+    this.#history.forgetAfter(minute);
+    this.#learntMinute = this.#history.newest;
     this.#rates.clear();
     this.#pending = [];
     this.#lastMoment = null;
   }
+}
+
+/** Of the horizons that can be learnt, the one that is nearest [s]. */
+function withinHorizons(horizonSeconds: number): number {
+  return Math.min(longestHorizonSeconds, Math.max(60, horizonSeconds));
 }
 
 function createMember(

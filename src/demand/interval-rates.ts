@@ -46,6 +46,15 @@ export class IntervalRates {
     for (let end = this.endBefore(endSeconds); end > endSeconds - 60; end -= this.intervalSeconds) this.set(end, rps);
   }
 
+  /** Forgets what lies after a moment [Unix s]: a clock that was set back had named it. */
+  forgetAfter(seconds: number): void {
+    if (this.#newestSeconds <= seconds) return;
+    this.#ends.forEach((end, i) => {
+      if (end > seconds) this.#ends[i] = Number.NaN;
+    });
+    this.#newestSeconds = this.endBefore(seconds);
+  }
+
   clear(): void {
     this.#ends.fill(Number.NaN);
     this.#newestSeconds = Number.NEGATIVE_INFINITY;

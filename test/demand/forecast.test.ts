@@ -415,6 +415,26 @@ describe('the memory of a forecaster', () => {
     expect(walk.forecaster.memory()!.history.newest).toBe(Math.floor(walk.nowMs / 60_000));
   });
 
+  it.each(forecasterNames)('sees what comes though the clock was set back by nine minutes: %s', (method) => {
+    const walk = new Walk({ method }).minutes(120, () => 2);
+    const before = walk.forecaster.memory()!.history.newest;
+    walk.rates.splice(-54, 54);
+    expect(walk.minutes(1, () => 40).rps()).toBeGreaterThan(method === 'holt' ? 11 : 25);
+    expect(walk.minutes(3, () => 40).rps()).toBeGreaterThanOrEqual(39.9);
+    // Minutes of a time that is to come again are not lost, and what is seen anew takes their place.
+    expect(walk.forecaster.memory()!.history.newest).toBe(before);
+    expect(walk.forecaster.busiestMinute(walk.nowMs - 60_000, walk.nowMs)).toBe(40);
+    expect(walk.forecaster.busiestMinute(walk.nowMs, walk.nowMs + 60_000)).toBe(2);
+  });
+
+  it('is learnt from again after a small step back of the clock', () => {
+    const learnt = (walk: Walk) => walk.forecaster.memory()!.members.holt!.lossWeight;
+    const walk = new Walk({ method: 'holt' }).minutes(60, () => 2);
+    walk.rates.splice(-54, 54);
+    const before = learnt(walk.minutes(1, () => 2));
+    expect(learnt(walk.minutes(7, () => 2))).toBeGreaterThan(before + 2);
+  });
+
   it('takes back silence that turned out to mean nothing', () => {
     const walk = new Walk().minutes(60, () => 3).minutes(2, () => 0);
     expect(walk.forecaster.busiestMinute(walk.nowMs - 60_000, walk.nowMs)).toBe(0);
