@@ -4,6 +4,7 @@ import { withEvents } from '../demand/calendar.js';
 import { followFleetSilences, lastingSilence, type UntracedSpan } from '../demand/fleet-silence.js';
 import { DemandForecaster, demandOf, meanLengths, meanRateOf } from '../demand/forecast.js';
 import { type DemandHistory, DemandWindow, defaultLatenessSeconds, interpretReading } from '../demand/window.js';
+import { type Config, prometheusDemand } from './config.js';
 import {
   type Cycle,
   holdModel,
@@ -48,6 +49,7 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
   }
   if (!stored.restored) return;
   const { windowSeconds, intervalSeconds } = config.demand;
+  const latenessSeconds = latenessOf(config);
   const memories = new Map(stored.traces.map((memory) => [memory.model, memory]));
   try {
     const identity = await epoch.identity();
@@ -55,7 +57,7 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
     const recordsFrom = context.traceSource == null ? identity : await context.traceSource.identity();
     for (const state of models) {
       const memory = memories.get(state.name) ?? null;
-      state.window ??= new DemandWindow({ windowSeconds, intervalSeconds, memory });
+      state.window ??= new DemandWindow({ windowSeconds, intervalSeconds, latenessSeconds, memory });
       state.window.storeIdentity(recordsFrom);
     }
     await createForecasters(cycle, context);
@@ -74,6 +76,18 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
     if (source === null) holdWithoutStore(cycle, context, error);
     else holdWithoutDemand(cycle, context, { source, error });
   }
+}
+
+/** An answer that is not there at once may be there so much later: what the defaults leave beside the default delay [s]. */
+const latenessAfterDelaySeconds = 5;
+
+/**
+ * How long after its end an interval may take to be known [s]. Prometheus is not asked before its delay: a window that
+ * waited for less would end at intervals that nobody has read.
+ */
+function latenessOf(config: Config): number {
+  if (config.demand.source !== 'prometheus') return defaultLatenessSeconds;
+  return Math.max(defaultLatenessSeconds, prometheusDemand(config).delaySeconds + latenessAfterDelaySeconds);
 }
 
 /** Forecasters of models that are new here, with what an earlier process remembered. */
@@ -172,7 +186,7 @@ function followSilence(
       nowSeconds: cycle.nowMs / 1000,
       intervalSeconds: config.demand.intervalSeconds,
       windowSeconds: config.demand.windowSeconds,
-      latenessSeconds: defaultLatenessSeconds,
+      latenessSeconds: latenessOf(config),
     });
     if (silences !== before) stored.setSilences(silences);
   }
