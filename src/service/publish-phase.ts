@@ -101,15 +101,14 @@ export class PublishPhase {
   }
 
   /**
-   * Replicas that run or were asked for: what is published may not be acted on yet, and what an earlier process published
-   * may have been changed since. Null = not known.
+   * Replicas that run or were asked for: what is published may not be acted on yet, also where an earlier process
+   * published it, or a restart during a scale-up would take back what is on its way. Null = not known.
    */
   runningOf({ id, paused, currentReplicas }: ObservedDeployment): number | null {
     const { config, fleet } = this.#context;
-    const entry = fleet.published.get(id);
-    const published = entry?.replicas ?? null;
+    const published = fleet.published.get(id)?.replicas ?? null;
     if (published === null) return currentReplicas;
-    if (config.publish.mode === 'shadow' || paused || entry!.restored) return currentReplicas ?? published;
+    if (config.publish.mode === 'shadow' || paused) return currentReplicas ?? published;
     return Math.max(published, currentReplicas ?? 0);
   }
 

@@ -239,6 +239,38 @@ describe('a restart', () => {
   });
 });
 
+describe('a restart during a scale-up', () => {
+  it.each([
+    ['of an interval', 10],
+    ['of two minutes', 120],
+  ])('keeps what was asked for and does not run yet, after a pause %s', async (_, seconds) => {
+    const store = createMemoryStore({ now: () => 0 });
+    const starting = { ...gpu, currentReplicas: 2, readyReplicas: 2 };
+    const first = await worldOf({ store, deployments: [starting] });
+    await first.send('llama', { rps: 8 }).cycle();
+    expect(first.replicas('gpu')).toBe(8);
+    await first.controller.stop();
+    await first.send('llama', { rps: 3.5 }).skip(seconds);
+    const second = new World({
+      store,
+      deployments: [starting],
+      nowMs: first.nowMs,
+      config: { stability: stable, demand: { windowSeconds: 10 }, forecast: { method: 'window' } },
+    });
+    await second.send('llama', { rps: 3.5 }).start();
+    const published = [second.replicas('gpu')];
+    for (let cycle = 0; cycle < 4; cycle += 1) {
+      await second.cycle();
+      published.push(second.replicas('gpu'));
+    }
+    expect(published).toEqual([8, 8, 8, 8, 8]);
+    expect(second.held()).toBeNull();
+    // What an earlier process asked for is held no longer than what this one asks for.
+    await second.cycles(30);
+    expect(second.replicas('gpu')).toBe(4);
+  });
+});
+
 describe('an input that fails', () => {
   it.each([
     [
@@ -439,7 +471,7 @@ describe('a model at zero replicas', () => {
     await world.send('llama', { rps: 2, completions: 0, pending: 20 }).cycle();
     expect([world.replicas('small'), world.replicas('large')]).toEqual([1, 0]);
     expect(reasonOf(world, 'small')).toBe(
-      'Woken: requests wait, and no replica runs that could tell how long they are.',
+      'Woken: requests wait or are expected, and no replica runs that could tell how long they are.',
     );
     // It starts: still no request has completed, and what was asked for stays.
     await follow(world, 12);
