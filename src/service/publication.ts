@@ -131,7 +131,7 @@ function heldUpReason(
   { hold, isWoken }: PublicationFacts,
   { target, settings }: { readonly target: number | null; readonly settings: PublicationSettings },
 ): string | null {
-  if (isWoken && target === 1) return 'Woken: requests wait, and no replica runs that could tell how long they are.';
+  if (isWoken && target === 1) return 'Woken: requests wait or are expected, and no replica runs that could tell how long they are.';
   if (hold === null || target !== hold.replicas) return null;
   return holdReason(hold, settings.stability);
 }
@@ -236,13 +236,13 @@ export class RecentlyPublished {
 
   add(id: string, replicas: number, atMs: number): void {
     const entries = this.#byId.get(id) ?? [];
-    this.#byId.set(id, [...entries.filter((entry) => atMs - entry.atMs < 60_000), { atMs, replicas }]);
+    this.#byId.set(id, [...entries.filter((entry) => isWithinMinute(entry.atMs, atMs)), { atMs, replicas }]);
   }
 
   highest(id: string, nowMs: number): number | null {
     let highest: number | null = null;
     for (const entry of this.#byId.get(id) ?? []) {
-      if (nowMs - entry.atMs < 60_000 && (highest === null || entry.replicas > highest)) highest = entry.replicas;
+      if (isWithinMinute(entry.atMs, nowMs) && (highest === null || entry.replicas > highest)) highest = entry.replicas;
     }
     return highest;
   }
@@ -250,7 +250,7 @@ export class RecentlyPublished {
   lowest(id: string, nowMs: number): number | null {
     let lowest: number | null = null;
     for (const entry of this.#byId.get(id) ?? []) {
-      if (nowMs - entry.atMs < 60_000 && (lowest === null || entry.replicas < lowest)) lowest = entry.replicas;
+      if (isWithinMinute(entry.atMs, nowMs) && (lowest === null || entry.replicas < lowest)) lowest = entry.replicas;
     }
     return lowest;
   }
@@ -259,4 +259,9 @@ export class RecentlyPublished {
   keepOnly(known: ReadonlySet<string> | ReadonlyMap<string, unknown>): void {
     for (const id of this.#byId.keys()) if (!known.has(id)) this.#byId.delete(id);
   }
+}
+
+/** A clock that was set back leaves entries that are later than now: they are nobody's past. */
+function isWithinMinute(atMs: number, nowMs: number): boolean {
+  return atMs <= nowMs && nowMs - atMs < 60_000;
 }

@@ -191,6 +191,17 @@ describe('the highest number of the last minute', () => {
     expect(recent.highest('a', 30_000)).toBeNull();
   });
 
+  it('forgets what is later than now: a clock that was set back limits no number', () => {
+    const recent = new RecentlyPublished();
+    recent.add('a', 9, 3_600_000);
+    recent.add('a', 1, 3_610_000);
+    expect([recent.highest('a', 1000), recent.lowest('a', 1000)]).toEqual([null, null]);
+    recent.add('a', 4, 1000);
+    expect([recent.highest('a', 2000), recent.lowest('a', 2000)]).toEqual([4, 4]);
+    // Gone for good: also when the clock is there again.
+    expect([recent.highest('a', 3_610_000), recent.lowest('a', 3_610_000)]).toEqual([null, null]);
+  });
+
   it('never lets a number fall by more than the limit within any minute', () => {
     fc.assert(
       fc.property(
