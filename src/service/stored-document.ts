@@ -23,6 +23,17 @@ export function firstItems<Item>(items: readonly Item[], share: number): Item[] 
 }
 
 /**
+ * Whether what is saved now and then is to be saved again. Also where it was saved later than now: a clock that was set
+ * back must not stop saving until it has caught up.
+ */
+export function isDue(
+  savedMs: number,
+  { nowMs, everySeconds }: { readonly nowMs: number; readonly everySeconds: number },
+): boolean {
+  return savedMs > nowMs || nowMs - savedMs >= everySeconds * 1000;
+}
+
+/**
  * A small document that acts from memory and survives a restart in the shared store.
  *
  * It is `unread` until `restore` has seen the store once; changes before that are kept and merged. A change makes it

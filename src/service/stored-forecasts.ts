@@ -6,6 +6,7 @@ import type { DemandForecaster, ForecastMemory } from '../demand/forecast.js';
 import { forecastMemorySchema } from '../demand/forecast-memory.js';
 import { sentence } from './cycle.js';
 import type { Logger } from './log.js';
+import { isDue } from './stored-document.js';
 
 /**
  * What forecasters remember, in the shared store: one document a model, of some 100 kB.
@@ -88,7 +89,9 @@ export class StoredForecasts {
       .flatMap(({ name, forecaster }) => {
         const writtenMs = this.#writtenMs.get(name);
         if (forecaster === null || writtenMs === undefined) return [];
-        return isLast || nowMs - writtenMs >= saveSeconds * 1000 ? [{ name, forecaster, writtenMs }] : [];
+        return isLast || isDue(writtenMs, { nowMs, everySeconds: saveSeconds })
+          ? [{ name, forecaster, writtenMs }]
+          : [];
       })
       .sort((a, b) => a.writtenMs - b.writtenMs);
     const most = isLast ? due.length : Math.max(leastWrites, Math.ceil(models.length / writesPerRound));

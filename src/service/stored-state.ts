@@ -11,7 +11,7 @@ import { type PublishedState, publishedStateSchema } from './published-state.js'
 import { type SavedHolds, savedHoldsSchema } from './replica-holds.js';
 import { type StartupTimesState, startupTimesSchema } from './startup-times.js';
 import { type StockOutState, stockOutStateSchema } from './stock-out.js';
-import { firstItems, StoredDocument } from './stored-document.js';
+import { firstItems, isDue, StoredDocument } from './stored-document.js';
 import { StoredForecasts } from './stored-forecasts.js';
 
 /** Keys live 10 minutes, so what silence means is known well enough when it is saved once in as many seconds. */
@@ -203,9 +203,9 @@ export class StoredState {
   /** Saved at once where another type is short, or for another time; who waits is saved now and then. */
   setStockOuts(state: StockOutState, nowMs: number): void {
     const before = this.#stockOuts.value;
-    const isDue = nowMs - this.#suppliesSavedMs >= saveSuppliesSeconds * 1000;
+    const isTime = isDue(this.#suppliesSavedMs, { nowMs, everySeconds: saveSuppliesSeconds });
     const isAnotherMark = JSON.stringify(state.marks) !== JSON.stringify(before.marks);
-    if (!isAnotherMark && !(isDue && JSON.stringify(state.supplies) !== JSON.stringify(before.supplies))) return;
+    if (!isAnotherMark && !(isTime && JSON.stringify(state.supplies) !== JSON.stringify(before.supplies))) return;
     this.#suppliesSavedMs = nowMs;
     this.#stockOuts.set(state);
   }
@@ -217,7 +217,7 @@ export class StoredState {
 
   /** Saved now and then: starts take minutes. */
   setStartupTimes(state: StartupTimesState, nowMs: number): void {
-    if (nowMs - this.#startupsSavedMs < saveSuppliesSeconds * 1000) return;
+    if (!isDue(this.#startupsSavedMs, { nowMs, everySeconds: saveSuppliesSeconds })) return;
     if (JSON.stringify(state) === JSON.stringify(this.#startupTimes.value)) return;
     this.#startupsSavedMs = nowMs;
     this.#startupTimes.set(state);
@@ -233,9 +233,9 @@ export class StoredState {
     const before = this.#profileCorrections.value;
     const idsOf = (some: ProfileCorrections) =>
       some.map(({ deployment, profile }) => `${deployment} ${profile}`).join();
-    const isDue = nowMs - this.#correctionsSavedMs >= saveCorrectionsSeconds * 1000;
+    const isTime = isDue(this.#correctionsSavedMs, { nowMs, everySeconds: saveCorrectionsSeconds });
     const isAnother = idsOf(before) !== idsOf(corrections);
-    if (!isAnother && !(isDue && JSON.stringify(before) !== JSON.stringify(corrections))) return;
+    if (!isAnother && !(isTime && JSON.stringify(before) !== JSON.stringify(corrections))) return;
     this.#correctionsSavedMs = nowMs;
     this.#profileCorrections.set(corrections);
   }
@@ -247,7 +247,7 @@ export class StoredState {
 
   /** Saved now and then, or at once where it is the last time. */
   setHolds(holds: SavedHolds, { nowMs, isLast }: { readonly nowMs: number; readonly isLast: boolean }): void {
-    if (!isLast && nowMs - this.#holdsSavedMs < saveHoldsSeconds * 1000) return;
+    if (!isLast && !isDue(this.#holdsSavedMs, { nowMs, everySeconds: saveHoldsSeconds })) return;
     if (holds.length === 0 && this.#holds.value.length === 0) return;
     this.#holdsSavedMs = nowMs;
     this.#holds.set(holds);
@@ -320,8 +320,8 @@ export class StoredState {
   async #flush(now: Parameters<StoredState['flush']>[0]): Promise<string | null> {
     if (!this.#restored) return null;
     const { nowMs, traces, isLast } = now;
-    const isDue = isLast || nowMs - this.#tracesSavedMs >= saveTracesSeconds * 1000;
-    if (traces.length > 0 && (isDue || traces.length > this.#traces.value.length)) {
+    const isTime = isLast || isDue(this.#tracesSavedMs, { nowMs, everySeconds: saveTracesSeconds });
+    if (traces.length > 0 && (isTime || traces.length > this.#traces.value.length)) {
       this.#tracesSavedMs = nowMs;
       this.#traces.set(traces);
     }

@@ -87,6 +87,18 @@ describe('what forecasters remember in the store', () => {
     expect(store.written).toEqual(['forecast:m']);
   });
 
+  it('is written on where the clock was set back', async () => {
+    const store = countingStore();
+    const forecasts = new StoredForecasts({ store, logger });
+    const models = [{ name: 'm', forecaster: knowing(1) }];
+    await forecasts.read(['m'], 3_600_000);
+    const writesAt = async (nowMs: number): Promise<number> => {
+      await forecasts.flush({ nowMs, models, isLast: false });
+      return store.written.length;
+    };
+    expect([await writesAt(1000), await writesAt(300_000), await writesAt(301_000)]).toEqual([1, 1, 2]);
+  });
+
   it.each(['{', '{"version":2}', '[]'])('begins anew where %s lies there, and says so', async (text) => {
     const store = countingStore();
     await store.writeState('forecast:m', text);

@@ -80,6 +80,44 @@ describe.skipIf(redisMissing !== null)('a state whose keys hold something else',
   });
 });
 
+describe('a clock that was set back', () => {
+  /** One value of each document that is saved now and then, all of them told by one number. */
+  async function save(state: StoredState, at: { readonly nowMs: number; readonly value: number }): Promise<void> {
+    const { nowMs, value } = at;
+    const trace = { model: 'llama', runId: 'r', firstTraceSeconds: 10, newestTraceSeconds: 20, pending: value };
+    state.setHolds([{ model: 'llama', plans: [], rises: [{ id: 'a/b', atMs: 0, replicas: value }] }], {
+      nowMs,
+      isLast: false,
+    });
+    const start = { id: 'a/b', seconds: [value], current: 1, ready: 1, start: null };
+    state.setStartupTimes([start], nowMs);
+    state.setProfileCorrections([{ deployment: 'a/b', profile: 'p', factor: value, estimates: {} }], nowMs);
+    const supply = { id: 'a/b', gpuType: 'L4', readyReplicas: value, waiting: [] };
+    state.setStockOuts({ supplies: [supply], marks: [] }, nowMs);
+    await state.flush({ nowMs, traces: [trace], isLast: false });
+  }
+
+  it('stops no saving: each is saved at once and from then on as often as before', async () => {
+    const { state } = stateOn(createMemoryStore(clock));
+    await state.restore();
+    const saved = () => [
+      state.holds[0]?.rises[0]?.replicas,
+      state.startupTimes[0]?.seconds[0],
+      state.profileCorrections[0]?.factor,
+      state.stockOuts.supplies[0]?.readyReplicas,
+      state.traces[0]?.pending,
+    ];
+    await save(state, { nowMs: 3_600_000, value: 1 });
+    expect(saved()).toEqual([1, 1, 1, 1, 1]);
+    await save(state, { nowMs: 5000, value: 2 });
+    expect(saved()).toEqual([2, 2, 2, 2, 2]);
+    await save(state, { nowMs: 20_000, value: 3 });
+    expect(saved()).toEqual([2, 2, 2, 2, 2]);
+    await save(state, { nowMs: 65_000, value: 4 });
+    expect(saved()).toEqual([4, 4, 4, 4, 4]);
+  });
+});
+
 describe('a state that is too long', () => {
   it('is written as far as it fits, is reported once, and loses nothing else', async () => {
     const store = createMemoryStore(clock);
