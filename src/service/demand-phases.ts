@@ -27,6 +27,13 @@ const keysPerRead = 1000;
 /** Records that are unpacked between two turns of the event loop: one takes some tens of microseconds. */
 const recordsPerTurn = 100;
 
+/**
+ * Forecasters that learn another horizon in one cycle, each in a turn of the event loop of its own: with a day of minutes
+ * that takes each a tenth of a second and more. A slower start-up that was learnt, or another cadence after a restart,
+ * may change the horizons of a thousand models at once; those that wait keep the margins of the horizon before.
+ */
+const learntAnewPerCycle = 5;
+
 /** Most models that a sentence about several names. */
 const namedModels = 5;
 
@@ -230,13 +237,22 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
   const fellSilent = followSilence(cycle, context);
   let done = 0;
   let silent = 0;
+  let learntAnew = 0;
   for (const state of fleet.models.values()) {
     if (done++ % modelsPerTurn === 0) await nextTurn();
     if (state.window === null || state.forecaster === null) continue;
     try {
+      const { forecaster } = state;
+      const horizonSeconds = horizonOf(state, context);
+      const mayLearnAnew = learntAnew < learntAnewPerCycle;
+      if (mayLearnAnew && !forecaster.isLearntFor(horizonSeconds)) {
+        learntAnew += 1;
+        await nextTurn();
+      }
       const history = state.window.view(cycle.nowMs);
-      state.forecaster.observe(history, cycle.nowMs);
-      const { rps, made } = plannedRate(state, { history, forecaster: state.forecaster, nowMs: cycle.nowMs }, context);
+      forecaster.observe(history, cycle.nowMs);
+      const asked = { nowMs: cycle.nowMs, horizonSeconds, mayLearnAnew };
+      const { rps, made } = plannedRate(state, { history, forecaster, asked }, context);
       const meanRps = meanRateOf(history);
       const demand = demandOf(rps, history.shape);
       const lengths = meanLengths(history.shape);
@@ -278,13 +294,17 @@ function plannedRate(
   {
     history,
     forecaster,
-    nowMs,
-  }: { readonly history: DemandHistory; readonly forecaster: DemandForecaster; readonly nowMs: number },
+    asked,
+  }: {
+    readonly history: DemandHistory;
+    readonly forecaster: DemandForecaster;
+    readonly asked: { readonly nowMs: number; readonly horizonSeconds: number; readonly mayLearnAnew: boolean };
+  },
   context: PhaseContext,
 ): { readonly rps: number; readonly made: DemandView['forecast'] } {
-  const horizonSeconds = horizonOf(state, context);
+  const { nowMs, horizonSeconds } = asked;
   const quantile = history.idle ? Math.min(0.5, context.config.forecast.quantile) : context.config.forecast.quantile;
-  const said = forecaster.forecast({ nowMs, horizonSeconds, quantile });
+  const said = forecaster.forecast({ ...asked, quantile });
   const wakes = said.season !== null && said.rps >= leastWakingRps;
   const events = context.calendar.events(state.name, nowMs, nowMs + horizonSeconds * 1000);
   const { rps, event } = withEvents(events, {

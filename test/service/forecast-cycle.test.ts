@@ -1,4 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { createMemoryStore } from '../../src/adapters/memory-store.js';
+import { DemandForecaster } from '../../src/demand/forecast.js';
 import { deployment, profileText, World } from '../support/controller-world.js';
 
 const gpu = deployment({ name: 'gpu', currentReplicas: 5 });
@@ -68,5 +70,69 @@ describe('the forecast of a live cycle', () => {
     await world.cycles(40);
     expect(world.controller.models()[0]?.demand).toMatchObject({ idle: true, forecastRps: 0 });
     await world.controller.stop();
+  });
+});
+
+/** Turns of the event loop from now on, until `stop`. */
+function countTurns() {
+  let turns = 0;
+  let stopped = false;
+  const turn = () => {
+    turns += 1;
+    if (!stopped) setImmediate(turn);
+  };
+  setImmediate(turn);
+  return {
+    now: () => turns,
+    stop: () => {
+      stopped = true;
+    },
+  };
+}
+
+describe('horizons of many models that change at once', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it('are learnt by a few models a cycle, each in its own turn of the event loop, until all have', async () => {
+    const names = Array.from({ length: 12 }, (_, i) => `m${i}`);
+    const deployments = names.map((model) => deployment({ name: `gpu-${model}`, model }));
+    const store = createMemoryStore({ now: () => 0 });
+    const world = new World({ deployments, store, config: { forecast: auto } });
+    const earlier = new DemandForecaster({ method: 'auto', quantile: 0.95, horizonSeconds: 600 });
+    const lastMinute = Math.floor(world.nowMs / 60_000);
+    earlier.rememberMinutes(
+      Array.from({ length: 120 }, (_, i) => ({ endSeconds: 60 * (lastMinute - 119 + i), rps: 10 })),
+    );
+    for (const name of names) {
+      await store.writeState(`forecast:${name}`, JSON.stringify(earlier.memory()));
+      world.send(name, { rps: 10 });
+    }
+
+    const turns = countTurns();
+    const learntAt: number[] = [];
+    const forecast = DemandForecaster.prototype.forecast;
+    vi.spyOn(DemandForecaster.prototype, 'forecast').mockImplementation(function (this: DemandForecaster, options) {
+      const wasLearnt = this.isLearntFor(options.horizonSeconds);
+      const said = forecast.call(this, options);
+      if (!wasLearnt && this.isLearntFor(options.horizonSeconds)) learntAt.push(turns.now());
+      return said;
+    });
+    const learntByCycle: number[] = [];
+    await world.start();
+    for (let cycle = 0; cycle < 4; cycle += 1) {
+      learntByCycle.push(learntAt.length);
+      await world.cycle();
+      // Whoever waits plans with what was learnt before.
+      expect(world.controller.models().map(({ demand }) => demand?.forecastRps)).toEqual(names.map(() => 10));
+    }
+    turns.stop();
+    await world.controller.stop();
+    expect(learntByCycle).toEqual([5, 10, 12, 12]);
+    expect(new Set(learntAt).size).toBe(12);
+    for (const name of names) {
+      expect(JSON.parse((await store.readState(`forecast:${name}`))!).horizonSeconds).toBe(205);
+    }
   });
 });
