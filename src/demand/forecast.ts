@@ -216,7 +216,7 @@ export class DemandForecaster {
     return busiest;
   }
 
-  /** What a later process must be given; null = nothing was ever known. Under 100 kB of JSON. */
+  /** What a later process must be given; null = nothing was ever known. 118 kB of JSON with 14 days. */
   memory(): ForecastMemory | null {
     const history = this.#history.memory();
     if (history === null) return null;
