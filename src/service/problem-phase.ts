@@ -88,7 +88,7 @@ export class ProblemPhase {
             config.options.startUsdPerReplica === null
               ? { secondsOf, weight: this.#startWeight(state, cycle.nowMs) }
               : null,
-          wakes: wakes(state, fleet),
+          wakes: wakes(state, { fleet, isExpected: this.#isExpected(state, cycle.nowMs) }),
           shared,
           settings: modelConfig(config, state.name),
           catalogue,
@@ -100,13 +100,20 @@ export class ProblemPhase {
         const unread = state.deployments.some(({ id, model }) => this.#profiles.get(id, model).kind === 'unread');
         if (unread) state.hold ??= 'redis_unreachable';
         else if (built.usableDeployments === 0) state.hold ??= 'no_profile';
-        // Whoever waits for lengths or completions waits for ever where no replica runs that could complete anything.
-        if (built.woken !== null && waitsForWork(state.hold)) state.hold = null;
+        // Whoever waits for lengths, completions or engines waits for ever where no replica runs that could tell of any.
+        if (built.woken !== null && waitsForReplicas(state.hold)) state.hold = null;
         if (state.hold === null && cycle.holdAll === null) state.built = built;
       } catch (error) {
         holdModel(state, this.#context, error);
       }
     }
+  }
+
+  /** Whether the calendar has an event that brings a model requests before a replica that is asked for now would serve. */
+  #isExpected({ name, demand }: ModelState, nowMs: number): boolean {
+    if (demand === null || demand.forecastRps === 0) return false;
+    const untilMs = nowMs + demand.forecast.horizonSeconds * 1000;
+    return this.#context.calendar.events(name, nowMs, untilMs).length > 0;
   }
 
   /** How many times a start counts, so that it is earned back while the mix is expected to last. */
@@ -173,11 +180,20 @@ function waitsForWork(hold: ModelState['hold']): boolean {
   return hold === 'no_lengths' || hold === 'requests_pending';
 }
 
+/** Holds that a running replica ends: engines that are read tell whether anything arrives. */
+function waitsForReplicas(hold: ModelState['hold']): boolean {
+  return hold === 'no_traces' || waitsForWork(hold);
+}
+
 /**
- * Whether requests wait (or a calendar expects them) that no plan has room for, because no length is known: then one
- * replica is started, which will tell the lengths. Not where something runs, or might.
+ * Whether requests wait (or a calendar expects them) that no plan has room for, because no length is known, or nothing is
+ * where Prometheus watches engines and none runs: then one replica is started, which will tell. Not where something runs,
+ * or might.
  */
-function wakes(state: ModelState, fleet: Fleet): boolean {
+function wakes(
+  state: ModelState,
+  { fleet, isExpected }: { readonly fleet: Fleet; readonly isExpected: boolean },
+): boolean {
   const { demand, hold, planDemand, deployments } = state;
   if (demand === null || !(demand.pendingRequests > 0 || demand.rps > 0 || demand.forecastRps > 0)) return false;
   if (hold === null) return planDemand.every(({ rps }) => rps === 0);
@@ -185,7 +201,7 @@ function wakes(state: ModelState, fleet: Fleet): boolean {
     const published = fleet.published.get(id)?.replicas ?? 0;
     return currentReplicas === 0 && published === 0;
   });
-  return waitsForWork(hold) && isAsleep;
+  return isAsleep && (waitsForWork(hold) || (hold === 'no_traces' && isExpected));
 }
 
 /** Longest reason that `/readyz` repeats, in characters: a profile can be wrong in many places. */

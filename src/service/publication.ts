@@ -131,7 +131,8 @@ function heldUpReason(
   { hold, isWoken }: PublicationFacts,
   { target, settings }: { readonly target: number | null; readonly settings: PublicationSettings },
 ): string | null {
-  if (isWoken && target === 1) return 'Woken: requests wait or are expected, and no replica runs that could tell how long they are.';
+  if (isWoken && target === 1)
+    return 'Woken: requests wait or are expected, and no replica runs that could tell how long they are.';
   if (hold === null || target !== hold.replicas) return null;
   return holdReason(hold, settings.stability);
 }
