@@ -1,6 +1,7 @@
 import type { StoreIdentity, TraceKey, TraceReading, TraceSource } from '../core/ports.js';
 
 import {
+  areTooFewRead,
   arrivalsOfEngines,
   type EngineCourse,
   type EngineInterval,
@@ -127,8 +128,8 @@ class PrometheusDemand implements TraceSource {
   readonly #api: ReturnType<typeof createPrometheusApi>;
   /** By interval end. */
   readonly #answered = new Map<number, AnsweredInterval>();
-  /** Models that were ever asked for. */
-  readonly #models = new Set<string>();
+  /** Models that were ever asked for, and how many of their replicas were ready then; null = nobody told. */
+  readonly #models = new Map<string, number | null>();
   #concern: string | null = null;
 
   constructor(settings: PrometheusDemandSettings, clock: { now(): number }) {
@@ -146,15 +147,17 @@ class PrometheusDemand implements TraceSource {
     return { runId: 'prometheus', startedAtMs: 0 };
   }
 
-  async readTraces(keys: readonly TraceKey[]): Promise<readonly TraceReading[]> {
+  async readTraces(
+    keys: readonly (TraceKey & { readonly readyReplicas?: number | null })[],
+  ): Promise<readonly TraceReading[]> {
     const nowSeconds = this.#clock.now() / 1000;
     const { intervalSeconds, delaySeconds } = this.#settings;
     for (const endSeconds of this.#answered.keys()) {
       if (endSeconds < nowSeconds - keptSeconds) this.#answered.delete(endSeconds);
     }
     const missing = new Set<number>();
-    for (const { model, endSeconds } of keys) {
-      this.#models.add(model);
+    for (const { model, endSeconds, readyReplicas = null } of keys) {
+      this.#models.set(model, readyReplicas);
       const ageSeconds = nowSeconds - delaySeconds - endSeconds;
       if (ageSeconds < 0 || ageSeconds > keptSeconds) continue;
       const answered = this.#answered.get(endSeconds);
@@ -208,7 +211,7 @@ class PrometheusDemand implements TraceSource {
       this.#answered.set(endSeconds, { askedSeconds: nowSeconds, models: known });
     }
     for (const [model, courses] of engines.byModel) {
-      const intervals = arrivalsOfEngines(courses);
+      const intervals = arrivalsOfEngines(courses, this.#models.get(model) ?? null);
       for (const endSeconds of missing) {
         const { models } = this.#answered.get(endSeconds)!;
         // What was told once stays: the intervals around it were counted beside it.
@@ -296,13 +299,16 @@ class PrometheusDemand implements TraceSource {
     const served = new Set(
       ended.filter(({ values }) => isRecent(values)).map(({ metric }) => metric[modelLabel] ?? ''),
     );
-    return { byModel, concern: this.#concernOf({ served, spacings }) };
+    const read = new Map([...byModel].map(([model, courses]) => [model, mostReadNow(courses)]));
+    return { byModel, concern: this.#concernOf({ served, spacings, read }) };
   }
 
   #concernOf(seen: {
     /** The names under which engines serve, '' where they tell none. */
     readonly served: ReadonlySet<string>;
     readonly spacings: readonly number[];
+    /** Engines of each model that were read last. */
+    readonly read: ReadonlyMap<string, number>;
   }): string | null {
     const { intervalSeconds, modelLabel } = this.#settings;
     const source = `Prometheus at ${this.#api.name}`;
@@ -317,10 +323,15 @@ class PrometheusDemand implements TraceSource {
     if (models.size === 0) {
       return `${source}: found counters of engines without the label ${JSON.stringify(modelLabel)}, expected the one that names their model (demand.prometheus.modelLabel)`;
     }
-    const unserved = [...this.#models].filter((model) => !models.has(model)).sort();
+    const unserved = [...this.#models.keys()].filter((model) => !models.has(model)).sort();
     const strangers = [...models].filter((model) => !this.#models.has(model)).sort();
     if (unserved.length > 0 && strangers.length > 0) {
       return `${source}: found no engines that serve ${listed(unserved)}, and some that serve ${listed(strangers)}: a model that is served under another name needs models.<model>.servedNames`;
+    }
+    for (const [model, ready] of this.#models) {
+      const read = seen.read.get(model) ?? 0;
+      if (!models.has(model) || !areTooFewRead(read, ready)) continue;
+      return `${source}: found engines of ${model}: ${read}, expected about as many as the ${ready} of its replicas that are ready: does Prometheus still scrape them all?`;
     }
     const spacings = [...seen.spacings].sort((a, b) => a - b);
     const typical = spacings[Math.floor(spacings.length / 2)] ?? 1;
@@ -452,6 +463,11 @@ function readingsOf(
     const { mostEnded, firstTokens } = series;
     return { ended, mostEnded: told(mostEnded), firstTokens: told(firstTokens), waiting, running };
   });
+}
+
+/** Engines that were read in the newest of some intervals, or in the one before, where they are scraped seldom. */
+function mostReadNow(courses: readonly EngineCourse[]): number {
+  return courses.filter(({ readings }) => readings.slice(-2).some((reading) => reading !== null)).length;
 }
 
 /** Fewest intervals between two readings; null where there are too few of them to tell. */

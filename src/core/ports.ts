@@ -53,8 +53,13 @@ export interface TraceSource {
   /**
    * In the order of the keys. Rejects with `Unavailable` where the source as a whole cannot be read, never with an empty
    * answer instead.
+   *
+   * @param keys `readyReplicas`: how many of the model serve now, as the cluster says, so that a source that sees far fewer
+   *   knows that it does not see all; null or absent = nobody tells
    */
-  readTraces(keys: readonly TraceKey[]): Promise<readonly TraceReading[]>;
+  readTraces(
+    keys: readonly (TraceKey & { readonly readyReplicas?: number | null })[],
+  ): Promise<readonly TraceReading[]>;
   /** What people should know of the last answers although they were used, in one sentence; null = nothing. */
   readonly concern: string | null;
   close(): Promise<void>;

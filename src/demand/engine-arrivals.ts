@@ -19,8 +19,10 @@
  * - *Unread engines* are there and cannot be read now: they count as the mean of those that were. One that is gone
  *   (no target any more) counts as nothing: what it was sent since its last reading is lost.
  *
- * An interval is known only if readings were taken in it from at least half of the engines that were there. One in which
- * nothing was read is unknown, never zero; one whose engines were read and were silent is known and zero.
+ * An interval is known only if readings were taken in it from at least half of the engines that were there, and from at
+ * least half as many as the cluster has ready replicas: engines that its scraper lost from its list (service discovery,
+ * relabelling) look like engines that are gone, and are not. One in which nothing was read is unknown, never zero; one whose
+ * engines were read and were silent is known and zero.
  */
 
 /** What one engine said last in an interval. Numbers are >= 0 and finite. */
@@ -51,20 +53,29 @@ export type EngineInterval = {
   readonly pending: number;
 } | null;
 
-/** Engines that are there must be read in at least this share for an interval to be known. */
+/** Engines that are there, and replicas that are ready, must be read in at least this share for an interval to be known. */
 const leastReadShare = 0.5;
 
 /**
  * The arrivals of one model in each interval.
  *
  * @param courses its engines, all over the same intervals
+ * @param readyReplicas as the cluster says, each with an engine at least; null = nobody tells
  * @returns one entry for each interval; the first is always unknown, since nothing lies before it
  */
-export function arrivalsOfEngines(courses: readonly EngineCourse[]): readonly EngineInterval[] {
+export function arrivalsOfEngines(
+  courses: readonly EngineCourse[],
+  readyReplicas: number | null = null,
+): readonly EngineInterval[] {
   const length = courses[0]?.readings.length ?? 0;
   const tallies = Array.from({ length }, newTally);
   for (const course of courses) countCourse(course, tallies);
-  return tallies.map(concludeTally);
+  return tallies.map((tally) => concludeTally(tally, readyReplicas ?? 0));
+}
+
+/** Whether engines that were read are too few to speak for all that are ready. */
+export function areTooFewRead(read: number, readyReplicas: number | null): boolean {
+  return read < leastReadShare * (readyReplicas ?? 0);
 }
 
 type Tally = {
@@ -122,10 +133,11 @@ function countCourse({ readings, listed }: EngineCourse, tallies: readonly Tally
   }
 }
 
-function concludeTally(tally: Tally): EngineInterval {
+function concludeTally(tally: Tally, readyReplicas: number): EngineInterval {
   const { read, bridged, unread } = tally;
   const counted = read + bridged;
   if (read === 0 || read < leastReadShare * (counted + unread)) return null;
+  if (areTooFewRead(read + tally.firsts.length, readyReplicas)) return null;
   let { byEnds, byFirstTokens } = tally;
   for (const first of tally.firsts) {
     byEnds += Math.min(first.byEnds, tally.most);

@@ -139,15 +139,29 @@ async function readKeys(
   }
   for (let start = 0; start < asked.length; start += keysPerRead) {
     const chunk = asked.slice(start, start + keysPerRead);
-    const readings = await (context.traceSource ?? context.store).readTraces(
-      chunk.map(({ state, endSeconds }) => ({ model: state.name, endSeconds })),
-    );
+    const { traceSource, store } = context;
+    const readings =
+      traceSource == null
+        ? await store.readTraces(chunk.map(({ state, endSeconds }) => ({ model: state.name, endSeconds })))
+        : await traceSource.readTraces(
+            chunk.map(({ state, endSeconds }) => ({
+              model: state.name,
+              endSeconds,
+              readyReplicas: readyReplicasOf(state),
+            })),
+          );
     for (const [index, key] of chunk.entries()) {
       if (index % recordsPerTurn === 0) await nextTurn();
       const isUsable = takeReading(cycle, context, { ...key, reading: readings[index]! });
       if (!isUsable) cycle.errors.push({ input: 'traces', code: 'unreadable' });
     }
   }
+}
+
+/** Replicas of a model that are ready, as far as the cluster tells; null = it tells of none. */
+function readyReplicasOf({ deployments }: Pick<ModelState, 'deployments'>): number | null {
+  const told = deployments.flatMap(({ readyReplicas }) => readyReplicas ?? []);
+  return told.length === 0 ? null : told.reduce((all, replicas) => all + replicas, 0);
 }
 
 /** @returns false where the key was there and could not be used */

@@ -138,6 +138,24 @@ describe('arrivals of a model', () => {
     ).toEqual([null, null]);
   });
 
+  it('are unknown where engines vanished from the list whose replicas are ready', () => {
+    const steady: readonly Said[] = [0, 1, 2, 3].map((step) => [100 * step, 0, 0]);
+    const left = course(steady);
+    const vanished = course([steady[0]!, steady[1]!, null, null], [true, true, false, false]);
+    const courses = [left, vanished, vanished, vanished];
+    const with4 = (ready: number | null, of: readonly EngineCourse[] = courses) =>
+      arrivalsOfEngines(of, ready).map((interval) => interval?.arrivals ?? null);
+    expect(with4(4)).toEqual([null, 400, null, null]);
+    // As many as that are gone: nobody is missed.
+    expect(with4(2)).toEqual([null, 400, 100, 100]);
+    expect(with4(0)).toEqual([null, 400, 100, 100]);
+    expect(with4(null)).toEqual([null, 400, 100, 100]);
+    // Half of them speak for all.
+    expect(with4(4, [left, left, vanished, vanished])).toEqual([null, 400, 200, 200]);
+    // Engines that were just found count as read.
+    expect(with4(4, [left, course([null, null, [30, 0, 0], [60, 0, 0]])])).toEqual([null, null, 130, 130]);
+  });
+
   it('of a new engine are those of all its life, but no more than another engine got', () => {
     const old = course([
       [0, 0, 0],
