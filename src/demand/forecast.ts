@@ -54,8 +54,13 @@ const longestHorizonSeconds = 3600;
 /** Residuals of a horizon say little of one that is longer or shorter by more. */
 const horizonTolerance = 1.5;
 
-/** Nothing that was seen in 14 days comes close to more: what lies beyond is a quantile of an outlier. */
-const largestOverPeak = 2;
+/**
+ * How far beyond the busiest minute that is known a plan may go. Margins are learnt in proportion to how much rates vary, and after
+ * one burst they would reach far beyond anything that ever came. Of n horizons that were seen and the one to come, each is
+ * the busiest with the chance 1 / (n + 1): twice the peak where nothing was seen, a half more after one; a tenth more is
+ * always left for growth.
+ */
+const leastOverPeak = 1.1;
 
 /** A clock may be corrected by this much without the minutes that were seen being another time [s]. */
 const clockToleranceSeconds = 600;
@@ -285,7 +290,10 @@ export class DemandForecaster {
     // What arrives now is not planned away, and sparse traffic not forgotten between two requests.
     const least = lastRps > 0 ? Math.min(lastRps, windowMeanRps) : windowMeanRps;
     const sparse = sparseTraffic(moment, quantile);
-    const most = Math.max(sparse.rps, largestOverPeak * Math.max(this.#history.peak(), ...windowRps));
+    const { newest } = this.#history;
+    const knownMinutes = newest === null ? 0 : newest + 1 - (this.#history.oldestKnown() ?? newest + 1);
+    const overPeak = Math.max(leastOverPeak, 1 + 1 / (1 + knownMinutes / moment.horizonMinutes));
+    const most = Math.max(sparse.rps, overPeak * Math.max(this.#history.peak(), ...windowRps));
     const quantiles = this.#members.map(({ calibrated }) => {
       if (calibrated === null) return windowQuantile(moment, quantile);
       return Math.max(least, Math.min(most, calibrated.quantile(moment, { quantile, sparse })));
