@@ -9,7 +9,7 @@ import type { Logger } from './log.js';
 import { isDue } from './stored-document.js';
 
 /**
- * What forecasters remember, in the shared store: one document a model, of some 100 kB.
+ * What forecasters remember, in the shared store: one document a model, of about 118 kB.
  *
  * A model is written once in five minutes, and each in its turn, so that a thousand models are some dozens of writes a
  * cycle; all that is newer is written at the end. A restart without an end loses minutes that the window mostly still
