@@ -65,7 +65,7 @@ function runTests(args) {
   const folder = mkdtempSync(join(tmpdir(), 'gpumix-test-'));
   const reportFile = join(folder, 'report.json');
   // Every process that a test starts inherits this mark; it is how one that is left behind is recognised.
-  const mark = `GPUMIX_TEST_RUN=${process.pid}-${Date.now()}`;
+  const mark = `TEST_RUN_OF_GPUMIX=${process.pid}-${Date.now()}`;
   const [name, value] = mark.split('=');
   const reporters = args.some((arg) => arg.startsWith('--reporter')) ? [] : ['--reporter=default'];
   const failure = step(

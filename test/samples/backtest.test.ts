@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import type { BacktestDocument } from '../../src/simulation/backtest/backtest-document.js';
+import { childEnvironment } from '../support/child-environment.js';
 
 const run = promisify(execFile);
 const sample = resolve('samples', 'backtest');
@@ -18,7 +19,7 @@ describe('the sample of a backtest', () => {
         ...['dist/cli/main.js', 'simulate', '--trace', trace, '--config', resolve(sample, 'gpumix.yaml')],
         ...['--copies', '6', '--policy', 'gpumix,hpa-concurrency,static', '--duration', '15m', '--json'],
       ],
-      { maxBuffer: 64 * 1024 * 1024 },
+      { env: childEnvironment(), maxBuffer: 64 * 1024 * 1024 },
     );
     expect(stderr).toBe('');
     const document = JSON.parse(stdout) as BacktestDocument;

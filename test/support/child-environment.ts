@@ -6,8 +6,6 @@ const meaningful = /^(GPUMIX_|REDIS_|KUBERNETES_|KUBECONFIG$)/;
  * behind (it marks its run in the environment), without what would configure the program behind the test's back.
  */
 export function childEnvironment(more: Readonly<Record<string, string>> = {}): Record<string, string | undefined> {
-  const inherited = Object.entries(process.env).filter(
-    ([name]) => name === 'GPUMIX_TEST_RUN' || !meaningful.test(name),
-  );
+  const inherited = Object.entries(process.env).filter(([name]) => !meaningful.test(name));
   return { ...Object.fromEntries(inherited), ...more };
 }
