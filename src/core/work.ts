@@ -4,10 +4,12 @@ import type { ProfileGrid } from './profile.js';
  * How much of a replica a request of given lengths takes: work = 1 / throughput [replica·seconds per request],
  * read from a profile between, below and beyond its grid points.
  *
- * - Inside the grid: bilinear in (log2 input, log2 output). A bucket is servable if its nearest corner is (ties: not);
- *   unservable corners of a servable bucket count as the largest work among the cell's servable corners.
+ * - Inside the grid: bilinear in tokens (input, output), as work itself nearly is: prompts are computed token by token,
+ *   answers step by step (docs/decisions/work-interpolation.md). A bucket is servable if its nearest corner is, by
+ *   doublings: log2 of tokens on both axes (ties: not); unservable corners of a servable bucket count as the largest
+ *   work among the cell's servable corners.
  * - Below the grid: the edge. Above: the input axis first, on each row, then the output axis; on an axis the larger of
- *   the line through the last two points *in tokens* and growth in proportion to tokens. In proportion only where the
+ *   the line through the last two points, in tokens too, and growth in proportion to tokens. In proportion only where the
  *   last point but one is unservable, was not profiled, or does not exist. So more tokens never take less work on the
  *   axis that is extrapolated, and never less than in proportion.
  * - Cells that were not profiled (null) are filled between their neighbours before any of this. Those at the end of an
@@ -15,8 +17,10 @@ import type { ProfileGrid } from './profile.js';
  * - Beyond `maxTokens` (input + output): not servable. Exactly `maxTokens` still is.
  * - 0 tokens count as 1, on an axis and in a bucket.
  *
- * Worked line: input grid 128, 256 with throughputs 4, 2 has works 0.25, 0.5; 512 tokens take the larger of the line
- * 0.5 + (0.5 − 0.25)/(256 − 128)·(512 − 256) = 1 and the proportion 0.5·512/256 = 1: one replica-second.
+ * Worked line: input grid 128, 512 with throughputs 4, 2 has works 0.25, 0.5. 224 tokens lie a quarter of the way on:
+ * 0.25 + (0.5 − 0.25)·(224 − 128)/(512 − 128) = 0.3125 replica-seconds. 1024 tokens take the larger of the line
+ * 0.5 + (0.5 − 0.25)·(1024 − 512)/(512 − 128) = 0.83 and the proportion 0.5·1024/512 = 1: one replica-second. With
+ * throughput 0 at 512, what is shorter than √(128·512) = 256 tokens would take 0.25, and the rest would not be servable.
  */
 export type WorkTable = {
   /** Token counts of the rows (output) and columns (input), ascending. */
@@ -60,20 +64,25 @@ export function compileWork(grid: ProfileGrid, maxTokens: number | null): WorkTa
   return table;
 }
 
-function logTokens(tokens: number): number {
-  return Math.log2(Math.max(1, tokens));
+function counted(tokens: number): number {
+  return Math.max(1, tokens);
 }
 
-/** Where a token count lies on an axis. */
-type AxisPosition = { low: number; high: number; fraction: number; beyond: boolean };
+function logTokens(tokens: number): number {
+  return Math.log2(counted(tokens));
+}
 
-/** A token count on an axis: between two grid points (fraction in log2), at an edge, or beyond the last. */
+/**
+ * Where a token count lies on an axis: between the points `low` and `high`. How far on from `low` is told twice:
+ * `fraction` in tokens weighs works, `logFraction` in log2 of tokens says which point is nearer.
+ */
+type AxisPosition = { low: number; high: number; fraction: number; logFraction: number; beyond: boolean };
+
+/** A token count on an axis: between two grid points, at an edge, or beyond the last. */
 function locate(axis: Float64Array, logs: Float64Array, tokens: number): AxisPosition {
   const last = axis.length - 1;
-  if (tokens <= axis[0]!) return { low: 0, high: 0, fraction: 0, beyond: false };
-  if (tokens >= axis[last]!) {
-    return { low: last, high: last, fraction: 0, beyond: logTokens(tokens) > logs[last]! };
-  }
+  if (tokens <= axis[0]!) return at(0);
+  if (tokens >= axis[last]!) return { ...at(last), beyond: counted(tokens) > counted(axis[last]!) };
   let low = 0;
   let high = last;
   while (high - low > 1) {
@@ -81,9 +90,33 @@ function locate(axis: Float64Array, logs: Float64Array, tokens: number): AxisPos
     if (axis[middle]! <= tokens) low = middle;
     else high = middle;
   }
-  if (tokens === axis[low]) return { low, high: low, fraction: 0, beyond: false };
-  const width = logs[high]! - logs[low]!;
-  return { low, high, fraction: width > 0 ? (logTokens(tokens) - logs[low]!) / width : 1, beyond: false };
+  if (tokens === axis[low]) return at(low);
+  return betweenPoints({ axis, logs, low, high, tokens });
+}
+
+function at(point: number): AxisPosition {
+  return { low: point, high: point, fraction: 0, logFraction: 0, beyond: false };
+}
+
+/** Of points that both count as 1 token the upper one is meant. */
+function betweenPoints(options: {
+  axis: Float64Array;
+  logs: Float64Array;
+  low: number;
+  high: number;
+  tokens: number;
+}): AxisPosition {
+  const { axis, logs, low, high, tokens } = options;
+  const from = counted(axis[low]!);
+  const width = counted(axis[high]!) - from;
+  const logWidth = logs[high]! - logs[low]!;
+  return {
+    low,
+    high,
+    fraction: width > 0 ? (counted(tokens) - from) / width : 1,
+    logFraction: logWidth > 0 ? (logTokens(tokens) - logs[low]!) / logWidth : 1,
+    beyond: false,
+  };
 }
 
 /** Two positions this close to the middle are a tie. */
@@ -91,8 +124,8 @@ const tie = 1e-9;
 
 /** Is the grid point nearest to a position servable, given the verdicts of the two around it? Ties count as not. */
 function nearestServable(position: AxisPosition, low: number, high: number): boolean {
-  if (position.fraction < 0.5 - tie) return low < Number.POSITIVE_INFINITY;
-  if (position.fraction > 0.5 + tie) return high < Number.POSITIVE_INFINITY;
+  if (position.logFraction < 0.5 - tie) return low < Number.POSITIVE_INFINITY;
+  if (position.logFraction > 0.5 + tie) return high < Number.POSITIVE_INFINITY;
   return low < Number.POSITIVE_INFINITY && high < Number.POSITIVE_INFINITY;
 }
 
@@ -112,7 +145,7 @@ function beyondAxis(options: {
   tokens: number;
 }): number {
   const { before, last, tokensBefore, tokensLast, tokens } = options;
-  const proportional = (last * tokens) / Math.max(1, tokensLast);
+  const proportional = (last * tokens) / counted(tokensLast);
   if (before === Number.POSITIVE_INFINITY) return proportional;
   const line = last + ((last - before) / (tokensLast - tokensBefore)) * (tokens - tokensLast);
   return Math.max(line, proportional);
@@ -191,8 +224,8 @@ function nearestCornerServable(
 ): boolean {
   const lowRow = nearestServable(input, w00, w01);
   const highRow = nearestServable(input, w10, w11);
-  if (output.fraction < 0.5 - tie) return lowRow;
-  if (output.fraction > 0.5 + tie) return highRow;
+  if (output.logFraction < 0.5 - tie) return lowRow;
+  if (output.logFraction > 0.5 + tie) return highRow;
   return lowRow && highRow;
 }
 
@@ -246,16 +279,16 @@ export function bestEffortWork(table: WorkTable, inputTokens: number, outputToke
     }
   }
   if (bestCell < 0) return Number.POSITIVE_INFINITY;
-  const growInput = Math.max(1, inputTokens / Math.max(1, table.inputs[bestCell % columns]!));
-  const growOutput = Math.max(1, outputTokens / Math.max(1, table.outputs[Math.floor(bestCell / columns)]!));
+  const growInput = Math.max(1, inputTokens / counted(table.inputs[bestCell % columns]!));
+  const growOutput = Math.max(1, outputTokens / counted(table.outputs[Math.floor(bestCell / columns)]!));
   return table.work[bestCell]! * growInput * growOutput;
 }
 
 /**
  * Replaces NaN (not profiled) cells: between their nearest profiled neighbours on the row and on the column, linear in
- * log2 tokens with the verdict of the nearer one; where both axes know an answer, the larger work. A cell with
- * neighbours on one side of it only takes the edge (below the grid) or grows as beyond it (above). Cells without any profiled
- * neighbour on their row and column are filled from the cells filled before.
+ * tokens with the verdict of the one nearer in log2, as any bucket there; where both axes know an answer, the larger work.
+ * A cell with neighbours on one side of it only takes the edge (below the grid) or grows as beyond it (above). Cells
+ * without any profiled neighbour on their row and column are filled from the cells filled before.
  */
 function fillAbsentCells(table: WorkTable): void {
   const { work } = table;
@@ -310,13 +343,8 @@ function fillAlong(known: Float64Array, line: Line): { work: number; inside: boo
   const below = neighbour(line.at, -1);
   const above = neighbour(line.at, 1);
   if (below >= 0 && above >= 0) {
-    const width = line.logs[above]! - line.logs[below]!;
-    const position = {
-      low: below,
-      high: above,
-      fraction: width > 0 ? (line.logs[line.at]! - line.logs[below]!) / width : 1,
-      beyond: false,
-    };
+    const { axis, logs } = line;
+    const position = betweenPoints({ axis, logs, low: below, high: above, tokens: axis[line.at]! });
     const servable = nearestServable(position, value(below), value(above));
     return { work: servable ? between(position, value(below), value(above)) : Number.POSITIVE_INFINITY, inside: true };
   }

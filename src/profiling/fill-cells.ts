@@ -4,8 +4,8 @@ import { compileWork } from '../core/work.js';
 /**
  * Fills what a benchmark left out of a grid, by the rules by which the optimizer would read the gaps (core/work.ts).
  *
- * A throughput is read from the works 1/T of its neighbours, in log2 tokens; where the nearer neighbour cannot meet the
- * SLO, neither can the gap. At the end of an axis work grows with the tokens, at its beginning it is that of the edge.
+ * A throughput is read from the works 1/T of its neighbours, in tokens; where the neighbour nearer by doublings cannot
+ * meet the SLO, neither can the gap. At the end of an axis work grows with the tokens, at its beginning it is that of the edge.
  */
 export type FilledCells = {
   readonly tputs: readonly (readonly number[])[];
@@ -37,11 +37,11 @@ export function fillThroughputs(indexes: readonly (readonly number[])[], tputs: 
 }
 
 /**
- * Fills gaps of a latency matrix [s]: linear in log2 tokens between neighbours on the row and on the column (the mean of
- * the two), the nearest one's where there are neighbours on one side only. All null where nothing is known.
+ * Fills gaps of a latency matrix [s]: linear in tokens, as works, between neighbours on the row and on the column (the
+ * mean of the two), the nearest one's where there are neighbours on one side only. All null where nothing is known.
  */
 export function fillLatencies(indexes: readonly (readonly number[])[], values: ProfileMatrix): ProfileMatrix {
-  const axes = indexes.map((axis) => axis.map((tokens) => Math.log2(Math.max(1, tokens))));
+  const axes = indexes.map((axis) => axis.map((tokens) => Math.max(1, tokens)));
   const [outputs = [], inputs = []] = axes;
   let known = values;
   for (;;) {
@@ -70,20 +70,20 @@ function count(values: ProfileMatrix): number {
 }
 
 function alongAxis(
-  logs: readonly number[],
+  axis: readonly number[],
   at: number,
   lookUp: (index: number) => number | null,
 ): { readonly value: number; readonly inside: boolean } | null {
   const neighbour = (step: number): number | null => {
-    for (let i = at + step; i >= 0 && i < logs.length; i += step) if (lookUp(i) !== null) return i;
+    for (let i = at + step; i >= 0 && i < axis.length; i += step) if (lookUp(i) !== null) return i;
     return null;
   };
   const below = neighbour(-1);
   const above = neighbour(1);
   if (below === null && above === null) return null;
   if (below === null || above === null) return { value: lookUp((below ?? above)!)!, inside: false };
-  const width = logs[above]! - logs[below]!;
-  const fraction = width > 0 ? (logs[at]! - logs[below]!) / width : 1;
+  const width = axis[above]! - axis[below]!;
+  const fraction = width > 0 ? (axis[at]! - axis[below]!) / width : 1;
   const from = lookUp(below)!;
   return { value: from + (lookUp(above)! - from) * fraction, inside: true };
 }

@@ -45,25 +45,45 @@ describe('work at and inside the grid', () => {
     expect(workAt(grid, 8, 4).work).toBe(1);
   });
 
-  test('is linear in the logarithm of tokens, not in tokens: 512 is the middle of 256 and 1024', () => {
-    expect(workAt(square, 512, 64).work).toBeCloseTo((0.25 + 0.5) / 2, 12);
-    // A quarter of the way on the input axis: 256 · 4^0.25 tokens.
-    expect(workAt(square, 256 * 4 ** 0.25, 64).work).toBeCloseTo(0.25 + 0.25 * 0.25, 12);
+  test('is linear in tokens, not in their logarithm: 640 is the middle of 256 and 1024', () => {
+    expect(workAt(square, 640, 64).work).toBeCloseTo((0.25 + 0.5) / 2, 12);
+    // A quarter of the way on the input axis: 256 + 768/4 tokens.
+    expect(workAt(square, 448, 64).work).toBeCloseTo(0.25 + 0.25 * 0.25, 12);
+  });
+
+  test('is that of requests whose prompts and answers take their time token by token, anywhere in a cell', () => {
+    // 1 s a request, 1 ms a prompt token, 20 ms an answer token, 0.01 ms for each answer token to read each prompt token.
+    const seconds = (input: number, output: number) => 1 + 0.001 * input + 0.02 * output + 0.00001 * input * output;
+    const indexes = [
+      [16, 256],
+      [128, 8192],
+    ];
+    const [outputs, inputs] = indexes as [number[], number[]];
+    const tputs = outputs.map((output) => inputs.map((input) => 1 / seconds(input, output)));
+    for (const [input, output] of [
+      [128, 100],
+      [400, 16],
+      [1024, 64],
+      [3000, 200],
+      [8000, 255],
+    ] as const) {
+      expect(workAt({ indexes, tputs }, input, output).work).toBeCloseTo(seconds(input, output), 10);
+    }
   });
 
   test('is bilinear: works are averaged, not throughputs', () => {
     // The middle of the cell: (0.25 + 0.5 + 0.5 + 1) / 4. The mean of the throughputs would give 1 / 2.25.
-    expect(workAt(square, 512, 64 * Math.SQRT2).work).toBeCloseTo(0.5625, 12);
+    expect(workAt(square, 640, 96).work).toBeCloseTo(0.5625, 12);
   });
 
   test('a gateway index i at precision 10 means 2^(i/10) tokens', () => {
-    // Index 90 is 512 tokens, index 60 is 64.
-    expect(workAt(square, tokensOfBucketIndex(90, 10), tokensOfBucketIndex(60, 10)).work).toBeCloseTo(0.375, 12);
+    // Index 90 is 512 tokens, a third of the way from 256 to 1024; index 60 is 64.
+    expect(workAt(square, tokensOfBucketIndex(90, 10), tokensOfBucketIndex(60, 10)).work).toBeCloseTo(1 / 3, 12);
   });
 
   test('below the grid it is that of the edge, and not called extrapolated', () => {
     expect(workAt(square, 1, 1)).toEqual({ work: 0.25, servable: true, extrapolated: false });
-    expect(workAt(square, 512, 3).work).toBeCloseTo(0.375, 12);
+    expect(workAt(square, 640, 3).work).toBeCloseTo(0.375, 12);
     expect(workAt(square, 0, 0).work).toBe(0.25);
   });
 
@@ -71,7 +91,9 @@ describe('work at and inside the grid', () => {
     const grid = row([0, 1, 4], [10, 5, 2]);
     expect(workAt(grid, 0, 64).work).toBe(0.1);
     expect(workAt(grid, 1, 64).work).toBe(0.2);
-    expect(workAt(grid, 2, 64).work).toBeCloseTo((0.2 + 0.5) / 2, 12);
+    expect(workAt(grid, 2, 64).work).toBeCloseTo(0.2 + 0.3 / 3, 12);
+    // From 0 to 4 tokens is from 1 to 4.
+    expect(workAt(row([0, 4], [10, 2]), 2, 64).work).toBeCloseTo(0.1 + 0.4 / 3, 12);
     expect(workAt(row([0], [10]), 1, 64)).toEqual({ work: 0.1, servable: true, extrapolated: false });
     expect(workAt(row([0], [10]), 8, 64)).toEqual({ work: 0.8, servable: true, extrapolated: true });
   });
@@ -91,11 +113,13 @@ describe('what cannot be served', () => {
     expect(workAt(corner, 1024, 128)).toEqual(notServable);
   });
 
-  test('a bucket takes the verdict of its nearest corner', () => {
+  test('a bucket takes the verdict of its nearest corner, by doublings: 512 is as far from 256 as from 1024', () => {
     expect(workAt(corner, 600, 100).servable).toBe(false);
     expect(workAt(corner, 500, 100).servable).toBe(true);
     expect(workAt(corner, 600, 90).servable).toBe(true);
     expect(workAt(corner, 600, 91).servable).toBe(false);
+    // In tokens 550 is nearer to 256, and 94 to 64.
+    expect(workAt(corner, 550, 94).servable).toBe(false);
   });
 
   test('exactly between a servable and an unservable corner it is not servable', () => {
@@ -114,8 +138,8 @@ describe('what cannot be served', () => {
   test('an unservable corner of a servable bucket counts as the largest work among the servable ones', () => {
     // Corners 0.25, 0.5 | 0.5, (0.5): a quarter of the way on both axes.
     const expected = 0.75 * 0.75 * 0.25 + (0.75 * 0.25 + 0.25 * 0.75 + 0.25 * 0.25) * 0.5;
-    expect(workAt(corner, 256 * 4 ** 0.25, 64 * 2 ** 0.25).work).toBeCloseTo(expected, 12);
-    // On the edge between 512 and the unservable corner, 0.5 is the only servable work.
+    expect(workAt(corner, 448, 80).work).toBeCloseTo(expected, 12);
+    // On the edge between 256 and the unservable corner, 0.5 is the only servable work.
     expect(workAt(corner, 300, 128).work).toBe(0.5);
   });
 
@@ -184,12 +208,11 @@ describe('work beyond the grid', () => {
     expect(workAt(steep, 2048, 256).work).toBeCloseTo(2.066_666_667 + 2 * 1.033_333_333, 8);
   });
 
-  test('between two rows is linear in the logarithm of the output tokens', () => {
-    expect(workAt(square, 2048, 64 * Math.SQRT2)).toEqual({
-      work: expect.closeTo(1.5, 12),
-      servable: true,
-      extrapolated: true,
-    });
+  test('between two rows or columns is linear in tokens', () => {
+    // Rows at 2048 input tokens: 0.5 · 2 and 1 · 2.
+    expect(workAt(square, 2048, 96)).toEqual({ work: expect.closeTo(1.5, 12), servable: true, extrapolated: true });
+    // Columns at 256 output tokens: 0.5 · 2 and 1 · 2.
+    expect(workAt(square, 640, 256)).toEqual({ work: expect.closeTo(1.5, 12), servable: true, extrapolated: true });
   });
 
   test('takes the verdict of the nearer row, and its work where the farther one cannot be served', () => {
@@ -207,18 +230,27 @@ describe('work beyond the grid', () => {
 });
 
 describe('cells that were not profiled', () => {
-  test('lie between their neighbours in the logarithm of tokens', () => {
-    expect(workAt(row([256, 512, 1024], [4, null, 1]), 512, 64).work).toBeCloseTo((0.25 + 1) / 2, 12);
+  test('lie between their neighbours in tokens', () => {
+    expect(workAt(row([256, 512, 1024], [4, null, 1]), 512, 64).work).toBeCloseTo(0.25 + 0.75 / 3, 12);
     expect(workAt({ indexes: [[64, 128, 512], [256]], tputs: [[4], [null], [1]] }, 256, 128).work).toBeCloseTo(
-      0.25 + 0.75 / 3,
+      0.25 + 0.75 / 7,
       12,
     );
   });
 
+  test('between two others change nothing: what lies around them is read as if the axis had no such point', () => {
+    const without = row([256, 1024], [4, 1]);
+    for (const tokens of [300, 511, 512, 700, 1000]) {
+      const filled = workAt(row([256, 512, 1024], [4, null, 1]), tokens, 64).work;
+      expect(filled).toBeCloseTo(workAt(without, tokens, 64).work, 12);
+    }
+  });
+
   test('two in a row lie on one line', () => {
     const grid = row([128, 256, 512, 1024], [10, null, null, 1]);
-    expect(workAt(grid, 256, 64).work).toBeCloseTo(0.1 + 0.9 / 3, 12);
-    expect(workAt(grid, 512, 64).work).toBeCloseTo(0.1 + 0.9 * (2 / 3), 12);
+    // 128 and 384 of the 896 tokens on.
+    expect(workAt(grid, 256, 64).work).toBeCloseTo(0.1 + 0.9 / 7, 12);
+    expect(workAt(grid, 512, 64).work).toBeCloseTo(0.1 + 0.9 * (3 / 7), 12);
   });
 
   test('take the larger work where row and column disagree', () => {
@@ -233,13 +265,13 @@ describe('cells that were not profiled', () => {
         [2, 1, 0.5],
       ],
     };
-    // Along the row (0.25 + 1) / 2, along the column (0.25 + 1) / 2; with a heavier column the column's.
-    expect(workAt(grid, 512, 128).work).toBeCloseTo(0.625, 12);
+    // A third of the way along the row and along the column: 0.25 + 0.75/3; with a heavier column the column's.
+    expect(workAt(grid, 512, 128).work).toBeCloseTo(0.5, 12);
     const heavier = { ...grid, tputs: [grid.tputs[0]!, grid.tputs[1]!, [2, 0.5, 0.5]] };
-    expect(workAt(heavier, 512, 128).work).toBeCloseTo((0.25 + 2) / 2, 12);
+    expect(workAt(heavier, 512, 128).work).toBeCloseTo(0.25 + 1.75 / 3, 12);
   });
 
-  test('take the verdict of the nearer neighbour, ties to not servable', () => {
+  test('take the verdict of the neighbour nearer by doublings, ties to not servable', () => {
     expect(workAt(row([256, 512, 1024], [4, null, 0]), 512, 64).servable).toBe(false);
     expect(workAt(row([256, 512, 2048], [4, null, 0]), 512, 64)).toMatchObject({ servable: true, work: 0.25 });
     expect(workAt(row([256, 1024, 2048], [4, null, 0]), 1024, 64).servable).toBe(false);
@@ -253,18 +285,16 @@ describe('cells that were not profiled', () => {
     const grid = row([128, 256, 512, 1024], [10, 2.5, null, null]);
     const shorter = row([128, 256], [10, 2.5]);
     for (const tokens of [300, 512, 700, 1024, 5000]) {
-      // Inside the unprofiled cells the growth is read off at the grid points, and in between in logarithms.
-      const expected = workAt(shorter, tokens, 64).work;
-      if (tokens === 512 || tokens >= 1024) expect(workAt(grid, tokens, 64).work).toBeCloseTo(expected, 12);
-      else expect(workAt(grid, tokens, 64).work).toBeGreaterThanOrEqual(expected);
+      // A line between points of a line.
+      expect(workAt(grid, tokens, 64).work).toBeCloseTo(workAt(shorter, tokens, 64).work, 12);
     }
     expect(workAt(row([128, 256], [4, null]), 512, 64).work).toBeCloseTo(1, 12);
   });
 
   test('are no point to draw a line through: beyond one next to the end, growth is in proportion', () => {
-    // The filled 256 would be 0.3, and a line through it 0.5 + 0.2/256 · 512 = 0.9.
+    // The filled 256 would be 0.1 + 0.4/3, and a line through it 0.5 + 0.2667/256 · 512 = 1.033.
     expect(workAt(row([128, 256, 512], [10, null, 2]), 1024, 64).work).toBeCloseTo(1, 12);
-    // 400 lies close to 512, so the line through what is only an estimate would be steep: 2.6 instead of 2.
+    // Likewise 2.2 instead of 2.
     expect(workAt(row([128, 400, 512], [10, null, 1]), 1024, 64).work).toBeCloseTo(2, 12);
     expect(workAt({ indexes: [[128, 400, 512], [256]], tputs: [[10], [null], [1]] }, 256, 1024).work).toBeCloseTo(
       2,
@@ -284,7 +314,8 @@ describe('cells that were not profiled', () => {
         [2, null, 1],
       ],
     };
-    expect(workAt(grid, 512, 128).work).toBeCloseTo(0.5625, 12);
+    // The corners are filled first, a third of the way on each axis: 0.25 + 0.25/3 twice, 0.5 + 0.5/3 twice. Then the middle.
+    expect(workAt(grid, 512, 128).work).toBeCloseTo(0.25 * (4 / 3) ** 2, 12);
   });
 
   test('without any number nothing can be served', () => {
@@ -333,18 +364,22 @@ describe('best effort', () => {
 function naiveWork(grid: ProfileGrid, input: number, output: number): number {
   const [outputs, inputs] = grid.indexes as readonly [readonly number[], readonly number[]];
   const works = grid.tputs.map((tputs) => tputs.map((tput) => 1 / tput!));
+  /** Points beside a token count with their weights: the nearer in tokens weighs more. */
   const bracket = (axis: readonly number[], tokens: number): readonly (readonly [number, number])[] => {
     if (tokens <= axis[0]!) return [[0, 1]];
     if (tokens >= axis.at(-1)!) return [[axis.length - 1, 1]];
     const above = axis.findIndex((point) => point > tokens);
-    const weight = Math.log(tokens / axis[above - 1]!) / Math.log(axis[above]! / axis[above - 1]!);
-    return weight === 0
+    const [t1, t2] = [axis[above - 1]!, axis[above]!];
+    return tokens === t1
       ? [[above - 1, 1]]
       : [
-          [above - 1, 1 - weight],
-          [above, weight],
+          [above - 1, (t2 - tokens) / (t2 - t1)],
+          [above, (tokens - t1) / (t2 - t1)],
         ];
   };
+  /** Doublings from a token count to a point; at or outside an end of the axis there is only that point. */
+  const doublings = (axis: readonly number[], point: number, tokens: number): number =>
+    tokens <= axis[0]! || tokens >= axis.at(-1)! ? 0 : Math.abs(Math.log2(tokens / axis[point]!));
   const isBeyond = (axis: readonly number[], tokens: number) => tokens > axis.at(-1)!;
   const grow = (axis: readonly number[], values: readonly number[], tokens: number): number => {
     const [t1, t2] = [axis.at(-2), axis.at(-1)!];
@@ -362,7 +397,13 @@ function naiveWork(grid: ProfileGrid, input: number, output: number): number {
   const alongRow = (r: number): number =>
     isBeyond(inputs, input)
       ? grow(inputs, works[r]!, input)
-      : nearest(bracket(inputs, input).map(([c, weight]) => ({ weight, far: (1 - weight) ** 2, work: works[r]![c]! })));
+      : nearest(
+          bracket(inputs, input).map(([c, weight]) => ({
+            weight,
+            far: doublings(inputs, c, input) ** 2,
+            work: works[r]![c]!,
+          })),
+        );
   if (isBeyond(outputs, output)) {
     const lastRow = alongRow(outputs.length - 1);
     if (lastRow === Infinity) return Infinity;
@@ -376,14 +417,20 @@ function naiveWork(grid: ProfileGrid, input: number, output: number): number {
     return grow(outputs, [...before, lastRow], output);
   }
   if (isBeyond(inputs, input)) {
-    return nearest(bracket(outputs, output).map(([r, weight]) => ({ weight, far: 1 - weight, work: alongRow(r) })));
+    return nearest(
+      bracket(outputs, output).map(([r, weight]) => ({
+        weight,
+        far: doublings(outputs, r, output) ** 2,
+        work: alongRow(r),
+      })),
+    );
   }
-  const corners = bracket(outputs, output).flatMap(([r, rowWeight], _row, rows) =>
-    bracket(inputs, input).map(([c, columnWeight], _column, columns) => {
-      const vertical = rows.length === 1 ? 0 : Math.log2(output / outputs[r]!);
-      const horizontal = columns.length === 1 ? 0 : Math.log2(input / inputs[c]!);
-      return { weight: rowWeight * columnWeight, far: vertical ** 2 + horizontal ** 2, work: works[r]![c]! };
-    }),
+  const corners = bracket(outputs, output).flatMap(([r, rowWeight]) =>
+    bracket(inputs, input).map(([c, columnWeight]) => ({
+      weight: rowWeight * columnWeight,
+      far: doublings(outputs, r, output) ** 2 + doublings(inputs, c, input) ** 2,
+      work: works[r]![c]!,
+    })),
   );
   return nearest(corners);
 }
@@ -507,7 +554,7 @@ describe('work, for any profile', () => {
         const [outputs, inputs] = grid.indexes as readonly [readonly number[], readonly number[]];
         const i = Math.min(input, inputs.at(-1)!);
         const o = Math.min(output, outputs.at(-1)!);
-        // The narrowest cell, 3999 to 4000 tokens, is 3.6e-4 doublings wide: a step of 1e-9 is 4e-6 of it.
+        // In the narrowest cell, 3999 to 4000 tokens, a step of 1e-9 is 4e-6 of what lies between its corners.
         const largest = Math.max(...table.work);
         expect(Math.abs(at(i * (1 + 1e-9), o) - at(i, o))).toBeLessThanOrEqual(1e-5 * largest);
         expect(Math.abs(at(i, o * (1 + 1e-9)) - at(i, o))).toBeLessThanOrEqual(1e-5 * largest);

@@ -296,11 +296,16 @@ describe.skipIf(missing !== null)('from request traces in Redis to the metric of
   }
 });
 
-/** Seconds of a replica that one request takes: between grid points in log2, in proportion to the tokens beyond them. */
+/** Seconds of a replica that one request takes: linear in tokens between grid points, in proportion to them beyond. */
 function workOf({ indexes, tputs }: Profile, { inputTokens, outputTokens }: LoggedRequest): number {
-  const [row, rowPart, rowGrowth] = position(indexes[0], outputTokens);
-  const [column, columnPart, columnGrowth] = position(indexes[1], inputTokens);
-  const nearest = tputs[Math.round(row + rowPart)]![Math.round(column + columnPart)]!;
+  const { at: row, part: rowPart, growth: rowGrowth, nearest: nearestRow } = position(indexes[0], outputTokens);
+  const {
+    at: column,
+    part: columnPart,
+    growth: columnGrowth,
+    nearest: nearestColumn,
+  } = position(indexes[1], inputTokens);
+  const nearest = tputs[nearestRow]![nearestColumn]!;
   if (nearest === 0) return Number.POSITIVE_INFINITY;
   let work = 0;
   for (const [r, rowWeight] of [
@@ -319,10 +324,13 @@ function workOf({ indexes, tputs }: Profile, { inputTokens, outputTokens }: Logg
   return work * rowGrowth * columnGrowth;
 }
 
-function position(axis: readonly number[], tokens: number): readonly [number, number, number] {
+/** The nearest is that by ratio: above the geometric mean of two points it is the upper one. */
+function position(axis: readonly number[], tokens: number) {
   const last = axis.length - 1;
-  if (tokens <= axis[0]!) return [0, 0, 1];
-  if (tokens >= axis[last]!) return [last - 1, 1, tokens / axis[last]!];
+  if (tokens <= axis[0]!) return { at: 0, part: 0, growth: 1, nearest: 0 };
+  if (tokens >= axis[last]!) return { at: last - 1, part: 1, growth: tokens / axis[last]!, nearest: last };
   const at = axis.findIndex((value) => value > tokens) - 1;
-  return [at, Math.log2(tokens / axis[at]!) / Math.log2(axis[at + 1]! / axis[at]!), 1];
+  const [low, high] = [axis[at]!, axis[at + 1]!];
+  const nearest = tokens < Math.sqrt(low * high) ? at : at + 1;
+  return { at, part: (tokens - low) / (high - low), growth: 1, nearest };
 }

@@ -9,14 +9,14 @@ const axes = [
 ];
 
 describe('a gap in the throughputs', () => {
-  it('between two cells is read from their works, in log2 tokens', () => {
+  it('between two cells is read from their works, in tokens', () => {
     const { tputs, between, beyond } = fillThroughputs(axes, [
       [4, null, 1],
       [4, 3, 1],
       [4, 3, 1],
     ]);
-    // 512 lies half way between 128 and 2048: work (1/4 + 1)/2 on the row. On the column there is nothing before it.
-    expect(tputs[0]![1]).toBeCloseTo(1.6, 12);
+    // 512 lies a fifth of the way from 128 to 2048: work 1/4 + (3/4)/5 = 0.4 on the row. On the column there is nothing before it.
+    expect(tputs[0]![1]).toBeCloseTo(2.5, 12);
     expect({ between, beyond }).toEqual({ between: 1, beyond: 0 });
   });
 
@@ -26,7 +26,8 @@ describe('a gap in the throughputs', () => {
       [4, null, 1],
       [4, 1, 1],
     ]);
-    expect(tputs[1]![1]).toBeCloseTo(1 / ((1 / 2 + 1) / 2), 12);
+    // 0.4 on the row as above; on the column 128 lies a third of the way from 64 to 256: 1/2 + (1/2)/3.
+    expect(tputs[1]![1]).toBeCloseTo(1.5, 12);
   });
 
   it('at the end of an axis grows with the tokens, at its beginning is the edge, and both are said to lie beyond', () => {
@@ -66,7 +67,7 @@ describe('a gap in the throughputs', () => {
 });
 
 describe('a gap in the latencies', () => {
-  it('is linear in log2 tokens between neighbours, the mean of both axes, and the nearest at an end', () => {
+  it('is linear in tokens between neighbours, the mean of both axes, and the nearest at an end', () => {
     expect(
       fillLatencies(axes, [
         [1, 2, 3],
@@ -75,7 +76,8 @@ describe('a gap in the latencies', () => {
       ]),
     ).toEqual([
       [1, 2, 3],
-      [2, 4.5, 6],
+      // 2 + 4/5 on the row, 2 + 6/3 on the column.
+      [2, expect.closeTo(3.4, 12), 6],
       [3, 8, 7],
     ]);
   });

@@ -291,15 +291,15 @@ describe('a cell without a run', () => {
     expect(settled.tputs).toEqual([[8, 0]]);
   });
 
-  it('is interpolated by its works in log2 tokens, marked and said', () => {
+  it('is interpolated by its works in tokens, marked and said', () => {
     const { tputs, profile, notices } = generate(corners);
-    // 256 lies half way between 128 and 512 in log2: work (1/2 + 1/1)/2 along the row; nothing is known beyond it on the column.
-    expect(tputs[1]![1]).toBeCloseTo(1 / ((1 / 2 + 1) / 2), 12);
+    // 256 lies a third of the way from 128 to 512: work 1/2 + (1/2)/3 along the row; nothing is known beyond it on the column.
+    expect(tputs[1]![1]).toBeCloseTo(1.5, 12);
     expect(profile.cells).toEqual([
       ['measured', 'measured', 'measured'],
       ['measured', 'interpolated', 'measured'],
     ]);
-    expect(profile.e2e![1]![1]).toBeCloseTo(6, 12);
+    expect(profile.e2e![1]![1]).toBeCloseTo(5 + 2 / 3, 12);
     expect(notices.map(({ message }) => message)).toEqual([
       '1 cell has no run that counts and is interpolated (1 between measured ones): 256 in, 256 out',
     ]);

@@ -260,10 +260,10 @@ describe('compareWithProfile', () => {
       grid: { indexes: [[128, 512], [1024]], tputs: [[4], [1]] },
       tpot: [[0.02], [0.04]],
     };
-    // Half-way between 128 and 512 in log2; work likewise.
+    // Half-way between 128 and 512 tokens; work likewise.
     const expected = expectationOf(profile);
-    expect(expected.latency('tpot', 1024, 256)).toBeCloseTo(0.03, 12);
-    expect(expected.work(1024, 256)).toBeCloseTo((1 / 4 + 1) / 2, 12);
+    expect(expected.latency('tpot', 1024, 320)).toBeCloseTo(0.03, 12);
+    expect(expected.work(1024, 320)).toBeCloseTo((1 / 4 + 1) / 2, 12);
     const unservable = expectationOf({ ...profile, grid: { ...profile.grid, tputs: [[4], [0]] } });
     expect(unservable.work(1024, 512)).toBeNull();
     expect(unservable.latency('tpot', 1024, 128)).toBeCloseTo(0.02, 12);

@@ -77,8 +77,9 @@ describe('the picture of a profile', () => {
   it('writes the throughput into every cell, and marks those that are interpolated or 0', () => {
     const cells = [...svg.matchAll(/<title>(\d+ in, \d+ out: [^<]*)<\/title>/g)].map(([, hint]) => hint);
     expect(cells).toHaveLength(9);
-    expect(cells).toContain('512 in, 256 out: 1.6 requests/s, interpolated');
-    expect(svg).toContain('>≈ 1.60</text>');
+    // A fifth of the way from 128 to 2048 tokens, and from 64 to 1024: work 1/4 + (1 − 1/4)/5 by both axes.
+    expect(cells).toContain('512 in, 256 out: 2.5 requests/s, interpolated');
+    expect(svg).toContain('>≈ 2.50</text>');
     expect(svg.match(/stroke-dasharray="4 3"/g)!.length).toBe(2);
     const zeros = profile.grid.tputs.flat().filter((tput) => tput === 0).length;
     expect(zeros).toBeGreaterThan(0);
