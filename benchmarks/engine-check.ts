@@ -176,7 +176,7 @@ async function backtestOf(gpu: string, outcomes: readonly RequestOutcome[]): Pro
     policy: {
       periodSeconds: endMs,
       lagSeconds: 0,
-      decide: () => ({ replicas: new Map(), shares: null, forecastRps: null }),
+      decide: () => ({ replicas: new Map(), routing: null, forecastRps: null }),
     },
   });
 }

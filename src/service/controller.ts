@@ -1,7 +1,8 @@
 import type { Explanation } from '../core/explanation.js';
-import type { BucketShares, Plan } from '../core/plan.js';
+import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import { Unavailable } from '../core/ports.js';
+import type { ModelRouting } from '../core/routing.js';
 import { prometheusDemand } from './config.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
 import { type Explainer, Explanations } from './explanations.js';
@@ -183,12 +184,12 @@ export class Controller implements ControllerView, ControllerCommands {
     };
   }
 
-  routingOf(model: string): readonly BucketShares[] {
+  routingOf(model: string): ModelRouting {
     const state = this.#cycle.models.get(model);
+    if (state === undefined) return { shares: [], fullInFlight: new Map() };
+    const { routing, planned, fullInFlight } = state;
     // Before this process has planned, what an earlier one left is all there is.
-    return state === undefined || state.routing.length > 0
-      ? (state?.routing ?? [])
-      : (state.planned?.part.shares ?? []);
+    return { shares: routing.length > 0 ? routing : (planned?.part.shares ?? []), fullInFlight };
   }
 
   #whyNotKnown(model: string, reason: string | undefined): string {

@@ -1,6 +1,8 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BucketShares } from '../core/plan.js';
 import type { ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
-import { type Cycle, type PhaseContext, sentence } from './cycle.js';
+import { withOverflow } from '../core/routing.js';
+import { type Cycle, modelsPerTurn, type PhaseContext, sentence } from './cycle.js';
 import type { ModelState } from './fleet.js';
 import { unlimited } from './fleet-limits.js';
 import { splitPlan } from './model-plan.js';
@@ -11,7 +13,8 @@ import { problemOf } from './problem-phase.js';
  *
  * A plan's shares are those of its targets. While replicas start, or others still leave, the targets do not run: shares
  * that are made for them would send most requests to the few replicas that are there already. So a router is told the
- * shares that load what serves now most evenly: the replicas that are ready, without those that are about to go.
+ * shares that load what serves now most evenly: the replicas that are ready, without those that are about to go. And it
+ * is told which deployments serve a bucket beside those that have a share, for requests that find a replica full.
  */
 
 /** Models that are asked about in one call of the planner. */
@@ -47,6 +50,20 @@ export async function chooseRouting(cycle: Cycle, context: PhaseContext): Promis
   }
   for (let start = 0; start < moving.length; start += modelsPerCall) {
     await routeSome(cycle, context, moving.slice(start, start + modelsPerCall));
+  }
+  await tellOverflow(context);
+}
+
+/** Who may take requests of each bucket beside those that have a share. */
+async function tellOverflow({ fleet, config }: PhaseContext): Promise<void> {
+  const mayTake = ({ id }: ProblemDeployment) =>
+    (fleet.published.get(id)?.replicas ?? fleet.readyReplicas(id) ?? 0) > 0;
+  let done = 0;
+  for (const state of fleet.models.values()) {
+    if (state.hold !== null || state.planned === null || state.built === null) continue;
+    if (done++ % modelsPerTurn === 0) await nextTurn();
+    const deployments = state.built.model.deployments.filter(mayTake);
+    state.routing = withOverflow(state.routing, { deployments, routing: config.options.routing });
   }
 }
 

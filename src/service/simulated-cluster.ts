@@ -15,7 +15,7 @@ import type { ControllerView, SimulatedServiceView } from './view.js';
 /**
  * A cluster that runs in the process: replicas of the deployments of one model, on the virtual clock of a replay, which
  * serve its requests. It follows the published numbers as an autoscaler would, shows what runs and what is ready as an
- * API server would, and its gateway follows the published shares. Requests take as long as the engines of the catalogue
+ * API server would, and its gateway follows the published routing. Requests take as long as the engines of the catalogue
  * need for them at the load that there is.
  */
 export type SimulatedClusterOptions = {
@@ -101,7 +101,7 @@ export class SimulatedCluster implements DeploymentSource {
         },
       },
     );
-    this.#gateway.setShares(beginning.shares);
+    this.#gateway.setRouting({ shares: beginning.shares, fullInFlight: new Map() });
   }
 
   /** Its replicas serve a replay, whose records tell of it. */
@@ -133,8 +133,8 @@ export class SimulatedCluster implements DeploymentSource {
       const published = view.replicasOf(configured.namespace, configured.name);
       if (published.kind === 'known') replicas.set(deployment.id, published.replicas);
     }
-    const shares = view.routingOf(fleet.model);
-    if (shares.length > 0) this.#gateway.setShares(shares);
+    const routing = view.routingOf(fleet.model);
+    if (routing.shares.length > 0) this.#gateway.setRouting(routing);
     this.#gateway.want(replicas, lagSeconds);
     this.#tell();
   }

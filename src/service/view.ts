@@ -1,7 +1,8 @@
 import type { Explanation } from '../core/explanation.js';
-import type { BucketShares, Plan } from '../core/plan.js';
+import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import type { EngineLatency } from '../core/ports.js';
+import type { ModelRouting } from '../core/routing.js';
 import type { ForecasterName } from '../demand/forecast.js';
 import type { HoldRule } from './replica-holds.js';
 
@@ -229,8 +230,8 @@ export interface ControllerView {
   problem(): PlanningProblem | null;
   models(): readonly ModelView[];
   replicasOf(namespace: string, name: string): PublishedReplicas;
-  /** Shares that a router should follow now, of a model; empty where there are none. */
-  routingOf(model: string): readonly BucketShares[];
+  /** What a router of a model should follow now; without shares where there are none. */
+  routingOf(model: string): ModelRouting;
   inputs(): readonly InputState[];
   /** GPU types that cannot be had now. */
   shortages(): readonly GpuShortage[];

@@ -19,7 +19,7 @@ async function see(world: World, runs: Readonly<Record<string, Runs>>): Promise<
 /** Share of all requests by deployment name, as a router is told. */
 function routed(world: World): Readonly<Record<string, number>> {
   const shares: Record<string, number> = {};
-  const buckets = world.controller.routingOf('llama');
+  const buckets = world.controller.routingOf('llama').shares;
   const total = buckets.reduce((sum, { rps }) => sum + rps, 0);
   for (const { rps, to } of buckets) {
     for (const { deployment: id, share } of to) {

@@ -53,7 +53,7 @@ function published(replicas: number | null) {
   return {
     replicasOf: (): PublishedReplicas =>
       replicas === null ? { kind: 'not-known', model: 'llama-3.1-8b', reason: 'not yet' } : known,
-    routingOf: () => [],
+    routingOf: () => ({ shares: [], fullInFlight: new Map<string, number>() }),
   };
 }
 

@@ -24,6 +24,8 @@ export type ScriptedState = {
   inputs: InputState[];
   ready: boolean;
   shortages: GpuShortage[];
+  /** Requests on a full replica, by deployment id. */
+  fullInFlight: ReadonlyMap<string, number>;
   history: DecisionRecord[];
   /** Deployments `namespace/name` that have no number yet. */
   notKnown: Set<string>;
@@ -182,6 +184,7 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
     ],
     ready: true,
     shortages: [],
+    fullInFlight: new Map(),
     history: [],
     notKnown: new Set(),
     ...overrides,
@@ -202,7 +205,10 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
     plan: () => state.plan,
     problem: () => state.problem,
     models: () => state.models,
-    routingOf: (model) => (state.plan?.shares ?? []).filter((bucket) => bucket.model === model),
+    routingOf: (model) => ({
+      shares: (state.plan?.shares ?? []).filter((bucket) => bucket.model === model),
+      fullInFlight: state.fullInFlight,
+    }),
     replicasOf: (namespace, name): PublishedReplicas => {
       const found = find(namespace, name);
       if (found === undefined) return { kind: 'no-such-deployment' };

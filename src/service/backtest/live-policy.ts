@@ -90,10 +90,11 @@ export function createLivePolicy(options: LivePolicyOptions): Policy {
         throw new Error(`gpumix failed in its phase ${fault.input} at ${new Date(nowMs).toISOString()}`);
       const replicas = new Map<string, number>();
       for (const [id, entry] of cycle.published) if (entry.replicas !== null) replicas.set(id, entry.replicas);
+      const state = cycle.models.get(fleet.model);
       return {
         replicas,
-        shares: cycle.models.get(fleet.model)?.routing ?? null,
-        forecastRps: cycle.models.get(fleet.model)?.demand?.forecastRps ?? null,
+        routing: state === undefined ? null : { shares: state.routing, fullInFlight: state.fullInFlight },
+        forecastRps: state?.demand?.forecastRps ?? null,
       };
     },
   };

@@ -207,7 +207,8 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
       schema: {
         tags,
         summary: 'Which share of which requests each deployment should take',
-        description: 'Of the replicas that are ready and stay; the plan has the shares of its targets.',
+        description:
+          'Of the replicas that are ready and stay; the plan has the shares of its targets. A request whose replica already holds `fullInFlight` of its deployment goes to the replica with the least part of its own, of the deployments in `to` and `alsoTo`.',
         params: modelParamsSchema,
         response: { 200: routingSchema, ...notFound, ...notReady },
       },
@@ -218,12 +219,14 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
       if (plan === null) throw noPlanYet('plan');
       const planned = plan.models.find(({ name }) => name === model.name);
       if (planned === undefined) throw notPlanned(model.name);
+      const { shares, fullInFlight } = view.routingOf(model.name);
       return {
         model: model.name,
         routing: plan.routing,
         status: planned.status,
         planAt: planned.planAt,
-        shares: [...view.routingOf(model.name)],
+        shares: [...shares],
+        fullInFlight: Object.fromEntries(fullInFlight),
       };
     },
   );

@@ -157,7 +157,17 @@ export const routingSchema = z.strictObject({
   routing: z.enum(['free', 'proportional']),
   status: z.enum(planStatuses),
   planAt: isoTime.nullable(),
-  shares: planSchema.shape.shares,
+  shares: z.array(
+    planSchema.shape.shares.element.extend({
+      alsoTo: z
+        .array(z.string())
+        .optional()
+        .describe('deployments without a share that serve the bucket within the SLO; absent = none'),
+    }),
+  ),
+  fullInFlight: z
+    .record(z.string(), z.number())
+    .describe('requests in flight on a full replica, by deployment, at the present mix; absent = not known'),
 });
 
 export const replicasSchema = z.strictObject({

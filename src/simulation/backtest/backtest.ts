@@ -1,5 +1,5 @@
-import type { BucketShares } from '../../core/plan.js';
 import type { ProfileGrid } from '../../core/profile.js';
+import type { ModelRouting } from '../../core/routing.js';
 import type { FinishedInterval } from '../../demand/gateway-trace.js';
 import type { ReplicaLimits } from '../replica.js';
 import type { StepTimes } from '../step-time.js';
@@ -56,8 +56,9 @@ export const defaultObjective: RequestObjective = {
 
 /**
  * Who gets a request. `shares`: the deployment by the plan's shares of the request's bucket, in it the replica with the
- * fewest requests; where there are no shares, as `least-request`. `least-request`: the ready replica with the fewest
- * requests, of all. `random`: any ready replica.
+ * fewest requests; where that is known to be full, the least full one of those that serve the bucket, if that is less
+ * full; where there are no shares, as `least-request`. `least-request`: the ready replica with the fewest requests, of
+ * all. `random`: any ready replica.
  */
 export const routers = ['shares', 'least-request', 'random'] as const;
 export type Router = (typeof routers)[number];
@@ -123,8 +124,8 @@ export type FleetView = {
 export type Decision = {
   /** Replicas to have, by deployment id; one that is not named stays. */
   readonly replicas: ReadonlyMap<string, number>;
-  /** For the router `shares`; null = the policy knows none. */
-  readonly shares: readonly BucketShares[] | null;
+  /** For the router `shares`; null = the policy has no shares. */
+  readonly routing: ModelRouting | null;
   /** The rate that was planned for [requests/s], for the report; null = the policy has none. */
   readonly forecastRps: number | null;
 };

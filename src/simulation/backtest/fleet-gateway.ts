@@ -1,4 +1,4 @@
-import type { BucketShares } from '../../core/plan.js';
+import type { ModelRouting } from '../../core/routing.js';
 import type { BacktestRequest, DeploymentView, FleetSettings } from './backtest.js';
 import { chanceOf } from './chance.js';
 import { Fleet, type FleetReplica, type FleetTally, type Flight } from './fleet.js';
@@ -121,9 +121,9 @@ export class FleetGateway {
     else this.fleet.scale(wanted);
   }
 
-  /** The shares from now on: a gateway reads them when they are published. Null = none. */
-  setShares(shares: readonly BucketShares[] | null): void {
-    this.#router.setShares(shares);
+  /** Where requests go from now on: a gateway reads it when it is published. Null = there are no shares. */
+  setRouting(routing: ModelRouting | null): void {
+    this.#router.setRouting(routing);
   }
 
   /** What is seen of the deployments; means and lists are of the time since the last call. */

@@ -51,6 +51,9 @@ type Stream = {
   drawn: ReplicaGroup | null;
 };
 
+/** A group of another deployment than the one whose turn it is. */
+type Elsewhere = { readonly place: number; readonly group: ReplicaGroup };
+
 type Queued = BacktestRequest & { readonly count: number };
 
 type Pending = { readonly atMs: number; readonly replicas: ReadonlyMap<FluidPool, number> };
@@ -161,16 +164,17 @@ class FluidRun {
     const weight = this.#requestWeight;
     this.#gateway.arrive(weight);
     this.#last = request;
-    if (this.#settings.router === 'shares') {
-      const place = this.#shares.next(request);
-      if (place !== null && this.#pools[place]!.ready > 0) {
-        this.#count(this.#streams[place]!, request, place);
-        return true;
-      }
-    }
-    if (this.#pools.some(({ ready }) => ready > 0)) this.#count(this.#anyStream, request, null);
+    const place = this.#settings.router === 'shares' ? this.#readyPlaceOf(request) : null;
+    if (place !== null || this.#pools.some(({ ready }) => ready > 0)) this.#count(request, place);
     else this.#enqueue(request, weight);
     return true;
+  }
+
+  /** The deployment whose turn it is; where none of its replicas is ready, the one that is least full. Null = any. */
+  #readyPlaceOf(request: BacktestRequest): number | null {
+    const place = this.#shares.next(request);
+    if (place === null || this.#pools[place]!.ready > 0) return place;
+    return this.#leastFull(request, Number.POSITIVE_INFINITY)?.place ?? null;
   }
 
   /** Everything but arrivals that happens up to then, in order. */
@@ -258,7 +262,7 @@ class FluidRun {
       queuedRequests: Math.round(this.#queue.reduce((sum, { count }) => sum + count, 0)),
       intervals: this.#gateway.take(),
     });
-    if (this.#settings.router === 'shares') this.#shares.set(decision.shares);
+    if (this.#settings.router === 'shares') this.#shares.set(decision.routing);
     this.#tally.forecast(atMs, decision.forecastRps);
     const replicas = new Map<FluidPool, number>();
     for (const [id, wanted] of decision.replicas) {
@@ -279,8 +283,9 @@ class FluidRun {
     for (const [pool, wanted] of replicas) pool.scaleTo(wanted, atMs);
   }
 
-  /** Counts a request, and gives a group what has come for it. */
-  #count(stream: Stream, request: BacktestRequest, place: number | null): void {
+  /** Counts a request, and gives groups what has come for them. */
+  #count(request: BacktestRequest, place: number | null): void {
+    const stream = place === null ? this.#anyStream : this.#streams[place]!;
     stream.count += this.#requestWeight;
     // The look at all groups is what costs: it waits until there may be enough.
     while (stream.count >= stream.next - rounding) {
@@ -292,10 +297,46 @@ class FluidRun {
         if (this.#settings.router === 'random') stream.drawn = group;
         return;
       }
-      stream.count -= group.replicas;
-      this.#tally.arrive(request.atMs, group.replicas);
-      this.#submit(group, { ...request, count: group.replicas }, request.atMs);
+      const other = place === null ? null : this.#overflowOf(request, place, group);
+      if (other === null) this.#give(stream, group, request);
+      else this.#moveOver(stream, group, other, request);
     }
+  }
+
+  /**
+   * What has come for a group that is full goes over to the requests that were counted for another deployment, as many as
+   * its least full group still needs to have one for each of its replicas: the next look finds that group fuller.
+   */
+  #moveOver(stream: Stream, full: ReplicaGroup, other: Elsewhere, request: BacktestRequest): void {
+    const into = this.#streams[other.place]!;
+    const moved = Math.min(full.replicas, Math.max(0, other.group.replicas - into.count));
+    stream.count -= moved;
+    into.count += moved;
+    if (into.count >= other.group.replicas - rounding) this.#give(into, other.group, request);
+  }
+
+  #give(stream: Stream, group: ReplicaGroup, request: BacktestRequest): void {
+    const count = group.replicas;
+    stream.count -= count;
+    this.#tally.arrive(request.atMs, count);
+    this.#submit(group, { ...request, count }, request.atMs);
+  }
+
+  /** Where requests go whose deployment's least loaded group is full; null where it is not, or no other is less full. */
+  #overflowOf(request: BacktestRequest, place: number, group: ReplicaGroup | null): Elsewhere | null {
+    const fullness = group === null ? Number.POSITIVE_INFINITY : group.load / this.#shares.fullInFlightOf(place);
+    return fullness < 1 - rounding ? null : this.#leastFull(request, fullness - rounding);
+  }
+
+  /** The least full group of those deployments that may take the request, if it is less full than `below`. */
+  #leastFull(request: BacktestRequest, below: number): Elsewhere | null {
+    const { deployments, fullInFlight } = this.#shares.overflowOf(request);
+    if (deployments.length === 0) return null;
+    const pools = deployments.map((place) => this.#pools[place]!);
+    for (const pool of pools) pool.advance(request.atMs);
+    const group = this.#least(pools, { fullInFlight, below });
+    const at = group === null ? -1 : pools.findIndex(({ groups }) => groups.includes(group));
+    return group === null ? null : { place: deployments[at]!, group };
   }
 
   /** Gives away what was counted and is less than a group takes: nothing is open then that came before. */
@@ -329,6 +370,14 @@ class FluidRun {
     const pools = place === null ? this.#pools : [this.#pools[place]!];
     for (const pool of pools) pool.advance(atMs);
     if (this.#settings.router === 'random') return this.#any(pools);
+    return this.#least(pools);
+  }
+
+  /** The group with the fewest requests on a replica, or the least full one, as `RequestRouter` chooses replicas. */
+  #least(
+    pools: readonly FluidPool[],
+    by: { readonly fullInFlight: readonly number[]; readonly below: number } | null = null,
+  ): ReplicaGroup | null {
     let count = 0;
     for (const { groups } of pools) count += groups.length;
     if (count === 0) return null;
@@ -336,13 +385,14 @@ class FluidRun {
     const turn = this.#turn % count;
     this.#turn = turn + 1;
     let best: ReplicaGroup | null = null;
-    let least = Number.POSITIVE_INFINITY;
+    let least = by?.below ?? Number.POSITIVE_INFINITY;
     let fromTurn: ReplicaGroup | null = null;
-    let leastFromTurn = Number.POSITIVE_INFINITY;
+    let leastFromTurn = least;
     let at = 0;
-    for (const { groups } of pools) {
-      for (const group of groups) {
-        const { load } = group;
+    for (let i = 0; i < pools.length; i++) {
+      const full = by === null ? 1 : by.fullInFlight[i]!;
+      for (const group of pools[i]!.groups) {
+        const load = group.load / full;
         if (load < least) {
           least = load;
           best = group;
@@ -353,7 +403,15 @@ class FluidRun {
         }
       }
     }
-    return leastFromTurn <= least + rounding ? fromTurn : best;
+    return fromTurn !== null && leastFromTurn <= least + rounding ? fromTurn : best;
+  }
+
+  /** Where a request goes that need not wait for others; null where no replica is ready. */
+  #chooseFor(request: BacktestRequest): ReplicaGroup | null {
+    const place = this.#settings.router === 'shares' ? this.#shares.next(request) : null;
+    const own = place === null ? null : this.#choose(place, request.atMs);
+    const other = place === null ? null : this.#overflowOf(request, place, own);
+    return other?.group ?? own ?? this.#choose(null, request.atMs);
   }
 
   #isThere(group: ReplicaGroup | null): group is ReplicaGroup {
@@ -388,9 +446,7 @@ class FluidRun {
         this.#tally.leaveUnserved(request.atMs, request.count);
         this.#gateway.lose(request.count);
       } else if (isReady) {
-        const place = this.#settings.router === 'shares' ? this.#shares.next(request) : null;
-        const group = this.#choose(place !== null && this.#pools[place]!.ready > 0 ? place : null, atMs);
-        this.#submit(group!, request, atMs);
+        this.#submit(this.#chooseFor({ ...request, atMs })!, request, atMs);
       } else break;
       served++;
     }

@@ -190,9 +190,9 @@ class RequestRun {
     return this.#accept(decision);
   }
 
-  /** Shares count at once: a gateway reads them when they are published. Replicas take the consumer's time. */
-  #accept({ replicas, shares, forecastRps }: Decision): false {
-    this.#gateway.setShares(shares);
+  /** Routing counts at once: a gateway reads it when it is published. Replicas take the consumer's time. */
+  #accept({ replicas, routing, forecastRps }: Decision): false {
+    this.#gateway.setRouting(routing);
     this.#tally.forecast(this.nowMs, forecastRps);
     this.#gateway.want(replicas, this.#policy.lagSeconds);
     return false;

@@ -1,4 +1,4 @@
-import type { BucketShares } from '../../core/plan.js';
+import type { BucketRoute, ModelRouting } from '../../core/routing.js';
 import { gatewayBucketIndex } from '../../core/token-bucket.js';
 import type { RandomSource } from '../../profiling/random.js';
 import type { Router } from './backtest.js';
@@ -37,9 +37,9 @@ export class RequestRouter<Replica extends Routable> {
     this.#shares = new ShareSelector(options.deployments);
   }
 
-  /** The shares from now on; null = none. Other routers ignore them. */
-  setShares(shares: readonly BucketShares[] | null): void {
-    if (this.#router === 'shares') this.#shares.set(shares);
+  /** Where requests go from now on; null = there are no shares. Other routers ignore it. */
+  setRouting(routing: ModelRouting | null): void {
+    if (this.#router === 'shares') this.#shares.set(routing);
   }
 
   /** @returns null where no replica is ready */
@@ -50,10 +50,25 @@ export class RequestRouter<Replica extends Routable> {
     if (this.#router === 'random') return this.#any(ready);
     if (this.#router === 'shares') {
       const deployment = this.#shares.next(request);
-      const own = deployment === null ? undefined : ready[deployment];
-      if (own !== undefined && own.length > 0) return this.#fewest([own]);
+      const chosen = deployment === null ? null : this.#choiceOf(deployment, request, ready);
+      if (chosen !== null) return chosen;
     }
-    return this.#fewest(ready);
+    return this.#least(ready);
+  }
+
+  /** The deployment's own replica, or the one that the request overflows to; null where there is neither. */
+  #choiceOf(
+    deployment: number,
+    request: { readonly inputTokens: number; readonly outputTokens: number },
+    ready: readonly (readonly Replica[])[],
+  ): Replica | null {
+    const own = this.#least([ready[deployment]!]);
+    // A replica that is not there has no room either.
+    const fullness = own === null ? Number.POSITIVE_INFINITY : own.inFlight / this.#shares.fullInFlightOf(deployment);
+    if (fullness < 1) return own;
+    const { deployments, fullInFlight } = this.#shares.overflowOf(request);
+    const others = deployments.map((place) => ready[place]!);
+    return this.#least(others, { fullInFlight, below: fullness }) ?? own;
   }
 
   #any(ready: readonly (readonly Replica[])[]): Replica | null {
@@ -68,39 +83,69 @@ export class RequestRouter<Replica extends Routable> {
     return null;
   }
 
-  #fewest(ready: readonly (readonly Replica[])[]): Replica | null {
+  /**
+   * The replica with the fewest requests of some lists; or the least full one, by what a full replica of each list holds,
+   * if it is less full than `below`. Null where there is none.
+   */
+  #least(
+    lists: readonly (readonly Replica[])[],
+    by: { readonly fullInFlight: readonly number[]; readonly below: number } | null = null,
+  ): Replica | null {
     let count = 0;
-    for (const replicas of ready) count += replicas.length;
+    for (const replicas of lists) count += replicas.length;
     if (count === 0) return null;
     const turn = this.#turn % count;
+    this.#turn = turn + 1;
     let best: Replica | null = null;
     let bestFromTurn: Replica | null = null;
+    let least = by?.below ?? Number.POSITIVE_INFINITY;
+    let leastFromTurn = least;
     let place = 0;
-    for (const replicas of ready) {
-      for (const replica of replicas) {
-        if (best === null || replica.inFlight < best.inFlight) best = replica;
-        if (place++ >= turn && (bestFromTurn === null || replica.inFlight < bestFromTurn.inFlight))
+    for (let list = 0; list < lists.length; list++) {
+      const full = by === null ? 1 : by.fullInFlight[list]!;
+      for (const replica of lists[list]!) {
+        const load = replica.inFlight / full;
+        if (load < least) {
+          least = load;
+          best = replica;
+        }
+        if (place++ >= turn && load < leastFromTurn) {
+          leastFromTurn = load;
           bestFromTurn = replica;
+        }
       }
     }
-    this.#turn = turn + 1;
-    return bestFromTurn !== null && bestFromTurn.inFlight === best!.inFlight ? bestFromTurn : best;
+    return bestFromTurn !== null && leastFromTurn === least ? bestFromTurn : best;
   }
 }
 
-/** Of one bucket: deployments with a share > 0, and the shares, which sum to 1; empty = none that is known. */
-type BucketEntry = { readonly deployments: readonly number[]; readonly shares: readonly number[] };
+/** Of one bucket. */
+type BucketEntry = {
+  /** Deployments with a share > 0, and the shares, which sum to 1; empty = none that is known. */
+  readonly deployments: readonly number[];
+  readonly shares: readonly number[];
+  readonly overflow: Overflow;
+};
+
+/** Deployments that take requests of a bucket whose replica is full, and what a full replica of each holds. */
+type Overflow = { readonly deployments: readonly number[]; readonly fullInFlight: readonly number[] };
 
 /**
  * Follows shares per bucket without chance, as smooth weighted round robin does: every request credits the deployments
  * with their shares and takes one from the one that is owed most. Credits are kept per bucket and, beside that, over all
  * buckets, and stay through new plans: a small share of a bucket that is hit once in a while is not lost.
+ *
+ * A request that overflows has used the turn of the deployment that was full. If it counted for the one that took it, the
+ * full one would be owed ever more: asked more often while it is full, and flooded once it is not.
  */
 export class ShareSelector {
   readonly #places: ReadonlyMap<string, number>;
   readonly #owed: Float64Array;
   readonly #owedInBucket = new Map<number, Float64Array>();
-  #listed: readonly BucketShares[] = [];
+  /** Requests on a full replica, by place; Infinity where that is not known: such a one is never full. */
+  readonly #fullInFlight: Float64Array;
+  #routing: ModelRouting | null = null;
+  #listed: readonly BucketRoute[] = [];
   /** (log2 input, log2 output) of each that is listed. */
   #lengths = new Float64Array(0);
   /** Place in the list, by bucket. */
@@ -111,14 +156,22 @@ export class ShareSelector {
   constructor(deployments: readonly string[]) {
     this.#places = new Map(deployments.map((id, place) => [id, place]));
     this.#owed = new Float64Array(deployments.length);
+    this.#fullInFlight = new Float64Array(deployments.length).fill(Number.POSITIVE_INFINITY);
   }
 
   /** Deployments that are not this fleet's are left out, and what is left of a bucket's shares is scaled to 1. */
-  set(shares: readonly BucketShares[] | null): void {
-    const listed = shares ?? [];
+  set(routing: ModelRouting | null): void {
+    if (routing === this.#routing) return;
+    this.#routing = routing;
+    const listed = routing?.shares ?? [];
+    this.#fullInFlight.fill(Number.POSITIVE_INFINITY);
+    for (const [id, full] of routing?.fullInFlight ?? []) {
+      const place = this.#places.get(id);
+      if (place !== undefined && full > 0) this.#fullInFlight[place] = full;
+    }
+    this.#entries.clear();
     if (listed === this.#listed) return;
     this.#listed = listed;
-    this.#entries.clear();
     this.#exact.clear();
     this.#lengths = new Float64Array(2 * listed.length);
     for (const [at, { inputTokens, outputTokens }] of listed.entries()) {
@@ -134,17 +187,8 @@ export class ShareSelector {
   /** The place of the deployment that takes the request; null where its bucket has no shares. */
   next(request: { readonly inputTokens: number; readonly outputTokens: number }): number | null {
     if (this.#listed.length === 0) return null;
-    const input = gatewayBucketIndex(request.inputTokens);
-    const output = gatewayBucketIndex(request.outputTokens);
-    const key = keyOf(input, output);
-    let entry = this.#entries.get(key);
-    if (entry === undefined) {
-      entry = this.#entryOf(
-        this.#exact.get(key) ?? this.#nearest(input / indexesPerDoubling, output / indexesPerDoubling),
-      );
-      this.#entries.set(key, entry);
-    }
-    const { deployments, shares } = entry;
+    const key = keyOf(gatewayBucketIndex(request.inputTokens), gatewayBucketIndex(request.outputTokens));
+    const { deployments, shares } = this.#entryOf(key);
     if (deployments.length === 0) return null;
     if (deployments.length === 1) return deployments[0]!;
     let owedInBucket = this.#owedInBucket.get(key);
@@ -170,13 +214,40 @@ export class ShareSelector {
     return chosen;
   }
 
-  #entryOf(at: number): BucketEntry {
-    const own = this.#listed[at]!.to.flatMap(({ deployment, share }) => {
+  /** Requests in flight on a full replica of the deployment at a place; Infinity where that is not known. */
+  fullInFlightOf(place: number): number {
+    return this.#fullInFlight[place]!;
+  }
+
+  /** Who may take a request that finds the replica of its deployment full; its own deployment may be among them. */
+  overflowOf(request: { readonly inputTokens: number; readonly outputTokens: number }): Overflow {
+    if (this.#listed.length === 0) return nowhere;
+    const key = keyOf(gatewayBucketIndex(request.inputTokens), gatewayBucketIndex(request.outputTokens));
+    return this.#entryOf(key).overflow;
+  }
+
+  #entryOf(key: number): BucketEntry {
+    const known = this.#entries.get(key);
+    if (known !== undefined) return known;
+    const [input, output] = [Math.floor(key / bucketSpan), key % bucketSpan];
+    const at = this.#exact.get(key) ?? this.#nearest(input / indexesPerDoubling, output / indexesPerDoubling);
+    const { to, alsoTo = [] } = this.#listed[at]!;
+    const own = to.flatMap(({ deployment, share }) => {
       const place = this.#places.get(deployment);
       return place === undefined || !(share > 0) ? [] : [{ place, share }];
     });
     const sum = own.reduce((total, { share }) => total + share, 0);
-    return { deployments: own.map(({ place }) => place), shares: own.map(({ share }) => share / sum) };
+    const serving = new Set([...own.map(({ place }) => place), ...alsoTo.map((id) => this.#places.get(id))]);
+    const deployments = [...serving].filter(
+      (place) => place !== undefined && this.#fullInFlight[place] !== Number.POSITIVE_INFINITY,
+    ) as number[];
+    const entry: BucketEntry = {
+      deployments: own.map(({ place }) => place),
+      shares: own.map(({ share }) => share / sum),
+      overflow: { deployments, fullInFlight: deployments.map((place) => this.#fullInFlight[place]!) },
+    };
+    this.#entries.set(key, entry);
+    return entry;
   }
 
   /** By the distance in (log2 input, log2 output); of equals the first listed. */
@@ -194,6 +265,8 @@ export class ShareSelector {
     return nearest;
   }
 }
+
+const nowhere: Overflow = { deployments: [], fullInFlight: [] };
 
 function keyOf(input: number, output: number): number {
   return input * bucketSpan + output;

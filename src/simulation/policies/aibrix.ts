@@ -84,7 +84,7 @@ export function aibrixPolicy(options: AibrixOptions): Policy {
         const scaled = autoscalers[d]!.look(look);
         return [id, idle ? Math.max(scaled, idleMinReplicas.get(id) ?? 0) : scaled] as const;
       });
-      return { replicas: new Map(replicas), shares: null, forecastRps: rps };
+      return { replicas: new Map(replicas), routing: null, forecastRps: rps };
     },
   };
 }

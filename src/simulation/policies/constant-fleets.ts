@@ -1,6 +1,6 @@
 import { check } from '../../core/parse.js';
-import type { BucketShares } from '../../core/plan.js';
 import { type BucketDemand, type PlanningProblem, planningProblemSchema } from '../../core/planning-problem.js';
+import { type BucketRoute, withOverflow } from '../../core/routing.js';
 import { plan } from '../../optimizer/plan.js';
 import type { Decision, FleetDeployment, Policy } from '../backtest/backtest.js';
 
@@ -12,7 +12,7 @@ export type ConstantFleet = {
   /** Replicas by deployment id, those without any included. */
   readonly replicas: ReadonlyMap<string, number>;
   /** How its plan routes: the same at every rate that it serves, since the busiest replica is what they spare. */
-  readonly shares: readonly BucketShares[];
+  readonly shares: readonly BucketRoute[];
   readonly usdPerHour: number;
   /** The rate that it was planned for, as a multiple of the mean. */
   readonly rateFactor: number;
@@ -84,9 +84,10 @@ export function cheapestFleet(options: {
   const planned = plan(problem);
   const replicasOf = new Map(planned.deployments.map(({ id, targetReplicas }) => [id, targetReplicas ?? 0]));
   const replicas = new Map(deployments.map(({ id }) => [id, replicasOf.get(id) ?? 0]));
+  const serving = problem.models[0]!.deployments.filter(({ id }) => replicas.get(id)! > 0);
   return {
     replicas,
-    shares: planned.shares,
+    shares: withOverflow(planned.shares, { deployments: serving, routing }),
     usdPerHour: deployments.reduce((sum, { id, usdPerReplicaHour }) => sum + replicas.get(id)! * usdPerReplicaHour, 0),
     rateFactor,
   };
@@ -95,12 +96,21 @@ export function cheapestFleet(options: {
 /** Time between two looks of something that never changes its mind: a failed replica is replaced by the fleet itself. */
 const staticPeriodSeconds = 60;
 
-/** @param fleet its shares are for a router that follows them; null or absent = none are known */
+/**
+ * @param fleet its shares are for a router that follows them; null or absent = none are known. `fullInFlight` as in
+ *   `ModelRouting`; absent = not known, and nothing overflows.
+ */
 export function staticPolicy(fleet: {
   readonly replicas: ReadonlyMap<string, number>;
-  readonly shares?: readonly BucketShares[] | null;
+  readonly shares?: readonly BucketRoute[] | null;
+  readonly fullInFlight?: ReadonlyMap<string, number>;
 }): Policy {
-  const decision: Decision = { replicas: fleet.replicas, shares: fleet.shares ?? null, forecastRps: null };
+  const { replicas, shares = null, fullInFlight = new Map() } = fleet;
+  const decision: Decision = {
+    replicas,
+    routing: shares === null ? null : { shares, fullInFlight },
+    forecastRps: null,
+  };
   return { periodSeconds: staticPeriodSeconds, lagSeconds: 0, decide: () => decision };
 }
 

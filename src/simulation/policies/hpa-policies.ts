@@ -59,7 +59,7 @@ export function hpaPolicy({ deployments, on, target, sumOf }: HpaPolicyOptions):
       const others = seen.ready > 0 ? deployments.filter(({ id }) => id !== on) : [];
       return {
         replicas: new Map([[on, replicas], ...others.map(({ id }) => [id, 0] as const)]),
-        shares: null,
+        routing: null,
         forecastRps: null,
       };
     },

@@ -126,8 +126,8 @@ describe('gpumix as a policy', () => {
     expect(total).toBeGreaterThan(0);
     expect(decision!.forecastRps).toBeGreaterThan(0);
     // Shares lead to what is ready: the two of the first type, whatever the plan would start.
-    expect(decision!.shares!.length).toBeGreaterThan(0);
-    for (const { to } of decision!.shares!) {
+    expect(decision!.routing!.shares.length).toBeGreaterThan(0);
+    for (const { to } of decision!.routing!.shares) {
       expect(to.map(({ deployment }) => deployment)).toEqual([ids[0]]);
     }
   });
@@ -138,7 +138,7 @@ describe('gpumix as a policy', () => {
     expect(ids.map((id) => decision.replicas.get(id) ?? at.deployments.find((each) => each.id === id)!.wanted)).toEqual(
       [2, 0, 0],
     );
-    expect(decision.shares ?? []).toEqual([]);
+    expect(decision.routing?.shares ?? []).toEqual([]);
   });
 
   it('knows the rates of before: a history at twice the rate is planned for at once', async () => {

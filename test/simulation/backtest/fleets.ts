@@ -55,7 +55,7 @@ export const request = (atSeconds: number, inputTokens = 100, outputTokens = 11)
 
 export const decision = (overrides: Partial<Decision> = {}): Decision => ({
   replicas: new Map(),
-  shares: null,
+  routing: null,
   forecastRps: null,
   ...overrides,
 });

@@ -164,7 +164,7 @@ describe('fleets of which fluid computes a part', () => {
       policy: () => ({
         periodSeconds: 30,
         lagSeconds: 0,
-        decide: () => decision({ shares: [shares(500, 0.5), shares(2000, 0.8)] }),
+        decide: () => decision({ routing: { shares: [shares(500, 0.5), shares(2000, 0.8)], fullInFlight: new Map() } }),
       }),
       rps: () => 240,
       seconds: 120,

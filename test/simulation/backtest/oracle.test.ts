@@ -90,7 +90,7 @@ function schedule(counts: readonly (readonly number[])[], ids: readonly string[]
     lagSeconds: 0,
     decide: () => {
       const now = counts[Math.min(minute++, counts.length - 1)]!;
-      return { replicas: new Map(ids.map((id, d) => [id, now[d]!])), shares: null, forecastRps: null };
+      return { replicas: new Map(ids.map((id, d) => [id, now[d]!])), routing: null, forecastRps: null };
     },
   };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { BucketShares } from '../../../src/core/plan.js';
+import type { BucketRoute, ModelRouting } from '../../../src/core/routing.js';
 import { tokensOfBucketIndex } from '../../../src/core/token-bucket.js';
 import { randomFrom } from '../../../src/profiling/random.js';
 import type { Router } from '../../../src/simulation/backtest/backtest.js';
@@ -15,6 +16,13 @@ const shares = (input: number, output: number, to: Readonly<Record<string, numbe
   extrapolated: false,
   to: Object.entries(to).map(([deployment, share]) => ({ deployment, share })),
   unservedShare: 0,
+});
+const routing = (
+  shares: readonly BucketRoute[],
+  fullInFlight: Readonly<Record<string, number>> = {},
+): ModelRouting => ({
+  shares,
+  fullInFlight: new Map(Object.entries(fullInFlight)),
 });
 /** In the middle of a bucket, so that the gateway's rounding does not matter. */
 const inBucket = (input: number, output: number) => ({
@@ -50,7 +58,7 @@ describe('least-request', () => {
   test('is what happens without shares, too', () => {
     const router = routerOf('shares');
     expect(router.choose(inBucket(50, 50), [[replica('a1', 2)], [replica('b1', 1)]])?.name).toBe('b1');
-    router.setShares([shares(50, 50, { elsewhere: 1 })]);
+    router.setRouting(routing([shares(50, 50, { elsewhere: 1 })]));
     expect(router.choose(inBucket(50, 50), [[replica('a1', 2)], [replica('b1', 1)]])?.name).toBe('b1');
   });
 });
@@ -73,7 +81,7 @@ describe('random', () => {
 describe('shares', () => {
   test('go by the bucket of the request, then to the fewest requests in the deployment', () => {
     const router = routerOf('shares');
-    router.setShares([shares(50, 50, { a: 1 }), shares(100, 50, { b: 1 })]);
+    router.setRouting(routing([shares(50, 50, { a: 1 }), shares(100, 50, { b: 1 })]));
     const ready = [[replica('a1', 9), replica('a2', 8)], [replica('b1', 0)]];
     expect(router.choose(inBucket(50, 50), ready)?.name).toBe('a2');
     expect(router.choose(inBucket(100, 50), ready)?.name).toBe('b1');
@@ -81,7 +89,7 @@ describe('shares', () => {
 
   test('of a bucket that is not listed are those of the nearest in log2', () => {
     const selector = new ShareSelector(['a', 'b']);
-    selector.set([shares(50, 50, { a: 1 }), shares(100, 50, { b: 1 })]);
+    selector.set(routing([shares(50, 50, { a: 1 }), shares(100, 50, { b: 1 })]));
     expect(selector.next(inBucket(74, 50))).toBe(0);
     expect(selector.next(inBucket(76, 50))).toBe(1);
     expect(selector.next(inBucket(0, 0))).toBe(0);
@@ -89,14 +97,14 @@ describe('shares', () => {
 
   test('where the chosen deployment has no ready replica, the others take it by fewest requests', () => {
     const router = routerOf('shares');
-    router.setShares([shares(50, 50, { a: 1 })]);
+    router.setRouting(routing([shares(50, 50, { a: 1 })]));
     expect(router.choose(inBucket(50, 50), [[], [replica('b1', 5), replica('b2', 4)]])?.name).toBe('b2');
   });
 
   test('are followed to within one request at any time, without chance', () => {
     const selector = new ShareSelector(['a', 'b', 'c']);
     const wanted = { a: 0.62, b: 0.37, c: 0.01 };
-    selector.set([shares(50, 50, wanted)]);
+    selector.set(routing([shares(50, 50, wanted)]));
     const counts = [0, 0, 0];
     for (let i = 1; i <= 3000; i++) {
       counts[selector.next(inBucket(50, 50))!]!++;
@@ -111,7 +119,8 @@ describe('shares', () => {
     const random = seededRandom(5);
     let taken = 0;
     for (let i = 0; i < 20_000; i++) {
-      if (i % 10 === 0) selector.set(Array.from({ length: 400 }, (_, at) => shares(at, 50, { a: 0.98, b: 0.02 })));
+      if (i % 10 === 0)
+        selector.set(routing(Array.from({ length: 400 }, (_, at) => shares(at, 50, { a: 0.98, b: 0.02 }))));
       if (selector.next(inBucket(random.whole(0, 399), 50)) === 1) taken++;
     }
     expect(Math.abs(taken - 400)).toBeLessThanOrEqual(20);
@@ -119,7 +128,7 @@ describe('shares', () => {
 
   test('hold in each of two buckets that take turns, and in all together', () => {
     const selector = new ShareSelector(['a', 'b']);
-    selector.set([shares(50, 50, { a: 0.5, b: 0.5 }), shares(100, 50, { a: 0.5, b: 0.5 })]);
+    selector.set(routing([shares(50, 50, { a: 0.5, b: 0.5 }), shares(100, 50, { a: 0.5, b: 0.5 })]));
     const first = [0, 0];
     for (let i = 0; i < 1000; i++) {
       const place = selector.next(inBucket(i % 2 === 0 ? 50 : 100, 50))!;
@@ -130,7 +139,7 @@ describe('shares', () => {
 
   test('leave out deployments of other fleets, and those without a share', () => {
     const selector = new ShareSelector(['a', 'b']);
-    selector.set([shares(50, 50, { elsewhere: 0.5, a: 0.25, b: 0.25 }), shares(90, 50, { a: 0, b: 0.4 })]);
+    selector.set(routing([shares(50, 50, { elsewhere: 0.5, a: 0.25, b: 0.25 }), shares(90, 50, { a: 0, b: 0.4 })]));
     const chosen = Array.from({ length: 100 }, () => selector.next(inBucket(50, 50)));
     expect(chosen.filter((place) => place === 0)).toHaveLength(50);
     expect(Array.from({ length: 10 }, () => selector.next(inBucket(90, 50)))).toEqual(new Array(10).fill(1));

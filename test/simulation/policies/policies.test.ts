@@ -123,7 +123,7 @@ describe('constant fleets', () => {
         ]),
       );
     }
-    const [shares] = decide(fixed, view(0)).shares!;
+    const [shares] = decide(fixed, view(0)).routing!.shares;
     expect(shares).toMatchObject({ ...meanDemand[0], rps: 40, to: [{ deployment: small.id, share: 1 }] });
   });
 
