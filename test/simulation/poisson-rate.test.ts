@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { SloLimits, SloPercentile } from '../../src/profiling/attainment.js';
 import { poissonRate } from '../../src/simulation/poisson-rate.js';
-import { type ReplicaLimits, SimulatedReplica } from '../../src/simulation/replica.js';
+import type { ReplicaLimits } from '../../src/simulation/replica.js';
 import type { StepTimes } from '../../src/simulation/step-time.js';
-import { seededRandom } from '../support/seeded-random.js';
+import { observe, simulatedRate, valueAt } from './simulated-rate.js';
 import { within } from './slo.js';
 
 const limits: ReplicaLimits = { maxSequences: 256, maxBatchedTokens: 8192, maxTokens: 131_072 };
@@ -47,77 +47,6 @@ const replicas = {
   }),
 };
 
-/** Times of requests under Poisson arrivals, without the warm-up and the drain. */
-function observe(options: {
-  readonly stepTimes: StepTimes;
-  readonly cell: { readonly inputTokens: number; readonly outputTokens: number };
-  readonly requestsPerSecond: number;
-  readonly requests: number;
-}) {
-  const { stepTimes, cell, requestsPerSecond, requests } = options;
-  const replica = new SimulatedReplica({ stepTimes, limits });
-  const random = seededRandom(7);
-  const arrivals = new Float64Array(requests);
-  const first = new Float64Array(requests);
-  const end = new Float64Array(requests);
-  const listen = (kind: string, id: number, atMs: number, outputTokens: number): void => {
-    if (kind === 'token' && outputTokens === 1) first[id] = atMs;
-    if (kind === 'finished') end[id] = atMs;
-  };
-  let atMs = 0;
-  for (let id = 0; id < requests; id++) {
-    atMs -= (Math.log(1 - random.between(0, 1)) / requestsPerSecond) * 1000;
-    arrivals[id] = atMs;
-    replica.advanceEach(atMs, listen);
-    replica.submit({ id, ...cell }, atMs);
-  }
-  replica.advanceEach(Number.POSITIVE_INFINITY, listen);
-  const counted = Array.from({ length: requests }, (_, id) => id).slice(requests * 0.2, requests * 0.9);
-  const [from, until] = [arrivals[counted[0]!]!, arrivals[counted.at(-1)!]!];
-  const completed = end.filter((atMs) => atMs >= from && atMs < until).length;
-  return {
-    ttft: counted.map((id) => (first[id]! - arrivals[id]!) / 1000),
-    tpot: counted.map((id) => (end[id]! - first[id]!) / (cell.outputTokens - 1) / 1000),
-    e2e: counted.map((id) => (end[id]! - arrivals[id]!) / 1000),
-    keepsUp: completed > 0.95 * counted.length,
-  };
-}
-
-function at(percentile: SloPercentile, values: readonly number[]): number {
-  if (percentile === 0) return values.reduce((sum, value) => sum + value, 0) / values.length;
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.ceil((percentile / 100) * sorted.length) - 1]!;
-}
-
-/** The highest rate at which the simulated replica meets the SLO, by bisection. */
-function simulatedRate(options: {
-  readonly stepTimes: StepTimes;
-  readonly cell: { readonly inputTokens: number; readonly outputTokens: number };
-  readonly slo: SloLimits;
-  readonly percentile: SloPercentile;
-  readonly around: number;
-  readonly requests: number;
-}): number {
-  const { slo, percentile } = options;
-  const meets = (requestsPerSecond: number): boolean => {
-    const seen = observe({ ...options, requestsPerSecond });
-    return (
-      seen.keepsUp &&
-      at(percentile, seen.ttft) <= (slo.ttftSeconds ?? Number.POSITIVE_INFINITY) &&
-      at(percentile, seen.tpot) <= (slo.tpotSeconds ?? Number.POSITIVE_INFINITY) &&
-      at(percentile, seen.e2e) <= (slo.e2eSeconds ?? Number.POSITIVE_INFINITY)
-    );
-  };
-  let low = 0;
-  let high = 3 * options.around;
-  for (let i = 0; i < 8; i++) {
-    const middle = (low + high) / 2;
-    if (meets(middle)) low = middle;
-    else high = middle;
-  }
-  return (low + high) / 2;
-}
-
 const cells = [
   [128, 32],
   [128, 256],
@@ -148,7 +77,7 @@ describe('the rate under Poisson arrivals', () => {
         // Long enough to reach a steady state with so many sequences.
         const requests = Math.ceil(Math.max(400, 10 * predicted.sequences));
         const around = predicted.requestsPerSecond;
-        const ratio = around / simulatedRate({ stepTimes, cell, slo, percentile, around, requests });
+        const ratio = around / simulatedRate({ stepTimes, limits, cell, slo, percentile, around, requests });
         expect(ratio, `${name}, ${JSON.stringify({ slo, percentile, cell })}`).toBeGreaterThan(2 / 3);
         expect(ratio, `${name}, ${JSON.stringify({ slo, percentile, cell })}`).toBeLessThan(4 / 3);
         ratios.push(ratio);
@@ -164,11 +93,11 @@ describe('the rate under Poisson arrivals', () => {
     const slo = within({ ttftSeconds: 1, tpotSeconds: 0.025 });
     const stepTimes = replicas.fast;
     const { requestsPerSecond, mean } = poissonRate({ stepTimes, limits, cell, slo, percentile: 90 })!;
-    const seen = observe({ stepTimes, cell, requestsPerSecond, requests: 3000 });
-    expect(mean.ttftMs / 1000 / at(0, seen.ttft)).toBeGreaterThan(0.7);
-    expect(mean.ttftMs / 1000 / at(0, seen.ttft)).toBeLessThan(1.3);
-    expect(mean.tpotMs / 1000 / at(0, seen.tpot)).toBeGreaterThan(0.85);
-    expect(mean.tpotMs / 1000 / at(0, seen.tpot)).toBeLessThan(1.15);
+    const seen = observe({ stepTimes, limits, cell, requestsPerSecond, requests: 3000 });
+    expect(mean.ttftMs / 1000 / valueAt(0, seen.ttft)).toBeGreaterThan(0.7);
+    expect(mean.ttftMs / 1000 / valueAt(0, seen.ttft)).toBeLessThan(1.3);
+    expect(mean.tpotMs / 1000 / valueAt(0, seen.tpot)).toBeGreaterThan(0.85);
+    expect(mean.tpotMs / 1000 / valueAt(0, seen.tpot)).toBeLessThan(1.15);
   });
 
   it('is 0, with the latencies of a request alone, where even that misses the SLO', () => {
