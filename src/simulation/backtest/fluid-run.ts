@@ -174,7 +174,7 @@ class FluidRun {
   #readyPlaceOf(request: BacktestRequest): number | null {
     const place = this.#shares.next(request);
     if (place === null || this.#pools[place]!.ready > 0) return place;
-    return this.#leastFull(request, Number.POSITIVE_INFINITY)?.place ?? null;
+    return this.#leastFull(request, { instead: place, below: Number.POSITIVE_INFINITY })?.place ?? null;
   }
 
   /** Everything but arrivals that happens up to then, in order. */
@@ -325,18 +325,21 @@ class FluidRun {
   /** Where requests go whose deployment's least loaded group is full; null where it is not, or no other is less full. */
   #overflowOf(request: BacktestRequest, place: number, group: ReplicaGroup | null): Elsewhere | null {
     const fullness = group === null ? Number.POSITIVE_INFINITY : group.load / this.#shares.fullInFlightOf(place);
-    return fullness < 1 - rounding ? null : this.#leastFull(request, fullness - rounding);
+    return fullness < 1 - rounding ? null : this.#leastFull(request, { instead: place, below: fullness - rounding });
   }
 
-  /** The least full group of those deployments that may take the request, if it is less full than `below`. */
-  #leastFull(request: BacktestRequest, below: number): Elsewhere | null {
-    const { deployments, fullInFlight } = this.#shares.overflowOf(request);
-    if (deployments.length === 0) return null;
-    const pools = deployments.map((place) => this.#pools[place]!);
+  /** The least full group of those that may take the request instead of a deployment, if it is less full than `below`. */
+  #leastFull(
+    request: BacktestRequest,
+    { instead, below }: { readonly instead: number; readonly below: number },
+  ): Elsewhere | null {
+    const places = this.#shares.overflowOf(request, instead);
+    const pools = places.map((place) => this.#pools[place]!);
     for (const pool of pools) pool.advance(request.atMs);
+    const fullInFlight = places.map((place) => this.#shares.fullInFlightOf(place));
     const group = this.#least(pools, { fullInFlight, below });
-    const at = group === null ? -1 : pools.findIndex(({ groups }) => groups.includes(group));
-    return group === null ? null : { place: deployments[at]!, group };
+    if (group === null) return null;
+    return { place: places[pools.findIndex(({ groups }) => groups.includes(group))]!, group };
   }
 
   /** Gives away what was counted and is less than a group takes: nothing is open then that came before. */

@@ -66,9 +66,10 @@ export class RequestRouter<Replica extends Routable> {
     // A replica that is not there has no room either.
     const fullness = own === null ? Number.POSITIVE_INFINITY : own.inFlight / this.#shares.fullInFlightOf(deployment);
     if (fullness < 1) return own;
-    const { deployments, fullInFlight } = this.#shares.overflowOf(request);
-    const others = deployments.map((place) => ready[place]!);
-    return this.#least(others, { fullInFlight, below: fullness }) ?? own;
+    const others = this.#shares.overflowOf(request, deployment);
+    const fullInFlight = others.map((place) => this.#shares.fullInFlightOf(place));
+    const lists = others.map((place) => ready[place]!);
+    return this.#least(lists, { fullInFlight, below: fullness }) ?? own;
   }
 
   #any(ready: readonly (readonly Replica[])[]): Replica | null {
@@ -124,11 +125,9 @@ type BucketEntry = {
   /** Deployments with a share > 0, and the shares, which sum to 1; empty = none that is known. */
   readonly deployments: readonly number[];
   readonly shares: readonly number[];
-  readonly overflow: Overflow;
+  /** Deployments that take its requests where another's replica is full; those of which it is known when they are. */
+  readonly overflow: readonly number[];
 };
-
-/** Deployments that take requests of a bucket whose replica is full, and what a full replica of each holds. */
-type Overflow = { readonly deployments: readonly number[]; readonly fullInFlight: readonly number[] };
 
 /**
  * Follows shares per bucket without chance, as smooth weighted round robin does: every request credits the deployments
@@ -219,11 +218,14 @@ export class ShareSelector {
     return this.#fullInFlight[place]!;
   }
 
-  /** Who may take a request that finds the replica of its deployment full; its own deployment may be among them. */
-  overflowOf(request: { readonly inputTokens: number; readonly outputTokens: number }): Overflow {
-    if (this.#listed.length === 0) return nowhere;
+  /** Places of those that may take a request instead of a deployment whose replica is full. */
+  overflowOf(
+    request: { readonly inputTokens: number; readonly outputTokens: number },
+    deployment: number,
+  ): readonly number[] {
+    if (this.#listed.length === 0) return [];
     const key = keyOf(gatewayBucketIndex(request.inputTokens), gatewayBucketIndex(request.outputTokens));
-    return this.#entryOf(key).overflow;
+    return this.#entryOf(key).overflow.filter((place) => place !== deployment);
   }
 
   #entryOf(key: number): BucketEntry {
@@ -237,14 +239,12 @@ export class ShareSelector {
       return place === undefined || !(share > 0) ? [] : [{ place, share }];
     });
     const sum = own.reduce((total, { share }) => total + share, 0);
-    const serving = new Set([...own.map(({ place }) => place), ...alsoTo.map((id) => this.#places.get(id))]);
-    const deployments = [...serving].filter(
-      (place) => place !== undefined && this.#fullInFlight[place] !== Number.POSITIVE_INFINITY,
-    ) as number[];
+    const also = alsoTo.flatMap((id) => this.#places.get(id) ?? []);
+    const serving = [...new Set([...own.map(({ place }) => place), ...also])];
     const entry: BucketEntry = {
       deployments: own.map(({ place }) => place),
       shares: own.map(({ share }) => share / sum),
-      overflow: { deployments, fullInFlight: deployments.map((place) => this.#fullInFlight[place]!) },
+      overflow: serving.filter((place) => this.#fullInFlight[place] !== Number.POSITIVE_INFINITY),
     };
     this.#entries.set(key, entry);
     return entry;
@@ -265,8 +265,6 @@ export class ShareSelector {
     return nearest;
   }
 }
-
-const nowhere: Overflow = { deployments: [], fullInFlight: [] };
 
 function keyOf(input: number, output: number): number {
   return input * bucketSpan + output;

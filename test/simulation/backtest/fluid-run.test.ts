@@ -92,6 +92,57 @@ describe('where every group is one replica', () => {
   });
 });
 
+describe('where every group is one replica, and requests overflow', () => {
+  const inFlight = fc.option(fc.double({ min: 0.5, max: 6, noNaN: true }));
+
+  test('a run comes to what it does in request fidelity', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record({
+          seed: fc.integer({ min: 0, max: 1000 }),
+          replicas: fc.tuple(fc.nat({ max: 3 }), fc.integer({ min: 1, max: 4 })),
+          share: fc.constantFrom(0, 0.3, 0.9, 1),
+          full: fc.tuple(inFlight, inFlight),
+          alsoTo: fc.subarray(['default/a', 'default/b']),
+          later: fc.tuple(fc.nat({ max: 3 }), fc.nat({ max: 3 })),
+        }),
+        async ({ seed, replicas, share, full, alsoTo, later }) => {
+          const ids = ['default/a', 'default/b'] as const;
+          const of = (counts: readonly number[]) => new Map(ids.map((id, at) => [id, counts[at]!]));
+          const settings = fleet({
+            seed,
+            router: 'shares',
+            deployments: ids.map((id) => deployment({ id, startup: { medianSeconds: 25, spread: 0.5 } })),
+            initialReplicas: of(replicas),
+            endMs: startMs + 300_000,
+          });
+          const random = seededRandom(seed);
+          const requests = Array.from({ length: 600 }, (_, i) =>
+            request(i * 0.45 + 0.4 * random.next(), 1 + random.whole(0, 500), 1 + random.whole(0, 60)),
+          );
+          const to = ids.map((id, at) => ({ deployment: id, share: at === 0 ? share : 1 - share }));
+          const known = ids.flatMap((id, at) => (full[at] === null ? [] : [[id, full[at]!] as const]));
+          const routing = { shares: [{ ...shares(100, 0), to, alsoTo }], fullInFlight: new Map(known) };
+          const policy: Policy = {
+            periodSeconds: 10,
+            lagSeconds: 0,
+            decide: ({ nowMs }) => decision({ replicas: of(nowMs < startMs + 100_000 ? replicas : later), routing }),
+          };
+          const truth = await runRequests({ settings, requests, policy });
+          const result = await runFluid({ settings, requests, policy });
+          expect(result.requests).toBe(600);
+          expect(result.attained + result.late + result.failed + result.unserved).toBe(600);
+          expect(result.unserved).toBe(truth.unserved);
+          expect(Math.abs(result.attained - truth.attained)).toBeLessThanOrEqual(12);
+          // What drains is paid for until its last request ends.
+          expect(result.usd / truth.usd).toBeCloseTo(1, 1);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+});
+
 describe('fleets of which fluid computes a part', () => {
   let deployments: Record<'h100' | 'l40s' | 'a100', FleetDeployment>;
   beforeAll(async () => {
@@ -167,6 +218,34 @@ describe('fleets of which fluid computes a part', () => {
         decide: () => decision({ routing: { shares: [shares(500, 0.5), shares(2000, 0.8)], fullInFlight: new Map() } }),
       }),
       rps: () => 240,
+      seconds: 120,
+    },
+    {
+      name: 'a small group whose shares are more than it holds, and that overflows',
+      fleet: () => ({
+        router: 'shares',
+        deployments: [deployments.h100, deployments.l40s],
+        initialReplicas: new Map([
+          ['default/H100', 4],
+          ['default/L40S', 60],
+        ]),
+      }),
+      policy: () => overflowing(0.6, { 'default/H100': 54, 'default/L40S': 40 }),
+      rps: () => 240,
+      seconds: 120,
+    },
+    {
+      name: 'a large group that overflows into a small one',
+      fleet: () => ({
+        router: 'shares',
+        deployments: [deployments.h100, deployments.l40s],
+        initialReplicas: new Map([
+          ['default/H100', 8],
+          ['default/L40S', 30],
+        ]),
+      }),
+      policy: () => overflowing(0.15, { 'default/H100': 54, 'default/L40S': 30 }),
+      rps: () => 200,
       seconds: 120,
     },
     {
@@ -246,6 +325,30 @@ describe('fleets of which fluid computes a part', () => {
     // Of some thousand requests that were computed.
     expect(differs('ttft', 'p99')).toBeLessThan(0.12);
     expect(differs('tpot', 'p99')).toBeLessThan(0.12);
+  });
+
+  test('fixed shares that overload a small group lose what overflow serves, in both fidelities', async () => {
+    const settings = fleet({
+      router: 'shares',
+      deployments: [deployments.h100, deployments.l40s],
+      initialReplicas: new Map([
+        ['default/H100', 4],
+        ['default/L40S', 60],
+      ]),
+      endMs: startMs + 120_000,
+      scoredFromMs: startMs + 12_000,
+    });
+    const requests = [...poisson({ seconds: 120, rps: () => 240 })];
+    const full = { 'default/H100': 54, 'default/L40S': 40 };
+    const attainments = async (fullInFlight: Readonly<Record<string, number>>) => {
+      const policy = overflowing(0.6, fullInFlight);
+      const truth = await runRequests({ settings, requests, policy });
+      const result = await runFluid({ settings, requests, policy, groupsPerDeployment: 16 });
+      expect(result.usd).toBeCloseTo(truth.usd, 6);
+      return [truth.attainment, result.attainment];
+    };
+    for (const fixed of await attainments({})) expect(fixed).toBeLessThan(0.6);
+    for (const overflown of await attainments(full)) expect(overflown).toBeGreaterThan(0.99);
   });
 
   test('two runs are the same to the byte, also with chance', async () => {
@@ -354,6 +457,12 @@ describe('requests that no replica takes', () => {
     expect(result.usd).toBeCloseTo((3.6 / 3600) * 890, 9);
   });
 });
+
+/** The same shares for all requests, of which each replica takes only so many. */
+function overflowing(h100: number, fullInFlight: Readonly<Record<string, number>>): Policy {
+  const routing = { shares: [shares(700, h100)], fullInFlight: new Map(Object.entries(fullInFlight)) };
+  return { periodSeconds: 30, lagSeconds: 0, decide: () => decision({ routing }) };
+}
 
 function shares(inputTokens: number, h100: number) {
   return {

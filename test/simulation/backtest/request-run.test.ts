@@ -317,10 +317,14 @@ describe('whatever happens', () => {
     drainSeconds: fc.double({ min: 0, max: 20, noNaN: true }),
     lagSeconds: fc.double({ min: 0, max: 30, noNaN: true }),
     asked: fc.array(fc.tuple(fc.nat({ max: 4 }), fc.nat({ max: 4 })), { minLength: 1, maxLength: 12 }),
+    /** Of `default/a` and `default/b`; null = there are no shares. */
+    fullInFlight: fc.option(
+      fc.tuple(fc.double({ min: 0.5, max: 9, noNaN: true }), fc.double({ min: 0.5, max: 9, noNaN: true })),
+    ),
   } as const);
   type World = typeof world extends fc.Arbitrary<infer One> ? One : never;
 
-  const runOf = async ({ seed, rps, asked, lagSeconds, ...settings }: World, async = false) => {
+  const runOf = async ({ seed, rps, asked, lagSeconds, fullInFlight, ...settings }: World, async = false) => {
     const ids = ['default/a', 'default/b'] as const;
     const whole = fleet({
       ...settings,
@@ -345,6 +349,21 @@ describe('whatever happens', () => {
     const random = seededRandom(seed);
     const requests = [...poisson(whole, { rps, random, lengths: () => [random.whole(0, 1500), random.whole(0, 400)] })];
     const views: unknown[] = [];
+    const bucket = {
+      model: 'm',
+      inputTokens: 700,
+      outputTokens: 200,
+      rps,
+      bestEffort: false,
+      extrapolated: false,
+      to: [{ deployment: ids[0], share: 1 }],
+      unservedShare: 0,
+      alsoTo: [ids[1]],
+    };
+    const routing =
+      fullInFlight === null
+        ? null
+        : { shares: [bucket], fullInFlight: new Map(ids.map((id, place) => [id, fullInFlight[place]!])) };
     const policy: Policy = {
       periodSeconds: 10,
       lagSeconds,
@@ -356,6 +375,7 @@ describe('whatever happens', () => {
             [ids[0], a],
             [ids[1], b],
           ]),
+          routing,
           forecastRps: rps,
         });
         return async ? Promise.resolve(one) : one;
