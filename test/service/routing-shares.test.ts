@@ -75,3 +75,50 @@ describe('the shares that a router is told', () => {
     expect(routed(world)).toEqual({ new: 1 });
   });
 });
+
+describe('the deployments that a router is told beside the shares', () => {
+  const short = profileText({
+    tputs: [
+      [1, 0],
+      [1, 0],
+    ],
+  });
+  const lengths = [
+    [128, 64],
+    [4096, 64],
+  ] as const;
+  const alsoTo = (world: World) =>
+    world.controller
+      .routingOf('llama')
+      .shares.map(({ inputTokens, to, alsoTo }) => [inputTokens, to.map(({ deployment: id }) => id), alsoTo]);
+
+  it('serve the bucket within the objective, run, and stay', async () => {
+    const world = await new World({
+      deployments: [
+        deployment({ name: 'old', usdPerReplicaHour: 9, currentReplicas: 4 }),
+        deployment({ name: 'new', gpuType: 'L4', usdPerReplicaHour: 3, currentReplicas: 4 }),
+        deployment({ name: 'off', gpuType: 'L4', usdPerReplicaHour: 20, currentReplicas: 0 }),
+      ],
+      profiles: { old: profileText({}), new: short, off: profileText({}) },
+    }).start();
+    await world.send('llama', { rps: 4, lengths }).cycles(40);
+    await see(world, { old: { currentReplicas: 2, readyReplicas: 2 }, new: { currentReplicas: 2, readyReplicas: 2 } });
+    expect([world.replicas('new'), world.replicas('off')]).toEqual([2, 0]);
+    expect(alsoTo(world)).toEqual([
+      [128, ['default/new'], ['default/old']],
+      [4096, ['default/old'], undefined],
+    ]);
+  });
+
+  it('go with those that are about to go', async () => {
+    const world = await moving(4);
+    await see(world, { new: { currentReplicas: 4, readyReplicas: 1 } });
+    expect(new Set(alsoTo(world).map(([, , also]) => also))).toEqual(new Set([undefined]));
+    await see(world, { new: { currentReplicas: 4, readyReplicas: 0 } });
+    // They start: requests may go there as soon as they are ready.
+    expect(alsoTo(world).map(([, to, also]) => [to, also])).toEqual([[['default/old'], ['default/new']]]);
+    await see(world, { new: { currentReplicas: 4, readyReplicas: 4 } });
+    expect(world.replicas('old')).toBe(0);
+    expect(alsoTo(world).map(([, to, also]) => [to, also])).toEqual([[['default/new'], undefined]]);
+  });
+});

@@ -1,6 +1,7 @@
 import { InputError } from '../../src/core/input-error.js';
 import type { Plan } from '../../src/core/plan.js';
 import { type PlanningProblem, planningProblemSchema } from '../../src/core/planning-problem.js';
+import type { ModelRouting } from '../../src/core/routing.js';
 import { explain } from '../../src/optimizer/explain.js';
 import type {
   ControllerCommands,
@@ -24,8 +25,8 @@ export type ScriptedState = {
   inputs: InputState[];
   ready: boolean;
   shortages: GpuShortage[];
-  /** Requests on a full replica, by deployment id. */
-  fullInFlight: ReadonlyMap<string, number>;
+  /** Of every model; null = the shares of the plan, and nothing else is known. */
+  routing: ModelRouting | null;
   history: DecisionRecord[];
   /** Deployments `namespace/name` that have no number yet. */
   notKnown: Set<string>;
@@ -184,7 +185,7 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
     ],
     ready: true,
     shortages: [],
-    fullInFlight: new Map(),
+    routing: null,
     history: [],
     notKnown: new Set(),
     ...overrides,
@@ -205,10 +206,11 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
     plan: () => state.plan,
     problem: () => state.problem,
     models: () => state.models,
-    routingOf: (model) => ({
-      shares: (state.plan?.shares ?? []).filter((bucket) => bucket.model === model),
-      fullInFlight: state.fullInFlight,
-    }),
+    routingOf: (model) =>
+      state.routing ?? {
+        shares: (state.plan?.shares ?? []).filter((bucket) => bucket.model === model),
+        fullInFlight: new Map(),
+      },
     replicasOf: (namespace, name): PublishedReplicas => {
       const found = find(namespace, name);
       if (found === undefined) return { kind: 'no-such-deployment' };

@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import type { Explanation } from '../../../src/core/explanation.js';
 import { explain } from '../../../src/optimizer/explain.js';
+import { routingSchema } from '../../../src/service/http/schemas.js';
 import { planOfModel } from '../../../src/service/plan-of-model.js';
 import type { DecisionRecord } from '../../../src/service/view.js';
 import { appUnderTest } from '../../support/http-app.js';
@@ -151,7 +152,23 @@ describe('GET /api/v1/routing/{model}', () => {
       routing: 'free',
       status: 'optimal',
       shares: [{ inputTokens: 512, to: [{ deployment: 'default/llama-a100', share: 1 }], unservedShare: 0 }],
+      fullInFlight: {},
     });
+  });
+
+  it('says who else serves a bucket, and how many requests fill a replica, where that is known', async () => {
+    const [bucket] = planOf([modelView()]).shares;
+    const routing = {
+      shares: [{ ...bucket!, alsoTo: ['default/llama-l4'] }, bucket!],
+      fullInFlight: new Map([['default/llama-a100', 37.5]]),
+    };
+    const { app } = await appUnderTest({ state: { routing } });
+    const document = (await app.inject('/api/v1/routing/llama')).json();
+    expect(routingSchema.parse(document)).toEqual(document);
+    expect(document.fullInFlight).toEqual({ 'default/llama-a100': 37.5 });
+    expect(document.shares[0]).toEqual({ ...bucket, alsoTo: ['default/llama-l4'] });
+    // A reader that knows nothing of it finds what it always found.
+    expect(document.shares[1]).toEqual(bucket);
   });
 });
 
