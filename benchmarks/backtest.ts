@@ -56,7 +56,7 @@ const traceFolder = '../shared/data/traces';
 const configuration = (profiles: string): string => `
 demand: { source: redis }
 redis: { url: redis://127.0.0.1:1 }
-profiles: { source: files, directory: ${JSON.stringify(profiles)} }
+profiles: { source: files, directory: ${JSON.stringify(profiles)}, pooling: least-request }
 deployments:
   source: config
   list:

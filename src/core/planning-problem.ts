@@ -42,6 +42,12 @@ export const problemDeploymentSchema = z
     startUsdPerReplica: usd.optional().describe('price of starting a replica; absent = that of the options'),
     stopUsdPerReplica: usd.optional().describe('price of stopping a replica; absent = that of the options'),
     targetUtilization: z.number().gt(0).max(1).default(1).describe('share of a replica that the plan may fill'),
+    poolingFactor: z
+      .number()
+      .min(1)
+      .max(10)
+      .default(1)
+      .describe('what a replica serves beside others that share its load, as a multiple of its profile'),
     maxTokens: z.number().gt(0).nullable().default(null).describe('context limit: input + output tokens'),
     profile: profileGridSchema
       .nullable()

@@ -1,3 +1,4 @@
+import { compileDeploymentWork, isProfiled } from '../core/deployment-work.js';
 import {
   isIdle,
   type PlanOptions,
@@ -5,7 +6,7 @@ import {
   type ProblemModel,
   switchingPrices,
 } from '../core/planning-problem.js';
-import { bestEffortWork, bucketWork, compileWork } from '../core/work.js';
+import { bestEffortWork, bucketWork } from '../core/work.js';
 import { type MergedBuckets, mergeBuckets } from './merge.js';
 import type { Program, Switching } from './program.js';
 import { byName, floorOf } from './shared-limits.js';
@@ -81,11 +82,9 @@ function replicaBounds(deployment: ProblemDeployment, idle: boolean, context: Fo
 
 export function formulate(model: ProblemModel, context: FormulationContext): Formulation {
   const idle = isIdle(model);
-  const deployments = model.deployments
-    .filter((deployment) => deployment.profile !== null)
-    .sort((a, b) => byName(a.id, b.id));
+  const deployments = model.deployments.filter(isProfiled).sort((a, b) => byName(a.id, b.id));
   const unprofiled = model.deployments.filter((deployment) => deployment.profile === null);
-  const tables = deployments.map((deployment) => compileWork(deployment.profile!, deployment.maxTokens));
+  const tables = deployments.map(compileDeploymentWork);
   const bounds = deployments.map((deployment) => replicaBounds(deployment, idle, context));
 
   const count = deployments.length;

@@ -1,5 +1,6 @@
+import { compileDeploymentWork, isProfiled } from '../core/deployment-work.js';
 import type { ProblemModel } from '../core/planning-problem.js';
-import { bucketWork, compileWork } from '../core/work.js';
+import { bucketWork } from '../core/work.js';
 
 /**
  * What one replica of each deployment serves of its model's demand as it is mixed now [requests/s], within the SLO and
@@ -22,10 +23,11 @@ export function mixCapacity(model: ProblemModel): {
   const demand = model.demand.filter(({ rps }) => rps > 0);
   const demandRps = demand.reduce((sum, { rps }) => sum + rps, 0);
   const rpsPerReplica = new Map<string, number>();
-  for (const { id, profile, maxTokens, targetUtilization } of model.deployments) {
+  for (const deployment of model.deployments) {
+    const { id, targetUtilization } = deployment;
     let replicas = 0;
-    if (profile !== null && demandRps > 0) {
-      const table = compileWork(profile, maxTokens);
+    if (isProfiled(deployment) && demandRps > 0) {
+      const table = compileDeploymentWork(deployment);
       for (const { inputTokens, outputTokens, rps } of demand) {
         replicas += rps * bucketWork(table, inputTokens, outputTokens).work;
         if (replicas === Number.POSITIVE_INFINITY) break;

@@ -78,7 +78,9 @@ export function deploymentReason(facts: ReasonFacts): string {
 }
 
 function workOf({ deployment, load, bestEffortLoad }: ReasonFacts): string {
-  const work = `work for ${amount(load)} replica${amount(load) === '1' ? '' : 's'}`;
+  const shared =
+    deployment.poolingFactor > 1 ? ` that share load (each ${amount(deployment.poolingFactor)} × its profile)` : '';
+  const work = `work for ${amount(load)} replica${amount(load) === '1' ? '' : 's'}${shared}`;
   const filledTo =
     deployment.targetUtilization < 1 ? ` at a target utilization of ${percent(deployment.targetUtilization)}` : '';
   const byBestEffort =

@@ -3,6 +3,7 @@ import { type Cycle, type PhaseContext, sentence } from './cycle.js';
 import type { ModelState } from './fleet.js';
 import { type ModelPlan, splitPlan } from './model-plan.js';
 import { problemOf } from './problem-phase.js';
+import { pooledAlone } from './replica-pools.js';
 import { cheapestSingleType, type Room, roomBesideOthers, singleTypeVariants } from './single-type.js';
 
 /** What the cycle computes with the planner besides, for information: what a single GPU type would cost. */
@@ -57,7 +58,9 @@ export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext
 async function compareTogether(cycle: Cycle, context: PhaseContext, chosen: readonly Wanted[]): Promise<void> {
   const { planner, config, logger } = context;
   const { options } = config;
-  const variants = chosen.map(({ state, room }) => singleTypeVariants(withoutStarts(state.built!.model), room));
+  const variants = chosen.map(({ state, room }) =>
+    singleTypeVariants(pooledAlone(withoutStarts(state.built!.model), state.pools), room),
+  );
   const models = variants.flatMap((each) => each.models);
   const pools = variants.flatMap((each) => each.pools);
   const quotas = variants.flatMap((each) => each.quotas);

@@ -184,6 +184,12 @@ const profilesSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe('With `source: files`: the folder, relative to the configuration file.'),
+  pooling: z
+    .enum(['none', 'least-request'])
+    .default('none')
+    .describe(
+      'What the gateway does among the replicas of a deployment. `least-request`: each request goes to the one with the fewest, so that replicas share load and several serve more than so many times the profile of one. `none`: by turns or by chance, and each replica counts as its profile.',
+    ),
   correction: correctionSchema.prefault({}),
 });
 

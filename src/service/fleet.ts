@@ -3,6 +3,7 @@ import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/plan
 import type { ObservedDeployment } from '../core/ports.js';
 import type { DemandForecaster } from '../demand/forecast.js';
 import type { DemandWindow } from '../demand/window.js';
+import type { PoolTraits } from '../profiling/pooling.js';
 import type { ModelPlan } from './model-plan.js';
 import type { ModelProblem } from './problem.js';
 import { type PublishedState, restoredPart } from './published-state.js';
@@ -29,6 +30,10 @@ export type ModelState = {
   planned: { readonly problem: ProblemModel | null; readonly part: ModelPlan } | null;
   /** Shares that a router should follow now: of what serves, not of what is planned. */
   routing: readonly BucketShares[];
+  /** Requests in flight on a full replica of each deployment, at the mix of this cycle; those of which it is known. */
+  fullInFlight: ReadonlyMap<string, number>;
+  /** Of those whose replicas share load, what they gain by it. */
+  pools: ReadonlyMap<string, PoolTraits>;
   /** Names what `routing` was computed for, where that is not the plan itself; null = it is the plan's. */
   routedFor: string | null;
   /** What this cycle's plan keeps above what the demand needs now; null = nothing. */
@@ -151,6 +156,8 @@ export class Fleet {
       built: null,
       planned: this.#savedPlanOf(name),
       routing: [],
+      fullInFlight: new Map(),
+      pools: new Map(),
       routedFor: null,
       holds: null,
       notices: [],

@@ -12,6 +12,7 @@ import type { MoveHorizon } from './move-horizon.js';
 import { standingModel } from './problem.js';
 import { problemOf } from './problem-phase.js';
 import type { HoldFacts, ModelHolds, ReplicaHolds } from './replica-holds.js';
+import { replannedModel } from './replica-pools.js';
 
 /** Models that share nothing are planned in one call: enough to make it cheap, few enough that a fault is found quickly. */
 const modelsPerCall = 64;
@@ -61,11 +62,33 @@ export class PlanPhase {
     if (isLimited(cycle.limits)) await this.#planJointly(cycle, ready);
     else {
       for (let start = 0; start < ready.length; start += modelsPerCall) {
-        await this.#planAlike(cycle, ready.slice(start, start + modelsPerCall));
+        const some = ready.slice(start, start + modelsPerCall);
+        await this.#planAlike(cycle, some);
+        await this.#settlePools(cycle, some);
       }
     }
     await this.#planHolds(cycle, ready);
     cycle.planMs = steadyMs() - startedMs;
+  }
+
+  /**
+   * Plans again where replicas that share load are more or fewer than they were counted as: first with what the plan
+   * gives, then, where that is less again, with that. So plans do not count on more sharing than they have.
+   */
+  async #settlePools(cycle: Cycle, states: readonly ModelState[]): Promise<void> {
+    for (const onlyLess of [false, true, true]) {
+      const again = states.filter((state) => {
+        if (state.built === null || state.planned === null) return false;
+        const targets = targetsOf(state);
+        const targetOf = (id: string) => targets.get(id) ?? null;
+        const model = replannedModel(state.built.model, state.pools, { targetOf, onlyLess });
+        if (model === null) return false;
+        state.built = { ...state.built, model };
+        return true;
+      });
+      if (again.length === 0) return;
+      await this.#planAlike(cycle, again);
+    }
   }
 
   /**

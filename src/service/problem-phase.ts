@@ -9,6 +9,7 @@ import { KnownProfiles } from './known-profiles.js';
 import type { MoveHorizon } from './move-horizon.js';
 import { buildModelProblem } from './problem.js';
 import type { ProfileDrift } from './profile-drift.js';
+import { pooledModel, ReplicaPools } from './replica-pools.js';
 
 /** Phase 5: one problem for each model that can be planned, from its demand, deployments, profiles and prices. */
 export class ProblemPhase {
@@ -17,6 +18,7 @@ export class ProblemPhase {
   readonly #drift: ProfileDrift;
   readonly #moves: MoveHorizon;
   readonly #profiles = new KnownProfiles();
+  readonly #pools = new ReplicaPools();
   readonly #prices = new Map<string, number | null>();
   readonly #loggedNotices = new Map<string, string>();
   #seenGpus: FleetLimits['seenGpus'] = new Map();
@@ -71,14 +73,26 @@ export class ProblemPhase {
       : null;
     const secondsOf = (deployment: ObservedDeployment) => Math.round(startupTimes().secondsOf(deployment));
     this.#moves.keepOnly(fleet.models);
+    this.#pools.keepOnly(fleet.models);
+    // Models that share limits are planned once: half of what runs is what they can be counted on to have.
+    const certainShare = shared === null ? 1 : 0.5;
     let done = 0;
     for (const state of fleet.models.values()) {
       if (done++ % modelsPerTurn === 0) await nextTurn();
       try {
+        const profileOf = ({ id, model }: ObservedDeployment) => this.#drift.correct(id, this.#profiles.get(id, model));
+        const traits = this.#pools.traitsOf(state.name, {
+          deployments: state.deployments,
+          profileOf,
+          demand: state.planDemand,
+          nowMs: cycle.nowMs,
+        });
+        state.fullInFlight = new Map([...traits].map(([id, { inFlight }]) => [id, inFlight]));
+        state.pools = config.profiles.pooling === 'least-request' ? traits : new Map();
         const built = buildModelProblem({
           name: state.name,
           deployments: state.deployments,
-          profileOf: ({ id, model }) => this.#drift.correct(id, this.#profiles.get(id, model)),
+          profileOf,
           demand: state.planDemand,
           fixedReplicas,
           readyReplicasOf: (id) => fleet.readyReplicas(id),
@@ -102,7 +116,12 @@ export class ProblemPhase {
         else if (built.usableDeployments === 0) state.hold ??= 'no_profile';
         // Whoever waits for lengths, completions or engines waits for ever where no replica runs that could tell of any.
         if (built.woken !== null && waitsForReplicas(state.hold)) state.hold = null;
-        if (state.hold === null && cycle.holdAll === null) state.built = built;
+        if (state.hold === null && cycle.holdAll === null) {
+          const runs = (id: string) =>
+            fleet.published.get(id)?.replicas ?? fleet.observed.get(id)?.currentReplicas ?? 1;
+          const model = pooledModel(built.model, state.pools, (id) => Math.ceil(certainShare * runs(id)));
+          state.built = { ...built, model };
+        }
       } catch (error) {
         holdModel(state, this.#context, error);
       }

@@ -186,6 +186,7 @@ function toProblem({ deployment, profile, price, input, notice }: Part): Problem
       ? {}
       : { startUsdPerReplica: startUsd(price, input.starts.secondsOf(deployment) * input.starts.weight) }),
     targetUtilization: 1,
+    poolingFactor: 1,
     maxTokens: deployment.maxTokens,
     profile: profile?.grid ?? null,
   };
@@ -242,6 +243,7 @@ export function standingModel(input: {
       fixedReplicas: replicas.get(deployment.id) ?? null,
       startupSeconds: deployment.startupSeconds,
       targetUtilization: 1,
+      poolingFactor: 1,
       maxTokens: deployment.maxTokens,
       profile: null,
     })),

@@ -104,6 +104,34 @@ describe('a plan', () => {
     expect(broken).toEqual([]);
   });
 
+  test('takes replicas that share load for replicas with so many times the throughputs', () => {
+    const factors = [1.5, 1.1, 1.25];
+    let tried = 0;
+    for (const { name, problem } of cases) {
+      const pooled = (at: number) => factors[at % factors.length]!;
+      const deployments = problem.models[0]!.deployments;
+      const byFactor = planWithin(
+        withModel(problem, { deployments: deployments.map((it, at) => ({ ...it, poolingFactor: pooled(at) })) }),
+      );
+      const byProfile = planWithin(
+        withModel(problem, {
+          deployments: deployments.map((it, at) => ({
+            ...it,
+            profile: it.profile && {
+              ...it.profile,
+              tputs: it.profile.tputs.map((row) => row.map((tput) => tput && tput * pooled(at))),
+            },
+          })),
+        }),
+      );
+      tried += 1;
+      expect(byFactor.status, name).toBe('optimal');
+      expect(near(byFactor.usdPerHour, byProfile.usdPerHour), name).toBe(true);
+      expect(near(unservedRps(byFactor), unservedRps(byProfile)), name).toBe(true);
+    }
+    expect(tried).toBe(cases.length);
+  });
+
   test('costs the same without a deployment that it does not use', () => {
     const { broken, tried } = violations(
       ({ problem, model, base }) => {

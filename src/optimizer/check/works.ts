@@ -1,6 +1,7 @@
+import { compileDeploymentWork, isProfiled } from '../../core/deployment-work.js';
 import type { BucketShares } from '../../core/plan.js';
 import type { BucketDemand, ProblemModel } from '../../core/planning-problem.js';
-import { bestEffortWork, bucketWork, compileWork, type WorkTable } from '../../core/work.js';
+import { bestEffortWork, bucketWork, type WorkTable } from '../../core/work.js';
 
 /** What the deployments of a model can do for one bucket, read from the profiles. */
 export type BucketFacts = {
@@ -21,7 +22,7 @@ export type ModelWorks = {
 export function modelWorks(model: ProblemModel): ModelWorks {
   const tables = new Map<string, WorkTable>();
   for (const deployment of model.deployments) {
-    if (deployment.profile !== null) tables.set(deployment.id, compileWork(deployment.profile, deployment.maxTokens));
+    if (isProfiled(deployment)) tables.set(deployment.id, compileDeploymentWork(deployment));
   }
   // Inside every grid nothing is extrapolated, and one servable share says that the SLO can be met: most buckets need
   // no more than the works of their own shares.

@@ -1,7 +1,8 @@
+import { compileDeploymentWork, isProfiled } from '../../core/deployment-work.js';
 import type { BucketCost } from '../../core/explanation.js';
 import type { BucketShares, PlannedDeployment } from '../../core/plan.js';
 import type { ProblemModel } from '../../core/planning-problem.js';
-import { bestEffortWork, bucketWork, compileWork, type WorkTable } from '../../core/work.js';
+import { bestEffortWork, bucketWork, type WorkTable } from '../../core/work.js';
 
 /**
  * What requests of each length cost, and who serves them.
@@ -29,8 +30,8 @@ export function bucketCosts(
   rows: readonly BucketShares[],
 ): ModelCosts {
   const tables = new Map<string, WorkTable>();
-  for (const { id, profile, maxTokens } of model.deployments) {
-    if (profile !== null) tables.set(id, compileWork(profile, maxTokens));
+  for (const deployment of model.deployments) {
+    if (isProfiled(deployment)) tables.set(deployment.id, compileDeploymentWork(deployment));
   }
   const planned = new Map(deployments.map((deployment) => [deployment.id, deployment]));
   const works = rows.map((row) => row.to.map(({ deployment }) => workOf(tables.get(deployment)!, row)));

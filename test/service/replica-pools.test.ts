@@ -1,0 +1,96 @@
+import { describe, expect, it } from 'vitest';
+import { poolingFactor } from '../../src/profiling/pooling.js';
+import { deployment, profileText, World, type WorldOptions } from '../support/controller-world.js';
+
+/** A profile of one request/s at any length, with so many requests in flight on a full replica. */
+function pooledProfile(inFlight: number, { cost = 1, percentile = 99 } = {}): string {
+  const seconds = [
+    [inFlight, inFlight],
+    [inFlight, inFlight],
+  ];
+  return JSON.stringify({ ...JSON.parse(profileText({ rps: 1, cost, slos: { percentile } })), e2e: seconds });
+}
+
+/** Within the profile's grid: beyond it nothing is known of latencies. */
+const lengths = { inputTokens: 512, outputTokens: 256 };
+
+const gpu = deployment({ name: 'gpu' });
+
+function worldOf({ config, ...options }: WorldOptions = {}): Promise<World> {
+  return new World({
+    deployments: [gpu],
+    profiles: { gpu: pooledProfile(4) },
+    config: { profiles: { pooling: 'least-request' }, demand: { windowSeconds: 10 }, ...config },
+    ...options,
+  }).start();
+}
+
+const problemOf = (world: World) => world.controller.problem()!.models[0]!;
+const factorOf = (replicas: number) => poolingFactor({ inFlight: 4, replicas, percentile: 99 });
+
+describe('replicas of a deployment that share load', () => {
+  it('are as few as serve the demand by sharing it, and the plan says so', async () => {
+    const world = await worldOf();
+    await world.send('llama', { rps: 20, ...lengths }).cycle();
+    const replicas = Number(world.replicas('gpu'));
+    expect(replicas).toBeLessThan(20);
+    // By hand: the fewest that carry 20 requests/s with what so many gain.
+    let fewest = 1;
+    while (fewest * factorOf(fewest) < 20) fewest += 1;
+    expect(replicas).toBe(fewest);
+    const [planned] = problemOf(world).deployments;
+    expect(planned!.poolingFactor).toBeLessThanOrEqual(factorOf(replicas) * 1.003);
+    expect(world.controller.plan()!.deployments[0]!.reason).toMatch(/that share load \(each 1\.\d+ × its profile\)/);
+  });
+
+  it.each([3, 9, 33, 150])(
+    'never count on more sharing than they have: %i requests/s, then a quarter of it',
+    async (rps: number) => {
+      const world = await worldOf();
+      for (const rate of [rps, rps / 4, rps]) {
+        await world.send('llama', { rps: rate, ...lengths }).cycle();
+        world.follow();
+        const replicas = world.controller.plan()!.deployments[0]!.targetReplicas!;
+        expect(replicas * factorOf(replicas)).toBeGreaterThanOrEqual(rate * 0.997);
+      }
+    },
+  );
+
+  it('count as their profile by default, where it is not known what the gateway does', async () => {
+    const world = await worldOf({ config: { profiles: {} } });
+    await world.send('llama', { rps: 20, ...lengths }).cycle();
+    expect(world.replicas('gpu')).toBe(20);
+    expect(problemOf(world).deployments[0]!.poolingFactor).toBe(1);
+  });
+
+  it('count as their profile where it tells no latencies, or keeps a mean', async () => {
+    for (const profile of [profileText({ rps: 1, slos: { percentile: 99 } }), pooledProfile(4, { percentile: 0 })]) {
+      const world = await worldOf({ profiles: { gpu: profile } });
+      await world.send('llama', { rps: 20, ...lengths }).cycle();
+      expect(world.replicas('gpu')).toBe(20);
+    }
+  });
+
+  it('of one type rather than a few of each, where the types cost the same', async () => {
+    const world = await worldOf({
+      deployments: [gpu, deployment({ name: 'other', gpuType: 'H100', currentReplicas: 0, readyReplicas: 0 })],
+      profiles: { gpu: pooledProfile(4), other: pooledProfile(4) },
+    });
+    await world.send('llama', { rps: 20, ...lengths }).cycle();
+    world.follow();
+    await world.cycle();
+    const targets = world.controller.plan()!.deployments.map(({ targetReplicas }) => targetReplicas!);
+    expect(targets.filter((replicas) => replicas > 0)).toHaveLength(1);
+  });
+
+  it('where models share a pool, count as half of what runs, and fit the pool', async () => {
+    const world = await worldOf({
+      deployments: [deployment({ name: 'gpu', currentReplicas: 12, readyReplicas: 12 })],
+      config: { profiles: { pooling: 'least-request' }, pools: [{ gpuType: 'A100-80GB', gpus: 15 }] },
+    });
+    await world.send('llama', { rps: 15, ...lengths }).cycle();
+    expect(problemOf(world).deployments[0]!.poolingFactor).toBeCloseTo(factorOf(6), 9);
+    const replicas = world.controller.plan()!.deployments[0]!.targetReplicas!;
+    expect(replicas).toBe(Math.ceil(15 / factorOf(6)));
+  });
+});
