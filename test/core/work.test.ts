@@ -360,7 +360,7 @@ describe('best effort', () => {
   });
 });
 
-/** The rules of DESIGN once more, by enumeration and recursion over plain tables, without a shared line of code. */
+/** The rules once more, by enumeration and recursion over plain tables, without a shared line of code. */
 function naiveWork(grid: ProfileGrid, input: number, output: number): number {
   const [outputs, inputs] = grid.indexes as readonly [readonly number[], readonly number[]];
   const works = grid.tputs.map((tputs) => tputs.map((tput) => 1 / tput!));
