@@ -1,6 +1,8 @@
 import type { GpuCatalogue } from '../../core/gpu-types.js';
 import type { ModelCatalogue } from '../../core/model-types.js';
+import type { BucketDemand } from '../../core/planning-problem.js';
 import type { SharedStore } from '../../core/ports.js';
+import { PoolReader } from '../../profiling/pooling.js';
 import type { Policy } from '../../simulation/backtest/backtest.js';
 import { isCausal, type PolicyName } from '../../simulation/backtest/policy-names.js';
 import { meanDemand, type TraceFacts } from '../../simulation/backtest/trace-facts.js';
@@ -148,7 +150,8 @@ const pureVariants = {
   static: (context) => {
     const { config, facts, copies, fleet } = context;
     const routing = config.options.routing;
-    const variant = pureVariant('static', context, { name: null, part: fleet, more: { routing } });
+    const fullInFlight = fullInFlightOf(fleet, meanDemand(facts, copies));
+    const variant = pureVariant('static', context, { name: null, part: fleet, more: { routing, fullInFlight } });
     const fleets = constantFleets({
       deployments: deploymentsOf(fleet),
       meanDemand: meanDemand(facts, copies),
@@ -174,6 +177,17 @@ function eachDeployment({ fleet }: PolicyContext): readonly Pick<PolicyVariant, 
     const isOnlyOne = types.filter((type) => type === gpuType).length === 1;
     return { name: isOnlyOne ? gpuType : id, part: partOfFleet(fleet, (each) => each === member) };
   });
+}
+
+/** How many requests fill a replica, by the profiles, as the service tells its router. */
+function fullInFlightOf({ members }: BacktestFleet, demand: readonly BucketDemand[]): ReadonlyMap<string, number> {
+  const reader = new PoolReader();
+  return new Map(
+    members.flatMap(({ deployment, profile }) => {
+      const traits = reader.traitsOf(profile, demand);
+      return traits === null ? [] : [[deployment.id, traits.inFlight] as const];
+    }),
+  );
 }
 
 /** As the service reads them; null where no deployment says anything: then one of the cheapest stays. */

@@ -429,7 +429,8 @@ function objectiveTtft({ asked }: BacktestDocument): string {
 }
 
 const routerTexts: Readonly<Record<BacktestDocument['asked']['router'], string>> = {
-  shares: 'by the shares of the plan; policies without shares get the replica with the fewest requests',
+  shares:
+    'by the shares of the plan, and past a full replica to the least full one that serves them; policies without shares get the replica with the fewest requests',
   'least-request': 'to the ready replica with the fewest requests',
   random: 'to any ready replica',
 };

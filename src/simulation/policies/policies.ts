@@ -28,6 +28,8 @@ export type PurePolicyOptions = {
   readonly on?: string;
   /** Of `static`: `proportional` where the router does not follow shares. */
   readonly routing?: Routing;
+  /** Of `static`: requests on a full replica by deployment id, see `ModelRouting`; by default not known. */
+  readonly fullInFlight?: ReadonlyMap<string, number>;
   /** Of `aibrix`: its `min_replicas` labels by deployment id; by default 1 of the cheapest. */
   readonly idleMinReplicas?: ReadonlyMap<string, number>;
   /** Of `aibrix`: its annotation `scale-down-cooldown-window` [s]; by default as without it. */
@@ -109,7 +111,7 @@ export const policyTable = {
       usual: 2,
       values: [0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 6, 8],
     },
-    create: ({ deployments, meanDemand, knob, routing = 'free' }) =>
-      staticPolicy(cheapestFleet({ deployments, meanDemand, rateFactor: knob, routing })),
+    create: ({ deployments, meanDemand, knob, routing = 'free', fullInFlight = new Map() }) =>
+      staticPolicy({ ...cheapestFleet({ deployments, meanDemand, rateFactor: knob, routing }), fullInFlight }),
   },
 } as const satisfies Record<PurePolicyName, PurePolicy>;

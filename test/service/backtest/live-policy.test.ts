@@ -125,6 +125,9 @@ describe('gpumix as a policy', () => {
     const total = [...decision!.replicas.values()].reduce((sum, count) => sum + count, 0);
     expect(total).toBeGreaterThan(0);
     expect(decision!.forecastRps).toBeGreaterThan(0);
+    // Its router knows when a replica of any of them is full, by their profiles.
+    expect([...decision!.routing!.fullInFlight.keys()].sort()).toEqual([...ids].sort());
+    for (const full of decision!.routing!.fullInFlight.values()) expect(full).toBeGreaterThan(5);
     // Shares lead to what is ready: the two of the first type, whatever the plan would start.
     expect(decision!.routing!.shares.length).toBeGreaterThan(0);
     for (const { to } of decision!.routing!.shares) {

@@ -125,6 +125,10 @@ describe('constant fleets', () => {
     }
     const [shares] = decide(fixed, view(0)).routing!.shares;
     expect(shares).toMatchObject({ ...meanDemand[0], rps: 40, to: [{ deployment: small.id, share: 1 }] });
+    expect(decide(fixed, view(0)).routing!.fullInFlight.size).toBe(0);
+    const fullInFlight = new Map([[small.id, 12]]);
+    const told = policyTable.static.create({ deployments, meanDemand, knob: 4, fullInFlight });
+    expect(decide(told, view(0)).routing).toEqual({ shares: [shares], fullInFlight });
   });
 
   test('are tried where they matter: from the rate of the calmer half of the requests to beyond the busiest minute', () => {
