@@ -1,6 +1,7 @@
-import type { BucketShares, Plan, PlanNotice } from '../core/plan.js';
+import type { Plan, PlanNotice } from '../core/plan.js';
 import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
+import type { BucketRoute } from '../core/routing.js';
 import type { DemandForecaster } from '../demand/forecast.js';
 import type { DemandWindow } from '../demand/window.js';
 import type { PoolTraits } from '../profiling/pooling.js';
@@ -29,7 +30,7 @@ export type ModelState = {
   /** The last good plan. `problem` is null for one of an earlier process. */
   planned: { readonly problem: ProblemModel | null; readonly part: ModelPlan } | null;
   /** Shares that a router should follow now: of what serves, not of what is planned. */
-  routing: readonly BucketShares[];
+  routing: readonly BucketRoute[];
   /** Requests in flight on a full replica of each deployment, at the mix of this cycle; those of which it is known. */
   fullInFlight: ReadonlyMap<string, number>;
   /** Of those whose replicas share load, what they gain by it. */
