@@ -3,9 +3,10 @@ import { loadGpuCatalogue, loadModelCatalogue } from '../../src/adapters/catalog
 import { createMemoryStore } from '../../src/adapters/memory-store.js';
 import { createFileProfiles } from '../../src/adapters/profile-source.js';
 import type { LoggedRequest } from '../../src/adapters/request-log.js';
+import { GatewayTrace } from '../../src/demand/gateway-trace.js';
 import { parseTraceRecord } from '../../src/demand/trace-record.js';
 import { backtestFleet } from '../../src/service/backtest/backtest-fleet.js';
-import { configSchema } from '../../src/service/config.js';
+import { type Config, configSchema } from '../../src/service/config.js';
 import { replayAsGateway } from '../../src/service/gateway-replay.js';
 import { fleetOfTheBeginning, SimulatedCluster } from '../../src/service/simulated-cluster.js';
 import type { PublishedReplicas } from '../../src/service/view.js';
@@ -24,13 +25,16 @@ const config = configSchema.parse({
   simulation: { startupSeconds: 120, startupSpread: 0 },
 });
 
-async function fleet() {
+async function fleet(own: Config = config) {
   const profile = createFileProfiles('profiles/simulated/llama-3.1-8b-ttft-by-length');
   return backtestFleet({
-    config,
+    config: own,
     source: 'test',
-    // The shipped profile has the name of its GPU, not that of the deployment.
-    profiles: { read: () => profile.read([{ model: 'llama-3.1-8b', deployment: 'h100', id }]) },
+    // The shipped profiles have the names of their GPUs, not those of the deployments.
+    profiles: {
+      read: (keys) =>
+        profile.read(keys.map((key) => ({ ...key, deployment: key.deployment.replace('llama-3.1-8b-', '') }))),
+    },
     gpus: await loadGpuCatalogue(),
     models: await loadModelCatalogue(),
   });
@@ -117,6 +121,63 @@ describe('a simulated cluster', () => {
     const busy = await fleetOfTheBeginning(await fleet(), log(40));
     expect(busy.replicas).toEqual(new Map([[id, 2]]));
     expect(busy.shares[0]!.to).toEqual([{ deployment: id, share: 1 }]);
+  });
+});
+
+describe('the gateway of a simulated cluster', () => {
+  const other = 'default/llama-3.1-8b-l40s';
+  const two: Config = {
+    ...config,
+    deployments: {
+      ...config.deployments,
+      list: [
+        config.deployments.list[0]!,
+        { ...config.deployments.list[0]!, name: 'llama-3.1-8b-l40s', gpuType: 'L40S', maxReplicas: 9 },
+      ],
+    },
+  };
+
+  /** All requests are for the one H100, which serves about 25 of them a second: what do twice as many attain? */
+  async function attainment(fullInFlight: Readonly<Record<string, number>>): Promise<number> {
+    const simulated = new SimulatedCluster({
+      fleet: await fleet(two),
+      beginning: {
+        replicas: new Map([
+          [id, 1],
+          [other, 8],
+        ]),
+        shares: [],
+      },
+      startMs,
+      simulation: config.simulation,
+      lagSeconds: 15,
+      slo: config.models['llama-3.1-8b']!.slo,
+    });
+    const bucket = {
+      model: 'llama-3.1-8b',
+      inputTokens: 1024,
+      outputTokens: 256,
+      rps: 50,
+      bestEffort: false,
+      extrapolated: false,
+      to: [{ deployment: id, share: 1 }],
+      unservedShare: 0,
+      alsoTo: [other],
+    };
+    simulated.follow({
+      ...published(null),
+      routingOf: () => ({ shares: [bucket], fullInFlight: new Map(Object.entries(fullInFlight)) }),
+    });
+    const engines = simulated.serve(new GatewayTrace());
+    for (let i = 0; i < 3000; i++)
+      engines.arrive({ atMs: i * 20, inputTokens: 1024, outputTokens: 256 }, startMs + i * 20);
+    engines.advance(startMs + 600_000);
+    return simulated.serviceOf('llama-3.1-8b')!.sinceStart.attainment!;
+  }
+
+  it('goes round a full replica where it is told when one is full', async () => {
+    expect(await attainment({})).toBeLessThan(0.7);
+    expect(await attainment({ [id]: 50, [other]: 50 })).toBe(1);
   });
 });
 
