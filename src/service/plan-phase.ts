@@ -93,7 +93,8 @@ export class PlanPhase {
 
   /**
    * Plans once more what may not fall yet: with floors where holds keep replicas, so that what is kept serves, and
-   * nothing is started beside it. Where the floors would leave demand unserved that the first plan serves (GPUs or money
+   * nothing is started beside it. What the first plan wants of what runs is a floor, too: filled up with what is kept, a plan
+   * would let go of just what the next one asks for again. Where the floors would leave demand unserved that the first plan serves (GPUs or money
    * that others need), they give way; where no such plan is found, the first one stands.
    */
   async #planHolds(cycle: Cycle, ready: readonly ModelState[]): Promise<void> {
@@ -361,10 +362,8 @@ type HeldReplicas = ReadonlyMap<ModelState, ModelHolds>;
 
 function withFloors(model: ProblemModel, holds: ModelHolds | undefined): ProblemModel {
   const deployments = model.deployments.map((deployment) => {
-    const hold = holds?.replicas.get(deployment.id);
-    return hold === undefined
-      ? deployment
-      : { ...deployment, minReplicas: Math.max(deployment.minReplicas, hold.replicas) };
+    const kept = holds?.replicas.get(deployment.id)?.replicas ?? holds?.wanted.get(deployment.id) ?? 0;
+    return kept <= deployment.minReplicas ? deployment : { ...deployment, minReplicas: kept };
   });
   return { ...model, deployments };
 }
@@ -390,7 +389,8 @@ function withoutTypes(floors: HeldReplicas, types: ReadonlySet<string>): HeldRep
     const typeOf = new Map(state.built!.model.deployments.map(({ id, gpuType }) => [id, gpuType]));
     const isLeft = ([id]: readonly [string, unknown]) => !types.has(typeOf.get(id)!);
     const replicas = new Map([...holds.replicas].filter(isLeft));
-    if (replicas.size > 0) left.set(state, { ...holds, replicas, otherwise: null });
+    const wanted = new Map([...holds.wanted].filter(isLeft));
+    if (replicas.size > 0) left.set(state, { ...holds, replicas, wanted, otherwise: null });
   }
   return left;
 }

@@ -45,6 +45,8 @@ export type ReplicaHold = {
 export type ModelHolds = {
   /** By deployment id; only those that the plan without holds lets fall. */
   readonly replicas: ReadonlyMap<string, ReplicaHold>;
+  /** What the plan without holds wants of what runs, by deployment id: what is kept does not take its place. */
+  readonly wanted: ReadonlyMap<string, number>;
   /** A plan that keeps them is worth it up to this price. */
   readonly mostUsdPerHour: number;
   /** What to keep where that plan is dearer; null = nothing. */
@@ -181,13 +183,14 @@ export class ReplicaHolds {
       { kept: mostOf(whole === undefined ? [] : [whole], facts), mostUsdPerHour },
       { kept: null, mostUsdPerHour: Number.POSITIVE_INFINITY },
     ];
+    const wanted = new Map(facts.map((each) => [each.id, Math.min(each.wanted, each.running ?? 0)]));
     const holds = chain.reduceRight<ModelHolds | null>((otherwise, { kept, mostUsdPerHour: worth }) => {
       const replicas = new Map<string, ReplicaHold>();
       for (const each of facts) {
         const hold = this.#holdOf(each, { kept, memory, facts });
         if (hold !== null) replicas.set(each.id, hold);
       }
-      return replicas.size === 0 ? otherwise : { replicas, mostUsdPerHour: worth, otherwise };
+      return replicas.size === 0 ? otherwise : { replicas, wanted, mostUsdPerHour: worth, otherwise };
     }, null);
     return holds;
   }

@@ -78,6 +78,7 @@ describe('a PlanningProblem', () => {
               fixedReplicas: null,
               startupSeconds: null,
               targetUtilization: 1,
+              poolingFactor: 1,
               maxTokens: null,
             },
           ],
