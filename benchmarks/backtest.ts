@@ -44,8 +44,8 @@ export const backtestLoads: readonly Load[] = [
   { trace: 'azure_code_2023', fromHours: 0, hours: null, isSteady: false },
   { trace: 'sg_mlarge_mixed_7d', fromHours: 5 * day + 6, hours: 6, isSteady: false },
   { trace: 'sg_deepseekr1_00-12h', fromHours: 3, hours: 6, isSteady: false },
-  { trace: 'sg_msmall_bursty_14d', fromHours: 8 * day, hours: 24, isSteady: false },
-  { trace: 'sg_msmall_dailyspike_7d', fromHours: 4 * day, hours: 24, isSteady: false },
+  { trace: 'sg_msmall_bursty_14d', fromHours: 8 * day + 12, hours: 6, isSteady: false },
+  { trace: 'sg_msmall_dailyspike_7d', fromHours: 4 * day, hours: 6, isSteady: false },
   { trace: 'mooncake_conversation', fromHours: 0, hours: null, isSteady: false },
 ];
 
@@ -92,7 +92,7 @@ const knobs: Readonly<Partial<Record<PolicyName, readonly number[]>>> = {
   gpumix: [0.05, 0.3, 0.6, 0.8, 0.95, 0.99],
   'gpumix-reactive': [0.5, 0.95, 0.999],
   aibrix: [100, 60, 30],
-  'hpa-concurrency': [64, 32, 16],
+  'hpa-concurrency': [64, 48, 32, 16],
   'hpa-utilisation': [90, 80],
   'single-type-best': [0.3, 0.7, 0.95],
 };
