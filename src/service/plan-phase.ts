@@ -63,8 +63,9 @@ export class PlanPhase {
     else {
       for (let start = 0; start < ready.length; start += modelsPerCall) {
         const some = ready.slice(start, start + modelsPerCall);
+        const last = new Map(some.map((state) => [state, state.planned]));
         await this.#planAlike(cycle, some);
-        await this.#settlePools(cycle, some);
+        await this.#settlePools(cycle, some, last);
       }
     }
     await this.#planHolds(cycle, ready);
@@ -74,20 +75,43 @@ export class PlanPhase {
   /**
    * Plans again where replicas that share load are more or fewer than they were counted as: first with what the plan
    * gives, then, where that is less again, with that. So plans do not count on more sharing than they have.
+   *
+   * Where that fails, what was planned before stands as long as it counts on no more than that; otherwise the model is held.
+   *
+   * @param last the plans of the cycle before
    */
-  async #settlePools(cycle: Cycle, states: readonly ModelState[]): Promise<void> {
+  async #settlePools(
+    cycle: Cycle,
+    states: readonly ModelState[],
+    last: ReadonlyMap<ModelState, ModelState['planned']>,
+  ): Promise<void> {
+    const certain = new Map<ModelState, Pick<ModelState, 'built' | 'planned'>>();
     for (const onlyLess of [false, true, true]) {
-      const again = states.filter((state) => {
-        if (state.built === null || state.planned === null) return false;
-        const targets = targetsOf(state);
-        const targetOf = (id: string) => targets.get(id) ?? null;
-        const model = replannedModel(state.built.model, state.pools, { targetOf, onlyLess });
-        if (model === null) return false;
-        state.built = { ...state.built, model };
-        return true;
-      });
+      const again: ModelState[] = [];
+      for (const state of states) {
+        const { built, planned } = state;
+        if (built === null || planned === null) continue;
+        const less = poolsAsPlanned(state, { onlyLess: true });
+        if (less === null) certain.set(state, { built, planned });
+        const model = onlyLess ? less : poolsAsPlanned(state, { onlyLess });
+        if (model === null) continue;
+        again.push(state);
+        state.built = { ...built, model };
+      }
       if (again.length === 0) return;
-      await this.#planAlike(cycle, again);
+      await this.#planAlike(cycle, again, (state, failure) => {
+        const stands = certain.get(state);
+        if (stands === undefined) {
+          state.planned = last.get(state) ?? null;
+          this.#fail(state, failure);
+          return;
+        }
+        state.built = stands.built;
+        state.planned = stands.planned;
+        const { error } = failure;
+        const message = `${state.name}: no plan was found that counts on all that its replicas share: they are more than it needs (${sentence(error)})`;
+        this.#context.logger.warn({ model: state.name, err: error }, message);
+      });
     }
   }
 
@@ -197,14 +221,18 @@ export class PlanPhase {
   }
 
   /** Plans models that share nothing. */
-  async #planAlike(cycle: Cycle, states: readonly ModelState[]): Promise<void> {
+  async #planAlike(
+    cycle: Cycle,
+    states: readonly ModelState[],
+    fail = (state: ModelState, failure: PlanFailure): void => this.#fail(state, failure),
+  ): Promise<void> {
     const { config, steadyMs } = this.#context;
     const problems = states.map((state) => state.built!.model);
     const startedMs = steadyMs();
     const answer = await this.#ask(cycle, problemOf(problems, { config, limits: cycle.limits, at: cycle.at }));
     if (answer.failure !== null) {
-      if (states.length === 1) this.#fail(states[0]!, answer.failure);
-      else for (const state of states) await this.#planAlike(cycle, [state]);
+      if (states.length === 1) fail(states[0]!, answer.failure);
+      else for (const state of states) await this.#planAlike(cycle, [state], fail);
       return;
     }
     const hitLimit = steadyMs() - startedMs >= config.options.timeLimitMs;
@@ -216,12 +244,12 @@ export class PlanPhase {
       const isCutShort = part?.model.status === 'held' || (hitLimit && part?.model.status === 'feasible');
       const failure = failureOf(part, state);
       if (states.length > 1 && isCutShort) again.push(state);
-      else if (failure !== null) this.#fail(state, failure);
+      else if (failure !== null) fail(state, failure);
       else accepted.push({ state, part: part! });
     }
     const isWhole = accepted.length === states.length;
     for (const { state, part } of accepted) accept(state, isWhole ? part : withoutScarcityBound(part));
-    for (const state of again) await this.#planAlike(cycle, [state]);
+    for (const state of again) await this.#planAlike(cycle, [state], fail);
   }
 
   /** Plans models that share limits, all at once, with one time limit. */
@@ -356,6 +384,12 @@ const tooManyHeld: PlanFailure = {
 
 function accept(state: ModelState, part: ModelPlan): void {
   state.planned = { problem: state.built!.model, part };
+}
+
+/** The model with as many replicas that share load as its plan has; null where it was planned so. */
+function poolsAsPlanned(state: ModelState, { onlyLess }: { readonly onlyLess: boolean }): ProblemModel | null {
+  const targets = targetsOf(state);
+  return replannedModel(state.built!.model, state.pools, { targetOf: (id) => targets.get(id) ?? null, onlyLess });
 }
 
 type HeldReplicas = ReadonlyMap<ModelState, ModelHolds>;

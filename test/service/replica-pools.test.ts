@@ -25,6 +25,15 @@ function worldOf({ config, ...options }: WorldOptions = {}): Promise<World> {
   }).start();
 }
 
+/** Of each cycle that is to come, the first plan is made and no other. */
+function failFromSecondPlan(world: World): void {
+  let cycles = world.reports.length;
+  world.planFault = () => {
+    if (world.reports.length < cycles) throw new Error('out of luck');
+    cycles = world.reports.length + 1;
+  };
+}
+
 const problemOf = (world: World) => world.controller.problem()!.models[0]!;
 const factorOf = (replicas: number) => poolingFactor({ inFlight: 4, replicas, percentile: 99 });
 
@@ -69,6 +78,27 @@ describe('replicas of a deployment that share load', () => {
       await world.send('llama', { rps: 20, ...lengths }).cycle();
       expect(world.replicas('gpu')).toBe(20);
     }
+  });
+
+  it('are as many as the first plan says, which counts on less sharing, where no second one is found', async () => {
+    const world = await worldOf();
+    await world.send('llama', { rps: 1, ...lengths }).cycle();
+    failFromSecondPlan(world);
+    await world.send('llama', { rps: 20, ...lengths }).cycle();
+    expect([world.replicas('gpu'), world.held()]).toEqual([20, null]);
+    expect(problemOf(world).deployments[0]!.poolingFactor).toBe(1);
+    expect(world.log.at(-1)).toMatchObject({ level: 'warn', message: expect.stringContaining('out of luck') });
+  });
+
+  it('stay, and the plan that they have, where the first plan counts on more sharing than its replicas have', async () => {
+    const world = await worldOf();
+    await world.send('llama', { rps: 40, ...lengths }).cycle();
+    world.follow();
+    const before = { replicas: world.replicas('gpu'), problem: problemOf(world) };
+    failFromSecondPlan(world);
+    await world.send('llama', { rps: 4, ...lengths }).cycle();
+    expect([world.replicas('gpu'), world.held()]).toEqual([before.replicas, 'planning_failed']);
+    expect(problemOf(world)).toEqual(before.problem);
   });
 
   it('of one type rather than a few of each, where the types cost the same', async () => {
