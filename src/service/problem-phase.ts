@@ -83,7 +83,8 @@ export class ProblemPhase {
         const profileOf = ({ id, model }: ObservedDeployment) => this.#drift.correct(id, this.#profiles.get(id, model));
         const traits = this.#pools.traitsOf(state.name, {
           deployments: state.deployments,
-          profileOf,
+          // Engines that are slower serve fewer requests in as much more time: a full replica holds as many.
+          profileOf: ({ id, model }) => this.#profiles.get(id, model),
           demand: state.planDemand,
           nowMs: cycle.nowMs,
         });

@@ -165,6 +165,18 @@ describe('a profile that promises more than its engines do', () => {
     expect(await metricsOf(plain)).not.toContain('gpumix_profile_drift_ratio{');
   });
 
+  it('says as before how many requests fill a replica: slower engines serve fewer, which stay longer', async () => {
+    const engines = new Engines(1.3);
+    const pooled = JSON.parse(profile());
+    const e2e = pooled.tpot.map((row: number[]) => row.map((tpot) => 257 * tpot));
+    const text = JSON.stringify({ ...pooled, e2e, slos: { percentile: 99 } });
+    const world = await start(engines, { config: correction, profiles: { llama: text } });
+    await follow(world, engines, 40 * minutes);
+    expect(viewOf(world)!.correctionFactor).toBeLessThan(0.9);
+    const { fullInFlight } = world.controller.routingOf('llama');
+    expect(fullInFlight.get('default/llama')).toBeCloseTo(throughputRps * 257 * 0.0185, 9);
+  });
+
   it('is corrected where that is on, until its engines do what the plan says', async () => {
     const engines = new Engines(1.3);
     const world = await start(engines, { config: correction });
