@@ -276,9 +276,8 @@ export class PlanPhase {
       const failures = new Map(states.map((state) => [state, failureOf(parts.get(state.name), state)]));
       const usable = states.filter((state) => failures.get(state) === null);
       if (usable.length === states.length) {
-        cycle.joint = problem;
-        cycle.notices = [...cycle.limits.notices, ...answer.plan.warnings.filter(({ model }) => model === undefined)];
-        for (const state of states) accept(state, parts.get(state.name)!);
+        acceptTogether(cycle, { states, problem, plan: answer.plan, parts });
+        await this.#settlePoolsJointly(cycle, states);
         return;
       }
       // Those that are held instead keep what they have, of which this plan took a part for the others.
@@ -289,6 +288,33 @@ export class PlanPhase {
       }
       states = isLast ? [] : usable;
     }
+  }
+
+  /**
+   * Models that share limits are planned with half of the replicas that run, as what they can be counted on to share load
+   * with. Where a plan has fewer still, all are planned once more with what it has; where that fails it stands.
+   */
+  async #settlePoolsJointly(cycle: Cycle, states: readonly ModelState[]): Promise<void> {
+    const before = new Map<ModelState, ModelState['built']>();
+    for (const state of states) {
+      const model = poolsAsPlanned(state, { onlyLess: true });
+      if (model === null) continue;
+      before.set(state, state.built);
+      state.built = { ...state.built!, model };
+    }
+    if (before.size === 0) return;
+    const problem = this.#problemBeside(cycle, states);
+    const { plan, failure } = await this.#ask(cycle, problem);
+    const parts = plan === null ? new Map<string, ModelPlan>() : splitPlan(plan, problem.models);
+    const fault = failure ?? firstOf(states.map((state) => failureOf(parts.get(state.name), state)));
+    if (plan !== null && fault === null) {
+      acceptTogether(cycle, { states, problem, plan, parts });
+      return;
+    }
+    for (const [state, built] of before) state.built = built;
+    const names = [...before.keys()].map(({ name }) => name).join(', ');
+    const message = `no second plan was found: replicas of ${names} are counted on to share more load than they will (${sentence(fault?.error)})`;
+    this.#context.logger.warn({ err: fault?.error }, message);
   }
 
   /**
@@ -384,6 +410,22 @@ const tooManyHeld: PlanFailure = {
 
 function accept(state: ModelState, part: ModelPlan): void {
   state.planned = { problem: state.built!.model, part };
+}
+
+/** Takes a plan of models that share limits. */
+function acceptTogether(
+  cycle: Cycle,
+  planned: {
+    readonly states: readonly ModelState[];
+    readonly problem: PlanningProblem;
+    readonly plan: Plan;
+    readonly parts: ReadonlyMap<string, ModelPlan>;
+  },
+): void {
+  const { states, problem, plan, parts } = planned;
+  cycle.joint = problem;
+  cycle.notices = [...cycle.limits.notices, ...plan.warnings.filter(({ model }) => model === undefined)];
+  for (const state of states) accept(state, parts.get(state.name)!);
 }
 
 /** The model with as many replicas that share load as its plan has; null where it was planned so. */

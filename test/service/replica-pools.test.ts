@@ -123,4 +123,21 @@ describe('replicas of a deployment that share load', () => {
     const replicas = world.controller.plan()!.deployments[0]!.targetReplicas!;
     expect(replicas).toBe(Math.ceil(15 / factorOf(6)));
   });
+
+  it.each([
+    ['as the plan has', null] as const,
+    ['as the first plan has where no second one is found', 'a fault'] as const,
+  ])('where models share a pool and less than half is left, count as so many %s', async (_, fault) => {
+    const world = await worldOf({
+      deployments: [deployment({ name: 'gpu', currentReplicas: 40, readyReplicas: 40 })],
+      config: { profiles: { pooling: 'least-request' }, pools: [{ gpuType: 'A100-80GB', gpus: 100 }] },
+    });
+    await world.send('llama', { rps: 40, ...lengths }).cycle();
+    if (fault !== null) failFromSecondPlan(world);
+    await world.send('llama', { rps: 1.2, ...lengths }).cycle();
+    // By the twenty that were counted on, one would do.
+    expect(1.2 / factorOf(20)).toBeLessThan(1);
+    expect([world.replicas('gpu'), world.held()]).toEqual([fault === null ? 2 : 1, null]);
+    expect(problemOf(world).deployments[0]!.poolingFactor).toBeCloseTo(factorOf(fault === null ? 1 : 13), 1);
+  });
 });
