@@ -29,8 +29,8 @@ export type PolicyEntry = {
   readonly knob: {
     readonly name: string;
     readonly unit: string;
-    /** As its user has it who turns nothing. */
-    readonly usual: number;
+    /** As its user has it: as configured, or as documented. */
+    readonly usual: (config: Config) => number;
     /** What a sweep tries. */
     readonly values: readonly number[];
   };
@@ -73,7 +73,12 @@ export type PolicyContext = {
 /** From 95 % to 99.9 % attained: on calm traces low quantiles do that, because profiles have a margin of their own. */
 const quantiles = [0.05, 0.2, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999];
 
-const usual = { name: 'quantile', unit: 'share', usual: 0.95, values: quantiles } as const;
+const usual = {
+  name: 'quantile',
+  unit: 'share',
+  usual: (config: Config) => config.forecast.quantile,
+  values: quantiles,
+} as const;
 
 function live(context: PolicyContext, fleet: BacktestFleet, forecast: Partial<Config['forecast']>): Policy {
   const { config } = context;
@@ -206,7 +211,8 @@ export const policies: Readonly<Record<PolicyName, PolicyEntry>> = {
   ...livePolicies,
   ...(Object.fromEntries(
     purePolicyNames.map((name): [PurePolicyName, PolicyEntry] => {
-      const { about, knob } = policyTable[name];
+      const { about, knob: own } = policyTable[name];
+      const knob = { ...own, usual: () => own.usual };
       return [name, { about, knob, isInHindsight: !isCausal(name), variants: pureVariants[name] }];
     }),
   ) as Record<PurePolicyName, PolicyEntry>),
