@@ -324,7 +324,17 @@ const sloNames = [
 
 /** A profile that was made for another SLO than the configured one may promise too much, or too little. */
 function noteSlo(profile: GpuProfile, slo: SloConfig | null, notice: Note): void {
-  if (slo === null) return;
+  const differences = slo === null ? [] : sloDifferences(profile, slo);
+  if (differences.length > 0) {
+    notice(
+      'slo_mismatch',
+      `its profile was made for another objective than the configured one: ${differences.join(', ')}`,
+    );
+  }
+}
+
+/** In what the objective that a profile was made for is another one; empty where it is the same. */
+export function sloDifferences(profile: Pick<GpuProfile, 'slos'>, slo: SloConfig): readonly string[] {
   const differences: string[] = [];
   for (const [name, key] of sloNames) {
     const wanted = slo[key];
@@ -346,12 +356,7 @@ function noteSlo(profile: GpuProfile, slo: SloConfig | null, notice: Note): void
     const made = percentile === 0 ? 'the mean' : `the ${percentile}th percentile`;
     differences.push(`${made} instead of ${(slo.attainment * 100).toPrecision(4).replace(/\.?0+$/, '')} % of requests`);
   }
-  if (differences.length > 0) {
-    notice(
-      'slo_mismatch',
-      `its profile was made for another objective than the configured one: ${differences.join(', ')}`,
-    );
-  }
+  return differences;
 }
 
 function nearly(a: number, b: number): boolean {

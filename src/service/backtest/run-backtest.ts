@@ -5,7 +5,6 @@ import type { ProfileSource, SharedStore } from '../../core/ports.js';
 import type { BacktestRequest, FleetSettings, Policy, RunResult } from '../../simulation/backtest/backtest.js';
 import {
   type BacktestDocument,
-  type BacktestNotice,
   type BacktestOracle,
   type BacktestQuestion,
   backtestDocument,
@@ -16,12 +15,13 @@ import { runFluid } from '../../simulation/backtest/fluid-run.js';
 import { oracleBound } from '../../simulation/backtest/oracle.js';
 import type { PolicyName } from '../../simulation/backtest/policy-names.js';
 import { runRequests } from '../../simulation/backtest/request-run.js';
-import { meanDemand, type TraceFacts } from '../../simulation/backtest/trace-facts.js';
+import { meanDemand } from '../../simulation/backtest/trace-facts.js';
 import { cheapestFleet } from '../../simulation/policies/constant-fleets.js';
 import type { Config } from '../config.js';
 import { type BacktestFleet, backtestFleet, withBelief } from './backtest-fleet.js';
+import { backtestNotices } from './backtest-notices.js';
 import { type PolicyContext, type PolicyVariant, policies } from './backtest-policies.js';
-import { type BacktestTrace, describeSeconds, readBacktestTrace } from './backtest-trace.js';
+import { type BacktestTrace, readBacktestTrace } from './backtest-trace.js';
 
 /**
  * A backtest: every policy that is asked for serves the same trace with a fleet of its own, and what each paid and what
@@ -70,9 +70,6 @@ const oracleAttainments = [0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.
 
 /** Steps of the series in a result: no picture shows more than some hundreds. */
 const seriesPoints = 720;
-
-/** A time without any request that is worth a word [s]. */
-const longGapSeconds = 2 * 3600;
 
 /**
  * Runs all of it.
@@ -124,7 +121,14 @@ export async function runBacktest(
     fleet: describeFleet(fleet, config),
     runs: withBestVariants(finished, asked.targetAttainment),
     oracle,
-    notices: noticesOf(trace.facts),
+    notices: backtestNotices({
+      asked,
+      config,
+      fleet,
+      gpus: surroundings.gpus,
+      facts: trace.facts,
+      warmUpSeconds: (trace.scoredFromMs - trace.startMs) / 1000,
+    }),
     totalSeconds: (steadyMs() - startedMs) / 1000,
   });
 }
@@ -170,7 +174,8 @@ function seriesOf(parts: {
   };
   return asked.policies.flatMap((policy) => {
     const entry = policies[policy];
-    const { usual, values, name, unit } = entry.knob;
+    const { values, name, unit } = entry.knob;
+    const usual = entry.knob.usual(config);
     const given = asked.knobs[policy];
     const asUsual = given === undefined || given.includes(usual) ? usual : given[0]!;
     return asked.profileErrors.flatMap((profileError): readonly VariantRuns[] => {
@@ -414,12 +419,6 @@ function describeFleet({ model, members }: BacktestFleet, config: Config): Simul
     drainSeconds,
     meanHoursBetweenFailures,
   };
-}
-
-function noticesOf({ longestGapSeconds }: TraceFacts): readonly BacktestNotice[] {
-  if (longestGapSeconds < longGapSeconds) return [];
-  const gap = describeSeconds(longestGapSeconds);
-  return [{ code: 'gap_in_trace', message: `the trace has no request for ${gap}: that time counts as idle` }];
 }
 
 function describeRun({ policy, variant, knob, profileError }: RunToMake): string {

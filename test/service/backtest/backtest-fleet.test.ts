@@ -36,6 +36,14 @@ describe('the fleet of a backtest', () => {
     });
   });
 
+  it.each([
+    [4096.5, 4096],
+    [0.5, 1],
+  ])('simulates whole tokens of context: a maxTokens of %d is %d', async (configured, simulated) => {
+    const { members } = await fleetOf(configOf({ deployments: one(`gpuType: L40S, maxTokens: ${configured}`) }));
+    expect(members[0]!.deployment.engine.limits.maxTokens).toBe(simulated);
+  });
+
   it('is believed faster or slower as a whole, and stays what it is', async () => {
     const fleet = await fleetOf();
     const doubted = withBelief(fleet, 1.2);
