@@ -354,7 +354,7 @@ function summary(options: {
   readonly around: BenchmarkSurroundings;
 }): string {
   const { flags, intent, report, additivity, around } = options;
-  const width = around.width() ?? usualWidth;
+  const width = around.width() || usualWidth;
   const { results, runs, requests, seconds, warnings, ended } = report;
   const title = `Highest rate ${intent.slo === null ? 'that the server keeps up with' : `within ${describeSlo(intent.slo)}`} [requests/s]`;
   const minutes = seconds < 90 ? `${seconds.toFixed(0)} s` : `${(seconds / 60).toFixed(1)} min`;

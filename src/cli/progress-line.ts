@@ -7,7 +7,7 @@ const toLineStart = '\r\u001b[K';
 
 export type ProgressTerminal = {
   readonly writeError: (text: string) => void;
-  /** Columns of the terminal now; undefined = it does not say. */
+  /** Columns of the terminal now; undefined or 0 = it does not say. */
   readonly width: () => number | undefined;
 };
 
@@ -19,7 +19,7 @@ export function progressLine({ writeError, width }: ProgressTerminal): {
   return {
     show(text) {
       // A line that wraps could not be drawn over. The last column stays free: some terminals wrap once it is filled.
-      const free = Math.max(0, (width() ?? usualWidth) - 1);
+      const free = Math.max(0, (width() || usualWidth) - 1);
       writeError(`${toLineStart}${[...text].slice(0, free).join('')}`);
     },
     clear() {

@@ -85,7 +85,9 @@ export class QuickstartShow {
 
   #frame(): readonly string[] {
     if (this.#facts === null) return [];
-    const { columns = 80, rows = 24 } = this.#output;
+    // Some terminals (a container's, `script`) say 0 for what they do not know.
+    const columns = this.#output.columns || 80;
+    const rows = this.#output.rows || 24;
     // One line stays free: a terminal scrolls when its last one is written.
     const size = { columns, rows: Math.max(1, rows - 1), color: this.#color };
     return renderQuickstart(this.#facts, this.#rows, { size, loads: this.#loads });

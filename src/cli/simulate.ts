@@ -205,7 +205,10 @@ export async function runSimulate(
   const policies = readPolicies(flags.policy);
   const knobs = readKnobs(flags.knob, { asked: policies, known: simulator.policies });
   checkObjective(flags);
-  await checkOutputs({ '--report': flags.report, '--output': flags.output });
+  await checkOutputs({
+    outputs: { '--report': flags.report, '--output': flags.output },
+    inputs: { '--trace': flags.trace, '--config': flags.config },
+  });
   const { config, directory, warnings } = await chooseConfig({
     configFile: flags.config,
     quickstart: false,
@@ -288,7 +291,7 @@ async function writeResults(
     await writeWholeFile({ path: flags.report, text: reportPage(document), flag: '--report' });
   }
   if (flags.json) around.write(json);
-  else around.write(renderBacktest(document, { width: around.width() ?? usualWidth, color: around.color }));
+  else around.write(renderBacktest(document, { width: around.width() || usualWidth, color: around.color }));
 }
 
 /** Where results go into a file or a pipe. */

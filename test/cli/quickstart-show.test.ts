@@ -56,6 +56,15 @@ describe('the quickstart on a pipe', () => {
 });
 
 describe('the quickstart on a terminal', () => {
+  it('that does not know its own size is drawn as on one of 80 by 24', () => {
+    const { output, started, cycle } = show(true);
+    Object.assign(output, { columns: 0, rows: 0 });
+    started.start(facts);
+    cycle(0, 2);
+    expect(output.text).toContain('curl http://127.0.0.1:8080/metrics/default/llama-a100');
+    expect(output.text).toContain('11-20 10:00');
+  });
+
   it('redraws the table each cycle and keeps a line for each change of the plan', () => {
     const { output, started, cycle } = show(true);
     started.start(facts);
