@@ -70,10 +70,10 @@ export function estimateCommand(): Command {
   return new Command('estimate')
     .summary('a profile without a benchmark, from the figures of the GPU and the model')
     .description(
-      'Estimates the requests/s of one replica within an SLO, by lengths of prompt and answer, from the catalogue: memory,\n' +
-        'bandwidth and FLOP/s of the GPU, shape of the model. The profile is marked as estimated and states its error;\n' +
-        'docs/profiles.md says how far to trust it. A benchmark is better wherever there is a GPU to run it on.\n' +
-        'Exit code: 0 estimated (also where no cell meets the SLO, with a warning), 1 the weights do not fit or Redis could\n' +
+      'Estimates the requests/s of one replica within an SLO, by lengths of prompt and answer, from the catalogue: memory, ' +
+        'bandwidth and FLOP/s of the GPU, shape of the model. The profile is marked as estimated and states its error; ' +
+        'docs/profiles.md says how far to trust it. A benchmark is better wherever there is a GPU to run it on.\n\n' +
+        'Exit code: 0 estimated (also where no cell meets the SLO, with a warning), 1 the weights do not fit or Redis could ' +
         'not be reached, 2 bad input.',
     )
     .requiredOption('--gpu <type>', 'GPU type of the catalogue, or a part of one: L4, H100, A100-80GB-MIG-3g.40gb, …')
@@ -126,7 +126,7 @@ Examples:
         writeError: (text) => stderr.write(text),
         now: () => documentTime(env, Date.now),
         color: stdout.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb',
-        width: stdout.columns ?? 100,
+        width: stdout.columns || 100,
       });
     });
 }

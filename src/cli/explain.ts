@@ -33,8 +33,8 @@ export function explainCommand(): Command {
   return new Command('explain')
     .summary('why a plan is as it is, and what would change it')
     .description(
-      'Reads a PlanningProblem (JSON), plans it, and plans it again with one thing changed at a time: one more GPU of each\n' +
-        'scarce type, less and more demand or budget, each mix but the best, each price at which an unused GPU would be used.\n' +
+      'Reads a PlanningProblem (JSON), plans it, and plans it again with one thing changed at a time: one more GPU of each ' +
+        'scarce type, less and more demand or budget, each mix but the best, each price at which an unused GPU would be used.\n\n' +
         'Exit code: 0 explained, 1 the plan is infeasible or none was found, 2 bad input.',
     )
     .argument('<file>', 'the document, or - for standard input')
@@ -49,7 +49,7 @@ export function explainCommand(): Command {
         stdin,
         write: (text) => stdout.write(text),
         color: stdout.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb',
-        width: stdout.columns ?? 100,
+        width: stdout.columns || 100,
       });
     });
 }

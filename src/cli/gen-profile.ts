@@ -60,9 +60,9 @@ export function genProfileCommand(): Command {
   return new Command('gen-profile')
     .summary('benchmark results, an SLO and a cost in, a profile out')
     .description(
-      'Reads benchmark results and writes the profile of a deployment: for each length of prompt and answer the requests/s\n' +
-        'that one replica serves within the SLO. Takes the flags of aibrix_gen_profile and gives its numbers.\n' +
-        `Reads ${Object.values(formatNames).join(', ')}; which, it sees by the content.\n` +
+      'Reads benchmark results and writes the profile of a deployment: for each length of prompt and answer the requests/s ' +
+        'that one replica serves within the SLO. Takes the flags of aibrix_gen_profile and gives its numbers.\n\n' +
+        `Reads ${Object.values(formatNames).join(', ')}; which, it sees by the content.\n\n` +
         'Exit code: 0 written (also where no cell meets the SLO, with a warning), 1 Redis could not be reached, 2 bad input.',
     )
     .argument('<deployment>', 'name of the deployment, without its namespace')

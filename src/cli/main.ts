@@ -74,14 +74,15 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .description('Decides which GPUs should run what, at the lowest cost that still meets the latency objectives.')
     .version(packageVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
-    .showHelpAfterError('(gpumix --help lists commands and flags)')
+    .showHelpAfterError('(gpumix --help lists the commands)')
     .showSuggestionAfterError()
     .addHelpText('after', examples)
     .exitOverride();
   const asked = namedCommand(args);
   for (const [name, { summary, load }] of Object.entries(commands)) {
     const command = name === asked ? await load() : new Command(name).summary(summary).description(summary);
-    program.addCommand(command.copyInheritedSettings(program));
+    command.copyInheritedSettings(program);
+    program.addCommand(command.showHelpAfterError(`(gpumix ${name} --help lists its flags)`));
   }
   return program;
 }

@@ -79,8 +79,8 @@ export function planCommand(): Command {
   return new Command('plan')
     .summary('plan a PlanningProblem: which replicas to run, at what cost, with its proof')
     .description(
-      'Reads a PlanningProblem (JSON) and prints its Plan: the cheapest replicas that serve the demand within the SLO.\n' +
-        'With --set or --without it plans the problem twice, as given and edited, and compares the two.\n' +
+      'Reads a PlanningProblem (JSON) and prints its Plan: the cheapest replicas that serve the demand within the SLO. ' +
+        'With --set or --without it plans the problem twice, as given and edited, and compares the two.\n\n' +
         'Exit code: 0 planned, 1 infeasible or no plan found within the limits (of the edited plan), 2 bad input.',
     )
     .argument('<file>', 'the document, or - for standard input')
@@ -102,7 +102,7 @@ export function planCommand(): Command {
         write: (text) => stdout.write(text),
         writeError: (text) => stderr.write(text),
         color: stdout.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb',
-        width: stdout.columns ?? 100,
+        width: stdout.columns || 100,
       });
     });
 }

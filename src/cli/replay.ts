@@ -43,10 +43,10 @@ export function replayCommand(): Command {
   return new Command('replay')
     .summary('write request traces into Redis as the AIBrix gateway does, from a request log')
     .description(
-      'Plays a request log (CSV with timestamp_ms,input_tokens,output_tokens; plain or gzip) in wall-clock time: the\n' +
-        'first request arrives now, and every 10 seconds a trace record is written, for 10 minutes. A request completes\n' +
-        'at its arrival + ttft + output tokens × tpot, in the time of the log. Ctrl-C ends it cleanly: requests in flight\n' +
-        'count as cancelled.\n' +
+      'Plays a request log (CSV with timestamp_ms,input_tokens,output_tokens; plain or gzip) in wall-clock time: the ' +
+        'first request arrives now, and every 10 seconds a trace record is written, for 10 minutes. A request completes ' +
+        'at its arrival + ttft + output tokens × tpot, in the time of the log. Ctrl-C ends it cleanly: requests in flight ' +
+        'count as cancelled.\n\n' +
         'Exit code: 0 played, 1 Redis could not be reached, 2 bad input.',
     )
     .requiredOption('--trace <file>', 'the request log, or - for standard input')
@@ -175,7 +175,7 @@ function progressLine(
         `${name} · ${time} · ${count(requests, 'request')} (${rate} rps) · ${outstanding} in flight · ` +
         `${count(records, 'record')}${state}`;
       // A line that wraps could not be drawn over. The last column stays free: some terminals wrap once it is filled.
-      write(`\r\u001b[K${cut(line, (width?.() ?? usualWidth) - 1)}`);
+      write(`\r\u001b[K${cut(line, (width?.() || usualWidth) - 1)}`);
     },
     clear() {
       write('\r\u001b[K');
