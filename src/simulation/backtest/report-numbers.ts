@@ -92,7 +92,8 @@ export function positionText(position: FrontierPosition): string {
       ? `${against}: no run to compare with`
       : `${against}: it attains up to ${attainmentText(beyond)}, which ${position.policy} does not reach`;
   }
-  const where = `from ${attainmentText(range.from)} to ${attainmentText(range.to)}`;
+  const [from, to] = [attainmentText(range.from), attainmentText(range.to)];
+  const where = from === to ? `at ${from}, all that both have` : `from ${from} to ${to}`;
   const after = beyond === null ? '' : `; above that, up to ${attainmentText(beyond)}, ${position.policy} was not seen`;
   const isBelow = worstExcess !== null && worstExcess <= 1e-9;
   if (isBelow) return `${against}: on or below it ${where}${after}`;
