@@ -152,13 +152,18 @@ function rangeOf(unit: string): { readonly below: (value: number) => boolean; re
 }
 
 /**
- * Refuses a place where a result could not be written, before anything is computed for it.
+ * Refuses a place where a result could not be written, or would replace what it is made from, before anything is computed
+ * for it.
  *
- * @param flags the flag and what it says, of each output
+ * @param flags.outputs the flag and what it says, of each output
+ * @param flags.inputs the same of each file that is read
  */
-export async function checkOutputs(flags: Readonly<Record<string, string | undefined>>): Promise<void> {
+export async function checkOutputs(flags: {
+  readonly outputs: Readonly<Record<string, string | undefined>>;
+  readonly inputs: Readonly<Record<string, string>>;
+}): Promise<void> {
   const taken = new Map<string, string>();
-  for (const [flag, path] of Object.entries(flags)) {
+  for (const [flag, path] of Object.entries(flags.outputs)) {
     if (path === undefined) continue;
     if (path === '' || path === '-') {
       const way = flag === '--report' ? '' : ' (--json prints the document)';
@@ -170,8 +175,18 @@ export async function checkOutputs(flags: Readonly<Record<string, string | undef
       throw flagError(flag, { found: `the file of ${other}`, expected: 'a file of its own' });
     }
     taken.set(place, flag);
+    for (const [read, file] of Object.entries(flags.inputs)) {
+      if (!(await isSameFile(path, file))) continue;
+      throw flagError(flag, { found: `the file of ${read}`, expected: 'a file of its own: it would be replaced' });
+    }
     await checkPlace(flag, path);
   }
+}
+
+/** Also by another name, such as a link. False where one of them does not exist. */
+async function isSameFile(a: string, b: string): Promise<boolean> {
+  const [one, other] = await Promise.all([a, b].map((path) => stat(path).catch(() => null)));
+  return one != null && other != null && one.isFile() && one.dev === other.dev && one.ino === other.ino;
 }
 
 async function checkPlace(flag: string, path: string): Promise<void> {

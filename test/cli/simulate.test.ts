@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { InvalidArgumentError } from 'commander';
@@ -314,6 +314,16 @@ describe('gpumix simulate refuses', () => {
       'the same file for two results',
       { report: 'same', output: './same' },
       '--output: found the file of --report, expected a file of its own',
+    ],
+    [
+      'the trace as a report, which would be gone',
+      { report: trace },
+      '--report: found the file of --trace, expected a file of its own: it would be replaced',
+    ],
+    [
+      'the configuration as a document, by another name',
+      { output: join(folder, 'profiles', '..', basename(config)) },
+      '--output: found the file of --config, expected a file of its own: it would be replaced',
     ],
     [
       'a folder as a report',
