@@ -150,7 +150,8 @@ function fleetDeployment(configured: ConfiguredDeployment, believed: Believed): 
       limits: {
         maxSequences: simulation.maxSequences,
         maxBatchedTokens: simulation.maxBatchedTokens,
-        maxTokens: configured.maxTokens ?? model.maxTokens,
+        // Requests are whole tokens, and at least one in and one out: the nearest limit of an engine refuses the same ones.
+        maxTokens: Math.max(1, Math.floor(configured.maxTokens ?? model.maxTokens)),
       },
     },
     profile: profile.grid,
