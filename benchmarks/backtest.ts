@@ -295,8 +295,11 @@ function describeScenario({ scenario, document, peakRssMb }: ScenarioResult): st
   if (aimed?.oracleUsd != null) lines.push(row('oracle, at least', ['', '', number(aimed.oracleUsd / hours, 2)]));
   for (const { against, worstExcess, worstAt, beyond, onOrBelow } of positions) {
     if (onOrBelow) continue;
-    const worst = worstExcess === null ? '' : `, dearer by up to ${percent(worstExcess)} at ${percent(worstAt ?? 0)}`;
-    const short = beyond === null ? '' : `, which also reaches ${percent(beyond)}`;
+    const worst =
+      worstExcess === null || worstExcess <= 0
+        ? ''
+        : `: dearer by up to ${percent(worstExcess)} at ${percent(worstAt ?? 0)}`;
+    const short = beyond === null ? '' : `${worst === '' ? ':' : ','} and that one reaches ${percent(beyond)}`;
     lines.push(`  gpumix is not below ${against} everywhere${worst}${short}`);
   }
   for (const run of scenario.isWrong ? runs : []) {
