@@ -209,6 +209,7 @@ function matchedLines(
     const most = document.frontiers.find(({ policy }) => policy === cost.policy)?.points.at(-1)?.attainment;
     return most === undefined ? 'no run' : `attains at most ${attainmentText(most)}`;
   };
+  const isLimit = costs.find(({ policy }) => policy === own)?.basis === 'attains-more';
   const rows = costs.map((cost) => {
     const limit = cost.basis === 'attains-more' ? '≤ ' : '';
     const money = cost.usd === null ? '-    ' : `${limit}${usdText(cost.usd)} USD`;
@@ -217,7 +218,7 @@ function matchedLines(
       cost.usd === null
         ? reachOf(cost)
         : cost.saving !== null
-          ? savingText(cost.saving, own, ink)
+          ? savingText(cost.saving, { own, isLimit, ink })
           : cost.basis === 'attains-more'
             ? 'all its runs attain more'
             : '';
@@ -228,10 +229,14 @@ function matchedLines(
   return [ink.bold(title), ...rows, ...floor];
 }
 
-function savingText(saving: number, own: string, ink: Ink): string {
+/** Where all runs of the compared one attain more, it might be cheaper than it is counted. */
+function savingText(
+  saving: number,
+  { own, isLimit, ink }: { readonly own: string; readonly isLimit: boolean; readonly ink: Ink },
+): string {
   return saving >= 0
-    ? ink.good(`${own} saves ${shareText(saving)}`)
-    : ink.bad(`${own} is ${shareText(-saving)} dearer`);
+    ? ink.good(`${own} saves ${isLimit ? 'at least ' : ''}${shareText(saving)}`)
+    : ink.bad(`${own} is ${isLimit ? 'at most ' : ''}${shareText(-saving)} dearer`);
 }
 
 function positionLines({ positions }: BacktestDocument, width: number): readonly string[] {

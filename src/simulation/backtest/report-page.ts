@@ -7,6 +7,7 @@ import { cutName, escaped } from './report-markup.js';
 import {
   attainmentText,
   errorText,
+  knobText,
   positionText,
   quantityText,
   secondsText,
@@ -81,18 +82,24 @@ function verdict(document: BacktestDocument): readonly string[] {
       `<p class="verdict"><strong>${target.policy}</strong> does not reach ${aim} attainment in any of its runs: ${reach}.</p>`,
     ];
   }
+  const isLimit = own.basis === 'attains-more';
   const savings = target.costs.flatMap(({ policy, saving }) => (saving === null ? [] : [{ policy, saving }]));
   const compared = savings.map(({ policy, saving }) =>
     saving >= 0
-      ? `<strong>${shareText(saving)}</strong> less than ${policy}`
-      : `<strong>${shareText(-saving)}</strong> more than ${policy}`,
+      ? `${isLimit ? 'at least ' : ''}<strong>${shareText(saving)}</strong> less than ${policy}`
+      : `${isLimit ? 'at most ' : ''}<strong>${shareText(-saving)}</strong> more than ${policy}`,
   );
-  const atLeast = own.basis === 'attains-more' ? 'at most ' : '';
+  const cheapest = document.frontiers.find(({ policy }) => policy === target.policy)?.points[0]?.knob;
+  const run = document.runs.find(
+    ({ policy, profileError, knob }) => policy === target.policy && profileError === 0 && knob?.value === cheapest,
+  );
+  // The cards below are of the usual knob: who reads two amounts must know why.
+  const which = isLimit && run?.knob && !run.isMain ? ` (its cheapest run, ${knobText(run.knob)})` : '';
   const bound =
     own.oracleRatio === null ? '' : ` No fleet could do it below ${shareText(1 / own.oracleRatio, 0)} of that.`;
   const rest = compared.length === 0 ? '.' : `: ${joined(compared)}.`;
   return [
-    `<p class="verdict">To serve ${aim} of the requests within the objective, <strong>${target.policy}</strong> costs ${atLeast}<strong>${usdText(own.usd)} USD</strong>${rest}${bound}</p>`,
+    `<p class="verdict">To serve ${aim} of the requests within the objective, <strong>${target.policy}</strong> costs ${isLimit ? 'at most ' : ''}<strong>${usdText(own.usd)} USD</strong>${escaped(which)}${rest}${bound}</p>`,
   ];
 }
 
@@ -116,7 +123,7 @@ function cards(document: BacktestDocument): readonly string[] {
     [quantityText(result.meanReplicas), `replicas on average, busy ${shareText(result.utilization, 0)} of the time`],
   ];
   return [
-    `<h3>${run.policy}, as its user has it</h3>`,
+    `<h3>${run.policy}, as its user has it${run.knob === null ? '' : `: ${escaped(knobText(run.knob))}`}</h3>`,
     '<div class="cards">',
     ...facts.map(([figure, what]) => `<div class="card"><b>${withUnit(figure)}</b><span>${escaped(what)}</span></div>`),
     '</div>',
@@ -161,29 +168,36 @@ function matchedBars(document: BacktestDocument, matched: MatchedAttainment): re
     oracleUsd === null
       ? ''
       : `<span class="floor" style="left:${share(oracleUsd)}%" title="oracle: ${usdText(oracleUsd)} USD"></span>`;
+  const isLimit = costs.find(({ policy }) => policy === own)?.basis === 'attains-more';
   const rows = costs.map((cost) => {
     const reach = document.frontiers.find(({ policy }) => policy === cost.policy)?.points.at(-1)?.attainment;
     const none =
       cost.usd === null
         ? `<span class="none">${reach === undefined ? 'no run' : `attains at most ${attainmentText(reach)}`}</span>`
         : `<span class="fill ${policyClass(cost.policy)}${cost.basis === 'attains-more' ? ' most' : ''}" style="width:${share(cost.usd)}%"></span>`;
-    return `<span class="who">${cost.policy}</span><span class="track">${none}${floor}</span>${figureOf(cost, own)}`;
+    return `<span class="who">${cost.policy}</span><span class="track">${none}${floor}</span>${figureOf(cost, { own, isLimit })}`;
   });
   return [`<h3>${name}</h3>`, '<div class="bars">', ...rows, '</div>'];
 }
 
-function figureOf(cost: MatchedCost, own: string): string {
+/** Whose cost is compared, and whether it is counted in full although all its runs attain more. */
+type Compared = { readonly own: string; readonly isLimit: boolean };
+
+function figureOf(cost: MatchedCost, compared: Compared): string {
   const limit = cost.basis === 'attains-more' ? '≤ ' : '';
   const money = cost.usd === null ? '–' : `${limit}${usdText(cost.usd)} USD`;
-  const { words, mood } = remarkOf(cost, own);
+  const { words, mood } = remarkOf(cost, compared);
   return `<span class="figure">${money}</span><span class="remark${mood === '' ? '' : ` ${mood}`}">${words}</span>`;
 }
 
-function remarkOf(cost: MatchedCost, own: string): { readonly words: string; readonly mood: '' | 'good' | 'bad' } {
+function remarkOf(
+  cost: MatchedCost,
+  { own, isLimit }: Compared,
+): { readonly words: string; readonly mood: '' | 'good' | 'bad' } {
   if (cost.saving !== null) {
     return cost.saving >= 0
-      ? { words: `${own} saves ${shareText(cost.saving)}`, mood: 'good' }
-      : { words: `${own} is ${shareText(-cost.saving)} dearer`, mood: 'bad' };
+      ? { words: `${own} saves ${isLimit ? 'at least ' : ''}${shareText(cost.saving)}`, mood: 'good' }
+      : { words: `${own} is ${isLimit ? 'at most ' : ''}${shareText(-cost.saving)} dearer`, mood: 'bad' };
   }
   if (cost.basis === 'attains-more') return { words: 'all its runs attain more', mood: '' };
   return { words: cost.oracleRatio === null ? '' : `${cost.oracleRatio.toFixed(2)} × the oracle`, mood: '' };

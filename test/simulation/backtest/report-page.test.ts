@@ -227,6 +227,19 @@ describe('the report of a backtest', () => {
     expect(html).toContain('aibrix: it attains up to 99.50 %, which gpumix does not reach');
   });
 
+  it('says which run costs so little where all of them attain more, and which one is shown as its user has it', () => {
+    const knob = (value: number) => ({ name: 'quantile', unit: 'share', value });
+    const runs = [
+      finishedRun('gpumix', { knob: knob(0.5), isUsualKnob: false, result: runResult({ usd: 80, attainment: 0.995 }) }),
+      finishedRun('gpumix', { knob: knob(0.95), result: runResult({ usd: 90, attainment: 0.999 }) }),
+      finishedRun('aibrix', { result: runResult({ usd: 100, attainment: 0.99 }) }),
+    ];
+    const html = reportPage(backtest({ runs }));
+    expect(html).toContain('costs at most <strong>80.00 USD</strong> (its cheapest run, quantile 0.5): at least ');
+    expect(html).toContain('gpumix saves at least 20.0 %');
+    expect(html).toContain('<h3>gpumix, as its user has it: quantile 0.95</h3>');
+  });
+
   it('does not hide that the first policy is dearer', () => {
     const runs = [
       finishedRun('gpumix', { result: runResult({ usd: 110, attainment: 0.99 }) }),
