@@ -49,6 +49,8 @@ export type PublicationFacts = {
   readonly lowestWithinMinute: number | null;
   /** Why the plan has more than the demand needs now; null = it has not. */
   readonly hold: ReplicaHold | null;
+  /** Replicas that stay because the demand needs them, while what others have is kept; null = none that no floor keeps anyway. */
+  readonly wantedBesideKept: number | null;
   /** It is started because requests wait of which nothing is known. */
   readonly isWoken: boolean;
 };
@@ -122,19 +124,22 @@ export function publishDeployment(input: {
   const isKept = facts.keptReplicas !== null && step > (current ?? 0);
   const reason = isKept
     ? `It lost its profile or its price: it keeps the ${step} that were published when it could last be planned.`
-    : (heldUpReason(facts, { target: deployment.targetReplicas, settings }) ?? deployment.reason);
+    : (heldUpReason(facts, { deployment, settings }) ?? deployment.reason);
   return limitRise(limitFall(step, reason, facts, settings), facts, settings);
 }
 
 /** Why the target is what it is, where the demand alone does not say it. */
 function heldUpReason(
-  { hold, isWoken }: PublicationFacts,
-  { target, settings }: { readonly target: number | null; readonly settings: PublicationSettings },
+  { hold, wantedBesideKept, isWoken }: PublicationFacts,
+  { deployment, settings }: { readonly deployment: PlannedDeployment; readonly settings: PublicationSettings },
 ): string | null {
+  const { targetReplicas: target, utilization } = deployment;
   if (isWoken && target === 1)
     return 'Woken: requests wait or are expected, and no replica runs that could tell how long they are.';
-  if (hold === null || target !== hold.replicas) return null;
-  return holdReason(hold, settings.stability);
+  if (hold !== null) return target === hold.replicas ? holdReason(hold, settings.stability) : null;
+  // Where its part of the demand fills them all the same, the plan has said so.
+  if (target === null || target !== wantedBesideKept || utilization * target > target - 1) return null;
+  return `Kept at ${target}: the demand needs them once what is kept beside them has gone.`;
 }
 
 /** Which rule holds a number up, and until when, in one sentence. */

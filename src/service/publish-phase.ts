@@ -209,6 +209,9 @@ export class PublishPhase {
     const deployment = fleet.observed.get(id);
     if (deployment === undefined) return undefined;
     const before = fleet.published.get(id);
+    const state = fleet.models.get(deployment.model);
+    const floor = state?.built?.model.deployments.find((each) => each.id === id)?.minReplicas ?? 0;
+    const wanted = state?.holds?.wanted.get(id) ?? 0;
     return {
       currentReplicas: deployment.currentReplicas,
       paused: deployment.paused,
@@ -226,8 +229,9 @@ export class PublishPhase {
       isUncounted: cycle.limits.uncounted.has(id),
       highestWithinMinute: this.#recent.highest(id, cycle.nowMs),
       lowestWithinMinute: this.#recent.lowest(id, cycle.nowMs),
-      hold: fleet.models.get(deployment.model)?.holds?.replicas.get(id) ?? null,
-      isWoken: fleet.models.get(deployment.model)?.built?.woken === id,
+      hold: state?.holds?.replicas.get(id) ?? null,
+      wantedBesideKept: wanted > floor ? wanted : null,
+      isWoken: state?.built?.woken === id,
     };
   }
 

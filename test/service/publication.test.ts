@@ -104,6 +104,7 @@ function publish(change: {
       highestWithinMinute: null,
       lowestWithinMinute: null,
       hold: null,
+      wantedBesideKept: null,
       isWoken: false,
       ...change.facts,
     },

@@ -456,6 +456,25 @@ describe('models that share a pool', () => {
   });
 });
 
+it('what the demand needs beside what is kept says so, and not that a floor is configured', async () => {
+  const world = await worldOf({
+    deployments: [
+      deployment({ name: 'kept', gpuType: 'L4', maxReplicas: 6 }),
+      deployment({ name: 'needed', gpuType: 'A100-80GB', minReplicas: 3 }),
+    ],
+    profiles: { kept: profileText({ cost: 1.1 }), needed: profileText({ cost: 1.2 }) },
+    config: { stability: stable, forecast: { method: 'window' } },
+  });
+  await world.send('llama', { rps: 20 }).cycle();
+  world.follow();
+  // Dearer now than the other, which has room for all beside what is kept.
+  await world.writeProfile('kept', profileText({ cost: 1.21 }));
+  await world.send('llama', { rps: 18 }).cycle();
+  expect([world.replicas('kept'), world.replicas('needed')]).toEqual([6, 14]);
+  expect(reasonOf(world, 'kept')).toMatch(/^Kept at 6 where the demand now needs 0: 6 were planned/);
+  expect(reasonOf(world, 'needed')).toBe('Kept at 14: the demand needs them once what is kept beside them has gone.');
+});
+
 describe('a model at zero replicas', () => {
   const asleep = {
     deployments: [
