@@ -5,6 +5,7 @@ import { InvalidArgumentError } from 'commander';
 import { InputError, quoteInput } from '../core/input-error.js';
 import { nearestName } from '../core/parse.js';
 import { type PolicyName, policyNames } from '../simulation/backtest/policy-names.js';
+import { longestWindowSeconds } from '../simulation/backtest/trace-load.js';
 import { decimal, flagError } from './flag-values.js';
 
 /** Values of the flags of `gpumix simulate` that no other command has. */
@@ -14,15 +15,12 @@ const mostCopies = 100_000;
 
 const unitSeconds: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
 
-/** Longest span: a year is beyond every trace, and more is a slip [s]. */
-const longestSpanSeconds = 400 * 86_400;
-
 /** `90`, `90s`, `15m`, `6h`, `7d`: seconds. */
 export function timeSpan(text: string): number {
   const [, number = '', unit = ''] = /^([\d.]+(?:e\d+)?)\s*([a-z]*)$/i.exec(text.trim()) ?? [];
   const scale = Object.hasOwn(unitSeconds, unit) ? unitSeconds[unit]! : Number.NaN;
   const seconds = decimal(number) * scale;
-  if (seconds >= 0 && seconds <= longestSpanSeconds) return seconds;
+  if (seconds >= 0 && seconds <= longestWindowSeconds) return seconds;
   throw new InvalidArgumentError('expected a time such as 90 (seconds), 90s, 15m, 6h or 7d, at most 400d.');
 }
 

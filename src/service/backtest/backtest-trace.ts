@@ -4,7 +4,7 @@ import type { KnownMinute } from '../../demand/forecast.js';
 import type { BacktestRequest } from '../../simulation/backtest/backtest.js';
 import type { BacktestWindow } from '../../simulation/backtest/backtest-document.js';
 import { type TraceFacts, traceFacts } from '../../simulation/backtest/trace-facts.js';
-import { copiesOf, windowOf } from '../../simulation/backtest/trace-load.js';
+import { copiesOf, longestWindowSeconds, windowOf } from '../../simulation/backtest/trace-load.js';
 
 /** Which part of a trace is played, and how often at once. */
 export type TraceQuestion = {
@@ -57,7 +57,11 @@ export async function readBacktestTrace(question: TraceQuestion): Promise<Backte
   const watched = watch(question.open(), (atMs) => {
     signal.throwIfAborted();
     firstMs ??= atMs;
+    const beforeMs = lastMs;
     lastMs = atMs - firstMs;
+    if (durationSeconds === null && lastMs > (fromSeconds + longestWindowSeconds) * 1000) {
+      throw tooLong({ source, beforeMs, lastMs });
+    }
     if (lastMs >= fromSeconds * 1000) return;
     const minute = Math.floor((startsAtMs + lastMs) / minuteMs);
     before.set(minute, (before.get(minute) ?? 0) + 1);
@@ -136,6 +140,18 @@ async function* watch(
     see(request.atMs);
     yield request;
   }
+}
+
+/** Such as a first row at 0 before others in Unix time: every minute of the years between would be simulated. */
+function tooLong(trace: { readonly source: string; readonly beforeMs: number; readonly lastMs: number }): InputError {
+  const [before, last] = [trace.beforeMs, trace.lastMs].map((ms) => describeSeconds(ms / 1000));
+  return new InputError(trace.source, [
+    {
+      place: '',
+      found: `a request ${last} after the first one, and ${before} after it the one before`,
+      expected: `at most ${longestWindowSeconds / 86_400} days: time stamps in milliseconds, or a part of it (--duration)`,
+    },
+  ]);
 }
 
 /** @param before requests of one copy by minute since 1970 */

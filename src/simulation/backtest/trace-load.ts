@@ -5,6 +5,9 @@ import { chanceOf } from './chance.js';
  * The load of a backtest out of a trace: a window of it, played as several copies. Streams in, streams out.
  */
 
+/** Longest window that is played: a year and a little. A longer trace has mistaken time stamps, and would run for days [s]. */
+export const longestWindowSeconds = 400 * 86_400;
+
 /** A stream of requests, ascending in time. */
 export type RequestStream = AsyncIterable<BacktestRequest> | Iterable<BacktestRequest>;
 

@@ -65,6 +65,11 @@ describe('the trace of a backtest', () => {
     expect(trace.window.toSeconds).toBe(3599.001);
   });
 
+  it('may be longer than can be played where only a part of it is asked for', async () => {
+    const open = () => streamed([...steady, { ...steady[0]!, atMs: Date.UTC(2026, 0, 5) }]);
+    expect((await readBacktestTrace(question({ open, durationSeconds: 600 }))).endMs).toBe(startsAtMs + 600_000);
+  });
+
   it('tells the rates before the window, of all copies, minute by minute', async () => {
     const { history } = await readBacktestTrace(question({ fromSeconds: 630, copies: 2.5 }));
     expect(history).toEqual(
@@ -116,6 +121,17 @@ describe('the trace of a backtest', () => {
       'that ends before the window',
       { fromSeconds: 7200 },
       'trace.csv: found a trace of 3599 s, expected requests from 2 h on',
+    ],
+    [
+      'whose first time stamp is 0 and whose others are Unix time',
+      {
+        open: () =>
+          streamed([
+            { ...steady[0]!, atMs: 0 },
+            { ...steady[1]!, atMs: Date.UTC(2026, 0, 5) },
+          ]),
+      },
+      'trace.csv: found a request 490992 h after the first one, and 0 s after it the one before, expected at most 400 days: time stamps in milliseconds, or a part of it (--duration)',
     ],
     [
       'whose requests all lie in the warm-up',
