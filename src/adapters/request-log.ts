@@ -36,6 +36,7 @@ const latestMs = 1e15;
  * Reads a request log, row by row and no faster than the rows are taken; memory does not grow with the file.
  *
  * @param options.file path, or `-` for standard input
+ * @param options.name names it in errors; by default its path, or `standard input`
  * @param options.signal ends the reading with an AbortError
  * @throws InputError that names file, line and column, what was found and what was expected; rows before it were given
  */
@@ -43,9 +44,10 @@ export async function* readRequestLog(options: {
   readonly file: string;
   readonly stdin?: Readable;
   readonly signal?: AbortSignal;
+  readonly name?: string;
 }): AsyncGenerator<LoggedRequest, void, void> {
   const { file, stdin = process.stdin, signal } = options;
-  const source = file === '-' ? 'standard input' : file;
+  const source = options.name ?? (file === '-' ? 'standard input' : file);
   const input = file === '-' ? stdin : createReadStream(file);
   if (signal !== undefined) addAbortSignal(signal, input);
   let line = 0;

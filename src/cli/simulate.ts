@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -306,21 +306,29 @@ type OpenTrace = {
 /** Every run reads the trace from its beginning: what comes through a pipe is kept in a file meanwhile. */
 async function openTrace(file: string, { stdin, signal }: SimulateSurroundings): Promise<OpenTrace> {
   if (file === '') throw flagError('--trace', { found: '""', expected: 'a request log, or - for standard input' });
-  if (file !== '-') return { name: file, open: () => readRequestLog({ file, signal }), close: async () => {} };
+  if (file !== '-' && !(await isPipe(file))) {
+    return { name: file, open: () => readRequestLog({ file, signal }), close: async () => {} };
+  }
+  const name = file === '-' ? 'standard input' : file;
+  const source = file === '-' ? stdin : createReadStream(file);
   const kept = join(tmpdir(), `gpumix-trace-${randomUUID()}`);
   const close = (): Promise<void> => rm(kept, { force: true });
   try {
-    await pipeline(stdin, createWriteStream(kept, { flags: 'wx', mode: 0o600 }), { signal });
+    await pipeline(source, createWriteStream(kept, { flags: 'wx', mode: 0o600 }), { signal });
   } catch (error) {
     await close();
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code !== 'ENOSPC') throw error;
     throw flagError('--trace', {
       found: `a trace that does not fit into ${tmpdir()}`,
-      expected: 'a file instead of standard input',
+      expected: `a file instead of ${file === '-' ? 'standard input' : 'a pipe'}`,
     });
   }
-  // The reader calls what it reads `standard input` by this name.
-  const open = () => readRequestLog({ file: '-', stdin: createReadStream(kept), signal });
-  return { name: 'standard input', open, close };
+  return { name, open: () => readRequestLog({ file: kept, name, signal }), close };
+}
+
+/** A named pipe, `<(…)` of a shell or `/dev/stdin`: what can be read once. */
+async function isPipe(file: string): Promise<boolean> {
+  const found = await stat(file).catch(() => null);
+  return found !== null && !found.isFile() && !found.isDirectory();
 }

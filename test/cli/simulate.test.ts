@@ -1,4 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -164,6 +166,20 @@ describe('gpumix simulate', () => {
     // Nothing of the temporary files is left.
     expect(readdirSync(out).sort()).toEqual(['out.json', 'report.html']);
   });
+
+  it.skipIf(process.platform === 'win32')(
+    'reads a trace from a pipe with a name, as often as there are runs',
+    async () => {
+      const pipe = join(folder, 'pipe');
+      execFileSync('mkfifo', [pipe]);
+      const [{ output }] = await Promise.all([
+        run({ trace: pipe, policy: ['static'], knob: ['1,3'], json: true }),
+        writeFile(pipe, gzipSync(tenMinutes)),
+      ]);
+      const { asked, runs } = JSON.parse(output) as BacktestDocument;
+      expect([asked.trace, runs.map(({ result }) => result.requests)]).toEqual([pipe, [540, 540]]);
+    },
+  );
 
   it('reads a trace from standard input, as often as there are runs', async () => {
     const stdin = Readable.from([gzipSync(tenMinutes)]);
