@@ -68,7 +68,7 @@ function pooling({ asked, config }: NoticedBacktest): readonly BacktestNotice[] 
   if (isShared === isCounted) return [];
   const message = isCounted
     ? 'profiles.pooling is least-request, and the router random gives requests to replicas by chance: plans count on sharing that does not happen; profiles.pooling: none plans without it'
-    : `profiles.pooling is none, and with the router ${asked.router} replicas share load: plans count each as if it stood alone; profiles.pooling: least-request needs fewer of them`;
+    : `profiles.pooling is none, and with the router ${asked.router} replicas share load: plans count each as if it stood alone; profiles.pooling: least-request needs fewer of them, and leaves less room for bursts`;
   return [{ code: 'pooling_mismatch', message }];
 }
 
