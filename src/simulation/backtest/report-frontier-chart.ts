@@ -41,7 +41,8 @@ export function policyMark(policy: PolicyName, area = 52): string {
   return symbol(marks[policy], area).digits(1)() ?? '';
 }
 
-const margins = { top: 24, bottom: 42 } as const;
+/** Above: the name of the scale, and below that the aim, which may lie right beside it. */
+const margins = { top: 38, bottom: 42 } as const;
 /** Nearer than this two names touch [px]. */
 const nameHeight = 15;
 
@@ -60,7 +61,7 @@ export function drawFrontierChart(document: BacktestDocument, size: ChartSize): 
   const x = ninesAxis({ low, high, finest: finestOf(shares), spacing: size.isNarrow ? 0.15 : 0.07 });
   const y = rangeAxis({ from: Math.min(...costs), to: Math.max(...costs), ticks: 7, label: moneyTick });
   const left = leftMargin(y);
-  const right = size.width - (size.isNarrow ? 14 : 132);
+  const right = size.width - (size.isNarrow ? 20 : 146);
   const bottom = size.height - margins.bottom;
   const xOf = (share: number): number => left + Math.min(1, Math.max(0, x.position(share))) * (right - left);
   const yOf = (usd: number): number => bottom - Math.min(1, Math.max(0, y.position(usd))) * (bottom - margins.top);
