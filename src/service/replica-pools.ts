@@ -1,6 +1,7 @@
 import type { BucketDemand, ProblemModel } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
 import type { GpuProfile } from '../core/profile.js';
+import { meanLengths } from '../demand/forecast.js';
 import { mixCapacity } from '../optimizer/mix-capacity.js';
 import { PoolReader, type PoolTraits, poolingFactor } from '../profiling/pooling.js';
 import type { KnownProfile } from './known-profiles.js';
@@ -25,7 +26,9 @@ export class ReplicaPools {
   ): ReadonlyMap<string, PoolTraits> {
     const { deployments, profileOf, demand, nowMs } = input;
     // Of no lengths nothing can be said, and the first ones are read at once.
-    if (!demand.some(({ rps }) => rps > 0)) {
+    const totalRps = demand.reduce((sum, { rps }) => sum + rps, 0);
+    const lengths = meanLengths(demand.map(({ rps, ...bucket }) => ({ ...bucket, share: rps / totalRps })));
+    if (!(totalRps > 0) || lengths === null) {
       this.#byModel.delete(model);
       return nothing;
     }
@@ -38,6 +41,7 @@ export class ReplicaPools {
       before !== undefined &&
       before.readMs <= nowMs &&
       nowMs - before.readMs < readAgainMs &&
+      areAlike(before.lengths, lengths) &&
       before.profiles.length === profiles.length &&
       before.profiles.every((profile, index) => profile === profiles[index]);
     if (isFresh) return before.traits;
@@ -47,7 +51,7 @@ export class ReplicaPools {
       const read = profile == null ? null : this.#reader.traitsOf(profile, demand);
       if (read !== null) traits.set(id, read);
     }
-    this.#byModel.set(model, { readMs: nowMs, profiles, traits });
+    this.#byModel.set(model, { readMs: nowMs, lengths, profiles, traits });
     return traits;
   }
 
@@ -59,14 +63,25 @@ export class ReplicaPools {
 
 const nothing: ReadonlyMap<string, PoolTraits> = new Map();
 
+type MeanLengths = { readonly inputTokens: number; readonly outputTokens: number };
+
 type Reading = {
   readonly readMs: number;
+  readonly lengths: MeanLengths;
   readonly profiles: readonly (GpuProfile | null)[];
   readonly traits: ReadonlyMap<string, PoolTraits>;
 };
 
 /** Lengths change slowly, and all buckets are read: of a thousand models not in every cycle. */
 const readAgainMs = 60_000;
+
+/** Means that differ by a larger share are other lengths, which are read at once. */
+const otherLengths = 0.05;
+
+function areAlike(a: MeanLengths, b: MeanLengths): boolean {
+  const isNear = (before: number, now: number) => Math.abs(now - before) <= otherLengths * before;
+  return isNear(a.inputTokens, b.inputTokens) && isNear(a.outputTokens, b.outputTokens);
+}
 
 /** Factors that differ by less are the same. */
 const hardlyAny = 0.002;

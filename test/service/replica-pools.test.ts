@@ -101,6 +101,30 @@ describe('replicas of a deployment that share load', () => {
     expect(problemOf(world)).toEqual(before.problem);
   });
 
+  it('count on what they gain at the lengths that come now, not at those of a minute ago', async () => {
+    // Of long prompts a full replica holds 2, of short ones 100, of which chance adds far less.
+    const profile = JSON.stringify({
+      ...JSON.parse(pooledProfile(1)),
+      e2e: [
+        [100, 2],
+        [100, 2],
+      ],
+    });
+    const world = await worldOf({ profiles: { gpu: profile } });
+    const fewest = async (inputTokens: number) => {
+      await world.send('llama', { rps: 40, inputTokens, outputTokens: 256 }).cycle();
+      world.follow();
+      return Number(world.replicas('gpu'));
+    };
+    const long = await fewest(4096);
+    expect(long * poolingFactor({ inFlight: 2, replicas: long, percentile: 99 })).toBeGreaterThanOrEqual(40 * 0.997);
+    const short = await fewest(128);
+    expect(short * poolingFactor({ inFlight: 100, replicas: short, percentile: 99 })).toBeGreaterThanOrEqual(
+      40 * 0.997,
+    );
+    expect(short).toBeGreaterThan(long);
+  });
+
   it('of one type rather than a few of each, where the types cost the same', async () => {
     const world = await worldOf({
       deployments: [gpu, deployment({ name: 'other', gpuType: 'H100', currentReplicas: 0, readyReplicas: 0 })],
