@@ -71,7 +71,7 @@ export class PoolReader {
       expectation = expectationOf(profile);
       this.#expectations.set(profile, expectation);
     }
-    const inFlight = fullInFlight(expectation, demand);
+    const inFlight = fullInFlight(profile, expectation, demand);
     const { percentile } = profile.slos;
     return inFlight === null || percentile === undefined ? null : { inFlight, percentile };
   }
@@ -79,14 +79,20 @@ export class PoolReader {
 
 /**
  * Requests in flight on a replica that a mix fills, by Little's law: Σ rate × latency over the replicas that it fills. Of
- * the lengths that the profile tells; null where it tells none.
+ * the lengths that the profile tells, shorter ones at the edge of its grid, as works are read; null where it tells none.
  */
-function fullInFlight(expectation: ProfileExpectation, demand: readonly BucketDemand[]): number | null {
+function fullInFlight(
+  { grid }: GpuProfile,
+  expectation: ProfileExpectation,
+  demand: readonly BucketDemand[],
+): number | null {
+  const [fewestOutput, fewestInput] = grid.indexes.map((axis) => axis[0]!);
   let requests = 0;
   let replicas = 0;
   for (const { inputTokens, outputTokens, rps } of demand) {
-    const work = expectation.work(inputTokens, outputTokens);
-    const seconds = expectation.latency('e2e', inputTokens, outputTokens);
+    const lengths = [Math.max(inputTokens, fewestInput!), Math.max(outputTokens, fewestOutput!)] as const;
+    const work = expectation.work(...lengths);
+    const seconds = expectation.latency('e2e', ...lengths);
     if (work === null || seconds === null) continue;
     requests += rps * seconds;
     replicas += rps * work;

@@ -164,27 +164,43 @@ export class PlanPhase {
     });
   }
 
-  async #planHoldsAlike(cycle: Cycle, states: readonly ModelState[], held: HeldReplicas): Promise<void> {
+  /** @param modelOf the models without floors; by default as this cycle's plans settled them */
+  async #planHoldsAlike(
+    cycle: Cycle,
+    states: readonly ModelState[],
+    held: HeldReplicas,
+    modelOf = (state: ModelState): ProblemModel => state.built!.model,
+  ): Promise<void> {
     const { config } = this.#context;
-    const models = states.map((state) => withFloors(state.built!.model, held.get(state)));
+    const models = states.map((state) => withFloors(modelOf(state), held.get(state)));
     const answer = await this.#ask(cycle, problemOf(models, { config, limits: cycle.limits, at: cycle.at }));
     if (answer.failure !== null) {
       if (states.length === 1) this.#sayWithoutHolds(states[0]!, answer.failure.error);
-      else for (const state of states) await this.#planHoldsAlike(cycle, [state], held);
+      else for (const state of states) await this.#planHoldsAlike(cycle, [state], held, modelOf);
       return;
     }
     const parts = splitPlan(answer.plan, models);
     const dear: ModelState[] = [];
+    const fewer = new Map<ModelState, ProblemModel>();
     for (const [index, state] of states.entries()) {
       const part = parts.get(state.name);
       const failure = failureOf(part, state);
       if (failure !== null) this.#sayWithoutHolds(state, failure.error);
       else if (isTooDear(part!, held.get(state))) dear.push(state);
-      else if (!isWorse(part!, state)) keep(state, part!, models[index]!, held);
+      else if (!isWorse(part!, state)) {
+        // Beside what is kept there are fewer of what the plan without holds wants: they share less.
+        const targets = new Map(part!.deployments.map(({ id, targetReplicas }) => [id, targetReplicas]));
+        const targetOf = (id: string) => targets.get(id) ?? null;
+        const less = replannedModel(models[index]!, state.pools, { targetOf, onlyLess: true });
+        if (less === null) keep(state, part!, models[index]!, held);
+        else fewer.set(state, less);
+      }
     }
     const others = otherwise(held, new Set(dear));
     const again = dear.filter((state) => others.has(state));
-    if (again.length > 0) await this.#planHoldsAlike(cycle, again, others);
+    if (again.length > 0) await this.#planHoldsAlike(cycle, again, others, modelOf);
+    // Factors only fall, so this ends.
+    if (fewer.size > 0) await this.#planHoldsAlike(cycle, [...fewer.keys()], held, (state) => fewer.get(state)!);
   }
 
   /** All at once: first with all floors, then without those that are not worth it, or others need the GPUs of. */

@@ -7,6 +7,7 @@ import type { ModelState } from './fleet.js';
 import { unlimited } from './fleet-limits.js';
 import { splitPlan } from './model-plan.js';
 import { problemOf } from './problem-phase.js';
+import { pooledModel } from './replica-pools.js';
 
 /**
  * Which shares a router should follow now.
@@ -40,7 +41,8 @@ export async function chooseRouting(cycle: Cycle, context: PhaseContext): Promis
       state.routedFor = null;
       continue;
     }
-    const model = asItServes(state.built.model, serving);
+    const shared = pooledModel(state.built.model, state.pools, (id) => serving.get(id) ?? 0);
+    const model = asItServes(shared, serving);
     // Nothing moved and the same is asked: so are the shares.
     const routedFor = JSON.stringify([[...serving], model.demand, part.shares]);
     if (state.routedFor === routedFor) continue;

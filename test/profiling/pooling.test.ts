@@ -85,6 +85,16 @@ describe('the requests in flight on a full replica', () => {
     expect(new PoolReader().traitsOf(profile, lopsided)!.inFlight).toBeCloseTo((20 + 2) / (1 + 0.1), 12);
   });
 
+  it('of requests that are shorter than the grid are those of its edge, as their work is', () => {
+    const demand = [
+      { inputTokens: 100, outputTokens: 8, rps: 5 },
+      { inputTokens: 128, outputTokens: 1024, rps: 1 },
+    ];
+    expect(new PoolReader().traitsOf(profile, demand)!.inFlight).toBeCloseTo(20, 12);
+    const lopsided = demand.map((bucket, index) => ({ ...bucket, rps: index === 0 ? 10 : 0.1 }));
+    expect(new PoolReader().traitsOf(profile, lopsided)!.inFlight).toBeCloseTo((20 + 2) / (1 + 0.1), 12);
+  });
+
   it('are not known without latencies, without demand, and without a percentile', () => {
     const some = [{ inputTokens: 128, outputTokens: 64, rps: 3 }];
     const { e2e: _, ...without } = profile;

@@ -137,6 +137,51 @@ describe('replicas of a deployment that share load', () => {
     expect(targets.filter((replicas) => replicas > 0)).toHaveLength(1);
   });
 
+  it('do not count on more sharing than they have beside what is kept, either', async () => {
+    const world = await worldOf({
+      deployments: [gpu, deployment({ name: 'other', gpuType: 'H100', currentReplicas: 0, readyReplicas: 0 })],
+      profiles: { gpu: pooledProfile(4), other: pooledProfile(4, { cost: 3 }) },
+      config: {
+        profiles: { pooling: 'least-request' },
+        demand: { windowSeconds: 10 },
+        stability: { scaleDownStabilizationSeconds: 300 },
+      },
+    });
+    await world.send('llama', { rps: 20, ...lengths }).cycle();
+    world.follow();
+    // All would go to the other type now, and the little that is more than what is kept serves does.
+    await world.writeProfile('other', pooledProfile(4, { cost: 0.3 }));
+    for (let cycle = 0; cycle < 3; cycle += 1) {
+      await world.send('llama', { rps: 21, ...lengths }).cycle();
+      world.follow();
+      const { deployments } = world.controller.plan()!;
+      const serves = deployments.reduce((sum, each) => sum + each.targetReplicas! * factorOf(each.targetReplicas!), 0);
+      for (const { id, utilization, targetReplicas } of deployments) {
+        const counted = problemOf(world).deployments.find((each) => each.id === id)!.poolingFactor;
+        expect(utilization * counted).toBeLessThanOrEqual(factorOf(targetReplicas!) * 1.003);
+      }
+      expect(deployments.every(({ targetReplicas }) => targetReplicas! > 0)).toBe(true);
+      expect(serves).toBeGreaterThanOrEqual(21);
+    }
+  });
+
+  it('are told to routers as so many as are ready, while the others start', async () => {
+    const world = await worldOf({
+      deployments: [
+        deployment({ name: 'gpu', maxReplicas: 4 }),
+        deployment({ name: 'other', gpuType: 'H100', currentReplicas: 0, readyReplicas: 0 }),
+      ],
+      profiles: { gpu: pooledProfile(4), other: pooledProfile(4, { cost: 3 }) },
+    });
+    await world.send('llama', { rps: 30, ...lengths }).cycle();
+    world.follow({ H100: 1 });
+    await world.cycle();
+    const { to } = world.controller.routingOf('llama').shares[0]!;
+    // Four that are ready share their load, and the one has nobody to share its with.
+    const four = 4 * factorOf(4);
+    expect(to.find(({ deployment: id }) => id === 'default/other')!.share).toBeCloseTo(1 / (1 + four), 6);
+  });
+
   it('where models share a pool, count as half of what runs, and fit the pool', async () => {
     const world = await worldOf({
       deployments: [deployment({ name: 'gpu', currentReplicas: 12, readyReplicas: 12 })],
