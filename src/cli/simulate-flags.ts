@@ -31,6 +31,13 @@ export function someTime(text: string): number {
   throw new InvalidArgumentError('expected more than 0 seconds.');
 }
 
+/** As `demand.intervalSeconds`: the service plans once a second at most, and a thousandth of that would run for days. */
+export function cadence(text: string): number {
+  const seconds = timeSpan(text);
+  if (seconds >= 1) return seconds;
+  throw new InvalidArgumentError('expected at least 1 second.');
+}
+
 export function copies(text: string): number {
   const value = decimal(text);
   if (value > 0 && value <= mostCopies) return value;

@@ -19,6 +19,7 @@ import { runUntilCalledOff } from './called-off.js';
 import { flagError, nonNegativeNumber, positiveNumber, wholeNumber } from './flag-values.js';
 import { writeWholeFile } from './profile-output.js';
 import {
+  cadence,
   checkOutputs,
   copies,
   type KnownPolicies,
@@ -121,7 +122,7 @@ export function simulateCommand(): Command {
     )
     .option('--seed <n>', 'settles everything that is by chance', wholeNumber(0, 2 ** 32 - 1), 1)
     .optionsGroup('Policies:')
-    .option('--cadence <time>', 'time between two plans of gpumix', someTime, 60)
+    .option('--cadence <time>', 'time between two plans of gpumix', cadence, 60)
     .option(
       '--sweep',
       "run each policy over its knob's usual values, which draws its frontier of cost and attainment",

@@ -9,7 +9,7 @@ import { InvalidArgumentError } from 'commander';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { runSimulate, type SimulateFlags, type Simulator, simulateCommand } from '../../src/cli/simulate.js';
-import { copies, profileError, timeSpan, warmUpShare } from '../../src/cli/simulate-flags.js';
+import { cadence, copies, profileError, timeSpan, warmUpShare } from '../../src/cli/simulate-flags.js';
 import { simulateProgressLine } from '../../src/cli/simulate-progress.js';
 import { InputError } from '../../src/core/input-error.js';
 import { policies } from '../../src/service/backtest/backtest-policies.js';
@@ -467,6 +467,11 @@ describe('a flag of gpumix simulate', () => {
         }
       }),
     );
+  });
+
+  it('plan at most once a second', () => {
+    expect(['1', '90s', '2m'].map(cadence)).toEqual([1, 90, 120]);
+    for (const text of ['0', '0.001', '0.99s', 'often']) expect(() => cadence(text)).toThrow(InvalidArgumentError);
   });
 
   it('is known to the help, each with its meaning', () => {
