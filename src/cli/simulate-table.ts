@@ -220,7 +220,7 @@ function matchedLines(
         : cost.saving !== null
           ? savingText(cost.saving, { own, isLimit, ink })
           : cost.basis === 'attains-more'
-            ? 'all its runs attain more'
+            ? 'its cheapest run attains more'
             : '';
     return `  ${cost.policy.padEnd(18)}${money.padStart(16)}  ${ratio.padEnd(13)}  ${remark}`;
   });

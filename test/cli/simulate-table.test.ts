@@ -44,7 +44,7 @@ gpumix      19.2  64 %      41     38        112.3   301.5
       finishedRun('aibrix', { result: runResult({ attainment: 0.9, usd: 90 }) }),
     ];
     const text = withoutBlanks(renderBacktest(backtest({ runs }), plain));
-    expect(text).toContain(' gpumix ≤ 100.00 USD all its runs attain more');
+    expect(text).toContain(' gpumix ≤ 100.00 USD its cheapest run attains more');
     expect(text).toContain(' aibrix - attains at most 90.00 %');
     expect(text).toContain('aibrix: above it by up to 11.1 % (at 90.00 %)');
   });

@@ -180,7 +180,7 @@ function matchedBars(document: BacktestDocument, matched: MatchedAttainment): re
   return [`<h3>${name}</h3>`, '<div class="bars">', ...rows, '</div>'];
 }
 
-/** Whose cost is compared, and whether it is counted in full although all its runs attain more. */
+/** Whose cost is compared, and whether it is counted in full although its cheapest run attains more. */
 type Compared = { readonly own: string; readonly isLimit: boolean };
 
 function figureOf(cost: MatchedCost, compared: Compared): string {
@@ -199,7 +199,7 @@ function remarkOf(
       ? { words: `${own} saves ${isLimit ? 'at least ' : ''}${shareText(cost.saving)}`, mood: 'good' }
       : { words: `${own} is ${isLimit ? 'at most ' : ''}${shareText(-cost.saving)} dearer`, mood: 'bad' };
   }
-  if (cost.basis === 'attains-more') return { words: 'all its runs attain more', mood: '' };
+  if (cost.basis === 'attains-more') return { words: 'its cheapest run attains more', mood: '' };
   return { words: cost.oracleRatio === null ? '' : `${cost.oracleRatio.toFixed(2)} × the oracle`, mood: '' };
 }
 

@@ -139,7 +139,7 @@ describe('policies at one attainment', () => {
     expect(fixed).toEqual({ policy: 'static', usd: null, basis: 'not-reached', saving: null, oracleRatio: null });
   });
 
-  it('are not compared where the first one does not reach; where all its runs attain more, its cost counts in full', () => {
+  it('are not compared where the first one does not reach; where its cheapest run attains more, its cost counts in full', () => {
     const above = compareAt({ frontiers: [frontiers[1], frontiers[2]], policy: 'aibrix', attainment: 0.99 });
     expect(above.costs.map(({ saving }) => saving)).toEqual([null, null]);
     const below = compareAt({ frontiers, policy: 'gpumix', attainment: 0.9 });
