@@ -37,6 +37,8 @@ export function leastCostMix(columns: readonly MixColumn[], required: readonly n
     let entering = -1;
     let most = tolerance;
     for (let c = 0; c < columns.length; c++) {
+      // What is in the basis is worth its cost; while something lacks, rounding beside its price says otherwise, for ever.
+      if (basis.includes(c)) continue;
       const { cost, rows } = columns[c]!;
       let worth = 0;
       for (let row = 0; row < size; row++) worth += prices[row]! * rows[row]!;

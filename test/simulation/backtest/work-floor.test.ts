@@ -197,6 +197,12 @@ describe('the least cost of a mix', () => {
         expect(prices[0]! + 2 * prices[1]!).toBeLessThanOrEqual(40 * (1 + 1e-6));
         expect(prices[0]! + 2 * prices[1]!).toBeGreaterThan(0);
       }),
+      {
+        examples: [
+          // Beside the price of what is lacking, rounding made the first column enter a basis that held it, again and again.
+          [[{ cost: 0.1, rows: [3.906747093829285, 3.997806250214501, 0] }]],
+        ],
+      },
     );
   });
 });
