@@ -273,6 +273,12 @@ export class ReplicaGroup {
     const replicas = this.#replicas + other.#replicas;
     // Both stand between two steps, at most one step apart.
     this.#nowMs = (this.#nowMs * this.#replicas + other.#nowMs * other.#replicas) / replicas;
+    // Who got its first token at the end of the later step got it at their common time: its next may come sooner than that.
+    for (const one of [this, other]) {
+      for (const sequence of [...one.#decoding, ...one.#preempted]) {
+        sequence.firstTokenMs = Math.min(sequence.firstTokenMs, this.#nowMs);
+      }
+    }
     for (const sequence of other.#decoding) {
       sequence.endStep += this.#steps - other.#steps;
       byEnd.push(this.#decoding, sequence);

@@ -172,6 +172,20 @@ describe('groups that are split and merged', () => {
     );
   });
 
+  test('tell of no end before the first token, where one of two had just ended a long step', () => {
+    const stepTimes: StepTimes = { kvCacheTokens: 8000, stepMs: ({ prefillTokens }) => 10 + prefillTokens / 10 };
+    const decoding = group({ stepTimes });
+    const prompting = group({ stepTimes });
+    decoding.group.submit(request(0, 30, 100), 0);
+    prompting.group.submit(request(0, 2000, 2), 0);
+    // The long step ends at 210 ms; together they stand at about 160, and take 10 ms for the next token.
+    decoding.group.merge(prompting.group, 100);
+    decoding.group.advance(10_000);
+    const outcomes = [...decoding.outcomes, ...prompting.outcomes];
+    expect(outcomes).toHaveLength(2);
+    for (const { firstTokenMs, endMs } of outcomes) expect(endMs).toBeGreaterThanOrEqual(firstTokenMs);
+  });
+
   test('keep every request, whatever is done to them, and never tell of one before it came', () => {
     const action = fc.oneof(
       {
