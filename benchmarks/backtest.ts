@@ -124,17 +124,28 @@ export async function benchmarkBacktest(options: BacktestBenchOptions): Promise<
   mkdirSync(options.out, { recursive: true });
   const scenarios = await scenariosOf(options);
   const results: ScenarioResult[] = [];
+  const failures: string[] = [];
   const waiting = [...scenarios];
   const workers = Math.min(waiting.length, availableParallelism());
   await Promise.all(
     Array.from({ length: workers }, async () => {
-      const worker = startWorker();
+      let worker = startWorker();
       try {
         for (let scenario = waiting.shift(); scenario !== undefined; scenario = waiting.shift()) {
-          const { document, peakRssMb } = await runIn(worker, taskOf(scenario, options));
-          results.push({ scenario, document, peakRssMb });
           const kind = scenario.isWrong ? '-wrong-profiles' : '';
           const name = `${scenario.trace}-${scenario.size.meanReplicas}-${scenario.router}${kind}`;
+          let reply: BacktestReply;
+          try {
+            reply = await runIn(worker, taskOf(scenario, options));
+          } catch (error) {
+            // What ran for an hour is not lost with it.
+            failures.push(`${name} failed: ${error instanceof Error ? error.message : String(error)}`);
+            process.stderr.write(`${failures.at(-1)}\n\n`);
+            if (!worker.connected) worker = startWorker();
+            continue;
+          }
+          const { document, peakRssMb } = reply;
+          results.push({ scenario, document, peakRssMb });
           writeFileSync(join(options.out, `${name}.json`), backtestJson(document));
           writeFileSync(join(options.out, `${name}.html`), reportPage(document));
           process.stderr.write(`${describeScenario({ scenario, document, peakRssMb })}\n\n`);
@@ -146,7 +157,8 @@ export async function benchmarkBacktest(options: BacktestBenchOptions): Promise<
   );
   const order = new Map(scenarios.map((scenario, index) => [scenario, index]));
   results.sort((a, b) => order.get(a.scenario)! - order.get(b.scenario)!);
-  return describeAll(results, options.out);
+  if (failures.length > 0) process.exitCode = 1;
+  return describeAll(results, { failures, out: options.out });
 }
 
 async function scenariosOf({ quick, traces = [], sizes, profileFolder }: BacktestBenchOptions): Promise<Scenario[]> {
@@ -317,9 +329,13 @@ function describeScenario({ scenario, document, peakRssMb }: ScenarioResult): st
   return lines.join('\n');
 }
 
-function describeAll(results: readonly ScenarioResult[], out: string): string {
+function describeAll(
+  results: readonly ScenarioResult[],
+  { failures, out }: { readonly failures: readonly string[]; readonly out: string },
+): string {
   return [
     ...results.map(describeScenario),
+    ...failures,
     'At 99 %: read off each policy’s frontier, the runs of its knob; "not reached": no knob attained that much.',
     `Reports: ${out}`,
   ].join('\n\n');
