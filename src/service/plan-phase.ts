@@ -117,9 +117,9 @@ export class PlanPhase {
 
   /**
    * Plans once more what may not fall yet: with floors where holds keep replicas, so that what is kept serves, and
-   * nothing is started beside it. What the first plan wants of what runs is a floor, too: filled up with what is kept, a plan
-   * would let go of just what the next one asks for again. Where the floors would leave demand unserved that the first plan serves (GPUs or money
-   * that others need), they give way; where no such plan is found, the first one stands.
+   * nothing is started beside it. What the first plan wants of what runs is a floor, too: filled up with what is kept, a
+   * plan would let go of just what the next one asks for again. Where the floors would leave demand unserved that the first
+   * plan serves (GPUs or money that others need), they give way; where no such plan is found, the first one stands.
    */
   async #planHolds(cycle: Cycle, ready: readonly ModelState[]): Promise<void> {
     const { holds, moves } = this.#standing;
@@ -188,12 +188,13 @@ export class PlanPhase {
       if (failure !== null) this.#sayWithoutHolds(state, failure.error);
       else if (isTooDear(part!, held.get(state))) dear.push(state);
       else if (!isWorse(part!, state)) {
-        // Beside what is kept there are fewer of what the plan without holds wants: they share less.
+        keep(state, part!, models[index]!, held);
+        // Beside what is kept there are fewer of what the plan without holds wants: they share less. It stands until that is
+        // planned, too: without it what is kept would fall.
         const targets = new Map(part!.deployments.map(({ id, targetReplicas }) => [id, targetReplicas]));
         const targetOf = (id: string) => targets.get(id) ?? null;
         const less = replannedModel(models[index]!, state.pools, { targetOf, onlyLess: true });
-        if (less === null) keep(state, part!, models[index]!, held);
-        else fewer.set(state, less);
+        if (less !== null) fewer.set(state, less);
       }
     }
     const others = otherwise(held, new Set(dear));
@@ -230,10 +231,11 @@ export class PlanPhase {
   }
 
   #sayWithoutHolds(state: ModelState, error: unknown): void {
-    this.#context.logger.warn(
-      { model: state.name, err: error },
-      `${state.name}: no plan was found that keeps what was planned before: the replicas fall at once (${sentence(error)})`,
-    );
+    const found =
+      state.holds === null
+        ? 'no plan was found that keeps what was planned before: the replicas fall at once'
+        : 'no second plan was found that keeps what was planned before: the first stands, which counts on more sharing than there is';
+    this.#context.logger.warn({ model: state.name, err: error }, `${state.name}: ${found} (${sentence(error)})`);
   }
 
   /** Plans models that share nothing. */

@@ -108,7 +108,7 @@ export function pooledModel(
 /**
  * The model as it is with the replicas that a plan gave it; null where it was planned so.
  *
- * @param options.onlyLess only where replicas were counted on to serve more than so few of them do
+ * @param plan.onlyLess only where replicas were counted on to serve more than so few of them do
  */
 export function replannedModel(
   model: ProblemModel,

@@ -165,6 +165,33 @@ describe('replicas of a deployment that share load', () => {
     }
   });
 
+  it('are kept also where the plan that counts on less sharing beside them fails', async () => {
+    const world = await worldOf({
+      deployments: [gpu, deployment({ name: 'other', gpuType: 'H100', currentReplicas: 0, readyReplicas: 0 })],
+      profiles: { gpu: pooledProfile(4), other: pooledProfile(4, { cost: 3 }) },
+      config: {
+        profiles: { pooling: 'least-request' },
+        demand: { windowSeconds: 10 },
+        stability: { scaleDownStabilizationSeconds: 300 },
+      },
+    });
+    await world.send('llama', { rps: 20, ...lengths }).cycle();
+    world.follow();
+    const before = Number(world.replicas('gpu'));
+    await world.writeProfile('other', pooledProfile(4, { cost: 0.3 }));
+    let withFloors = 0;
+    world.planFault = ({ models }) => {
+      if (!models[0]!.deployments.some(({ minReplicas }) => minReplicas > 0)) return undefined;
+      withFloors += 1;
+      if (withFloors > 1) throw new Error('out of luck');
+      return undefined;
+    };
+    await world.send('llama', { rps: 21, ...lengths }).cycle();
+    expect(withFloors).toBeGreaterThan(1);
+    expect(world.controller.plan()!.deployments.find(({ id }) => id === 'default/gpu')!.targetReplicas).toBe(before);
+    expect(world.log.some(({ message }) => message.includes('counts on more sharing than there is'))).toBe(true);
+  });
+
   it('are told to routers as so many as are ready, while the others start', async () => {
     const world = await worldOf({
       deployments: [
