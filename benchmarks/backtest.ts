@@ -82,7 +82,13 @@ export type BacktestBenchOptions = {
   readonly profileFolder?: string;
 };
 
-type FleetSize = { readonly meanReplicas: number; readonly fidelity: Fidelity; readonly routers: readonly Router[] };
+type FleetSize = {
+  readonly meanReplicas: number;
+  readonly fidelity: Fidelity;
+  readonly routers: readonly Router[];
+  /** Of a longer window this much of its beginning: a large fleet serves as many requests in an hour as a small one in a day. */
+  readonly mostHours?: number;
+};
 
 /**
  * Swept by hand: enough of each knob to draw a frontier around 99 %, few enough that all of it ends within the hour. The best constant
@@ -99,7 +105,7 @@ const knobs: Readonly<Partial<Record<PolicyName, readonly number[]>>> = {
 
 const allSizes: readonly FleetSize[] = [
   { meanReplicas: 10, fidelity: 'request', routers: ['shares', 'least-request'] },
-  { meanReplicas: 200, fidelity: 'fluid', routers: ['shares'] },
+  { meanReplicas: 200, fidelity: 'fluid', routers: ['shares'], mostHours: 1 },
 ];
 
 /** One load served by one size of fleet behind one router, by all policies. */
@@ -167,9 +173,11 @@ async function scenariosOf({ quick, traces = [], sizes, profileFolder }: Backtes
   );
   const chosen = quick ? loads.slice(0, 2).map((load) => ({ ...load, hours: Math.min(load.hours ?? 1, 1) })) : loads;
   const found: Scenario[] = [];
-  for (const load of chosen) {
-    const perCopy = await replicasOfOneCopy(load, profileFolder);
+  for (const whole of chosen) {
     for (const size of sizes ?? (quick ? allSizes.slice(0, 1) : allSizes)) {
+      const isCut = size.mostHours !== undefined && whole.hours !== null && whole.hours > size.mostHours;
+      const load = isCut ? { ...whole, hours: size.mostHours } : whole;
+      const perCopy = await replicasOfOneCopy(load, profileFolder);
       const copies = Number((size.meanReplicas / perCopy).toPrecision(3));
       // What a plain gateway makes of it, and what large fleets do, is shown on the loads that a forecast can follow.
       const isMain = size.fidelity === 'request';
