@@ -3,16 +3,9 @@ import { describeRedis, redisSettingsFromEnv } from '../adapters/redis-settings.
 import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
 import { check, formatPath, nearestName } from '../core/parse.js';
-import {
-  backtestConfigSchema,
-  type Config,
-  configKeys,
-  configSchema,
-  laterKey,
-  nearestVariable,
-  prometheusIntervalSeconds,
-  renamedKey,
-} from './config.js';
+import { prometheusIntervalSeconds } from './config/demand-config.js';
+import { configKeys, laterKey, nearestVariable, renamedKey } from './config/reference.js';
+import { backtestConfigSchema, type Config, configSchema } from './config.js';
 
 /**
  * YAML file, then environment, then flags, to one checked configuration. Every value remembers where it came from,

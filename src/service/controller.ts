@@ -3,7 +3,7 @@ import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import { Unavailable } from '../core/ports.js';
 import type { ModelRouting } from '../core/routing.js';
-import { prometheusDemand } from './config.js';
+import { prometheusDemand } from './config/demand-config.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
 import { type Explainer, Explanations } from './explanations.js';
 import type { ModelState } from './fleet.js';

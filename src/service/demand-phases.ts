@@ -4,7 +4,8 @@ import { withEvents } from '../demand/calendar.js';
 import { followFleetSilences, lastingSilence, type UntracedSpan } from '../demand/fleet-silence.js';
 import { DemandForecaster, demandOf, meanLengths, meanRateOf } from '../demand/forecast.js';
 import { type DemandHistory, DemandWindow, defaultLatenessSeconds, interpretReading } from '../demand/window.js';
-import { type Config, prometheusDemand } from './config.js';
+import { prometheusDemand } from './config/demand-config.js';
+import type { Config } from './config.js';
 import {
   type Cycle,
   holdModel,

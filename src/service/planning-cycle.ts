@@ -3,7 +3,7 @@ import type { PlanningProblem } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
 import { Calendar } from '../demand/calendar.js';
 import { compareWithSingleTypes } from './comparison.js';
-import { simulatesReplicas } from './config.js';
+import { simulatesReplicas } from './config/demand-config.js';
 import { type Cycle, holdWithoutStore, type PhaseContext, type PlanningCycleOptions, sentence } from './cycle.js';
 import { forecast, readDemand } from './demand-phases.js';
 import { Fleet, type ModelState, type PublishedEntry } from './fleet.js';

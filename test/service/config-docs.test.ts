@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { configKeys, configReference } from '../../src/service/config.js';
+import { configKeys, configReference } from '../../src/service/config/reference.js';
 
 const file = new URL('../../docs/configuration.md', import.meta.url);
 

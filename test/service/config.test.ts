@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { loadGpuCatalogue } from '../../src/adapters/catalogue-file.js';
 import { InputError } from '../../src/core/input-error.js';
 import { planOptionsSchema } from '../../src/core/planning-problem.js';
-import { configKeys, modelConfig, replayedModel } from '../../src/service/config.js';
+import { replayedModel } from '../../src/service/config/demand-config.js';
+import { configKeys } from '../../src/service/config/reference.js';
+import { modelConfig } from '../../src/service/config.js';
 import { type ConfigLayers, loadConfig } from '../../src/service/config-layers.js';
 
 const catalogue = await loadGpuCatalogue();

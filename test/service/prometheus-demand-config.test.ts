@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { prometheusDemand } from '../../src/service/config.js';
+import { prometheusDemand } from '../../src/service/config/demand-config.js';
 import { loadConfig } from '../../src/service/config-layers.js';
 
 const base = `profiles: { source: files, directory: profiles }

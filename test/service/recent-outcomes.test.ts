@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { sloSchema } from '../../src/service/config.js';
+import { sloSchema } from '../../src/service/config/fleet-config.js';
 import { RecentOutcomes, recentMinutes } from '../../src/service/recent-outcomes.js';
 
 const minuteMs = 60_000;

@@ -1,0 +1,117 @@
+import { z } from 'zod';
+import { weightPrecisions } from '../../core/model-types.js';
+import { problemModelSchema } from '../../core/planning-problem.js';
+import { largestUsd } from '../../core/profile.js';
+import { name, pathPart, replicas, seconds } from './values.js';
+
+/** What there is to plan: deployments, models, GPUs. */
+
+/** One deployment that the configuration itself describes. */
+export const configuredDeploymentSchema = z
+  .strictObject({
+    namespace: pathPart.default('default').describe('First half of its id `namespace/name`.'),
+    name: pathPart.describe('Second half of its id; the profile carries this name.'),
+    model: name.describe('Model name as requests ask for it.'),
+    gpuType: name.nullable().default(null).describe('GPU type or one of its aliases; null = its own name.'),
+    gpusPerReplica: z.number().min(0).max(100_000).default(1).describe('GPUs that one replica takes.'),
+    usdPerReplicaHour: z
+      .number()
+      .min(0)
+      .max(largestUsd)
+      .nullable()
+      .default(null)
+      .describe("Price of a replica; null = the profile's `cost`, else the catalogue's price."),
+    minReplicas: replicas.default(0).describe('Always at least this many.'),
+    idleMinReplicas: replicas
+      .nullable()
+      .default(null)
+      .describe('At least this many while the model is idle; null on all of a model = 1 on its cheapest.'),
+    maxReplicas: replicas.default(1000).describe('Never more than this many.'),
+    maxTokens: z.number().gt(0).nullable().default(null).describe('Context limit: input + output tokens.'),
+    startupSeconds: z.number().min(0).nullable().default(null).describe('From asked-for to ready.'),
+    paused: z.boolean().default(false).describe('Plan it, but publish its current replicas.'),
+  })
+  .refine((deployment) => deployment.minReplicas <= deployment.maxReplicas, {
+    path: ['minReplicas'],
+    error: 'at most maxReplicas',
+  });
+
+export const deploymentsSchema = z.strictObject({
+  source: z
+    .enum(['kubernetes', 'config'])
+    .default('kubernetes')
+    .describe('`kubernetes`: Deployments with the label `model.aibrix.ai/name`. `config`: the list below.'),
+  namespaces: z
+    .array(pathPart)
+    .max(1000)
+    .default([])
+    .describe('With `source: kubernetes`: only these namespaces; empty = all.'),
+  list: z.array(configuredDeploymentSchema).max(100_000).default([]).describe('With `source: config`.'),
+});
+
+/** The SLO that a model's profiles should have been made for; a profile made for another one is a warning. */
+export const sloSchema = z
+  .strictObject({
+    ttftSeconds: seconds.nullable().default(null).describe('Time to first token.'),
+    ttftSecondsPerInputToken: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0)
+      .describe('Added to `ttftSeconds` for each token of the prompt: longer prompts may take longer.'),
+    tpotSeconds: seconds.nullable().default(null).describe('Time per output token.'),
+    e2eSeconds: seconds.nullable().default(null).describe('End to end.'),
+    attainment: z.number().gt(0).max(1).default(0.99).describe('Share of requests that must meet it.'),
+  })
+  .refine((slo) => slo.ttftSecondsPerInputToken === 0 || slo.ttftSeconds !== null, {
+    path: ['ttftSecondsPerInputToken'],
+    error: '0 without ttftSeconds, to which it is added',
+  });
+
+/** Weights of unserved demand are those of the document, with its defaults. */
+const { priority, unservedUsdPerRequest, minServedShare } = problemModelSchema.shape;
+
+export const modelSchema = z.strictObject({
+  slo: sloSchema
+    .nullable()
+    .default(null)
+    .describe('Objective that the profiles should have been made for; another one is a warning in every plan.'),
+  scaleToZero: z
+    .boolean()
+    .default(false)
+    .describe('Something else wakes this model: no replica is kept for it while it is idle.'),
+  servedNames: z
+    .array(name)
+    .max(100)
+    .default([])
+    .describe(
+      'With `demand.source: prometheus`: the names under which engines serve it, where they are others than its own.',
+    ),
+  priority: priority.describe('Where pools, quotas or the budget are short, higher ones are served first.'),
+  unservedUsdPerRequest: unservedUsdPerRequest.describe(
+    'Weighs the unserved demand of models of one priority; no price of a plan.',
+  ),
+  minServedShare: minServedShare.describe(
+    'Share of its demand that is served before any priority counts; a plan that cannot is `infeasible`.',
+  ),
+  weightPrecision: z
+    .enum(weightPrecisions)
+    .nullable()
+    .default(null)
+    .describe(
+      'Format of its weights, for the check that they fit the GPUs; null = as its name says, else as published.',
+    ),
+});
+
+const gpus = z.number().min(0).max(1e9);
+
+export const poolSchema = z.strictObject({
+  gpuType: name.describe('GPU type or one of its aliases.'),
+  gpus: gpus.nullable().describe('GPUs that exist, for all models together; null = no limit.'),
+});
+
+export const quotaSchema = z.strictObject({
+  namespace: pathPart.describe('Its Deployments share the quota.'),
+  gpuType: name.describe('GPU type or one of its aliases.'),
+  gpus: gpus.describe('GPUs that the namespace may use.'),
+});
