@@ -91,8 +91,8 @@ type FleetSize = {
 };
 
 /**
- * Swept by hand: enough of each knob to draw a frontier around 99 %, few enough that all of it ends within the hour. The best constant
- * fleet is searched.
+ * Swept by hand: enough of each knob to draw a frontier around 99 %, few enough that all of it ends within some hours. The best
+ * constant fleet is searched.
  */
 const knobs: Readonly<Partial<Record<PolicyName, readonly number[]>>> = {
   gpumix: [0.05, 0.3, 0.6, 0.8, 0.95, 0.99],
