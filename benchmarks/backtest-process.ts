@@ -3,7 +3,7 @@ import { loadGpuCatalogue, loadModelCatalogue } from '../src/adapters/catalogue-
 import { createMemoryStore } from '../src/adapters/memory-store.js';
 import { createFileProfiles } from '../src/adapters/profile-source.js';
 import { readRequestLog } from '../src/adapters/request-log.js';
-import { type BacktestRequestOptions, runBacktest } from '../src/service/backtest/run-backtest.js';
+import { type BacktestRequestOptions, type EndedRun, runBacktest } from '../src/service/backtest/run-backtest.js';
 import { loadConfig } from '../src/service/config-layers.js';
 import type { BacktestDocument } from '../src/simulation/backtest/backtest-document.js';
 
@@ -22,8 +22,17 @@ export type BacktestReply = {
   readonly peakRssMb: number;
 };
 
+/** What the process tells: runs as they end, then the reply or why there is none. */
+export type BacktestMessage =
+  | { readonly ended: EndedRun }
+  | { readonly reply: BacktestReply }
+  | { readonly fault: string };
+
 /** Runs one in this process. */
-export async function backtest(task: BacktestTask): Promise<BacktestReply> {
+export async function backtest(
+  task: BacktestTask,
+  onRunEnd: (run: EndedRun) => void = () => undefined,
+): Promise<BacktestReply> {
   const [gpus, models] = await Promise.all([loadGpuCatalogue(), loadModelCatalogue()]);
   const file = { name: 'the configuration of the benchmark', text: task.configuration };
   const { config } = loadConfig({ file, environment: {}, flags: [], catalogue: gpus });
@@ -41,17 +50,19 @@ export async function backtest(task: BacktestTask): Promise<BacktestReply> {
       createStore: createMemoryStore,
       steadyMs: () => performance.now(),
       signal: new AbortController().signal,
+      onRunEnd,
     },
   );
   return { document, peakRssMb: process.resourceUsage().maxRSS / 1024 };
 }
 
 if (process.send !== undefined) {
+  const tell = (message: BacktestMessage) => process.send!(message);
   process.on('message', async (task: BacktestTask) => {
     try {
-      process.send!({ reply: await backtest(task) });
+      tell({ reply: await backtest(task, (ended) => tell({ ended })) });
     } catch (error) {
-      process.send!({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+      tell({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
     }
   });
 }

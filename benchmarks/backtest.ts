@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
+import { on } from 'node:events';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
@@ -16,7 +16,7 @@ import { reportPage } from '../src/simulation/backtest/report-page.js';
 import { meanDemand, traceFacts } from '../src/simulation/backtest/trace-facts.js';
 import { windowOf } from '../src/simulation/backtest/trace-load.js';
 import { cheapestFleet } from '../src/simulation/policies/constant-fleets.js';
-import type { BacktestReply, BacktestTask } from './backtest-process.js';
+import type { BacktestMessage, BacktestReply, BacktestTask } from './backtest-process.js';
 
 /**
  * What a fleet costs over recorded traces, and what its users feel: gpumix against the rules of its peers, the best
@@ -86,7 +86,7 @@ type FleetSize = {
   readonly meanReplicas: number;
   readonly fidelity: Fidelity;
   readonly routers: readonly Router[];
-  /** Of a longer window this much of its beginning: a large fleet serves as many requests in an hour as a small one in a day. */
+  /** Of a longer window this much of its beginning: a large fleet serves in an hour what a small one does in twenty. */
   readonly mostHours?: number;
 };
 
@@ -142,7 +142,7 @@ export async function benchmarkBacktest(options: BacktestBenchOptions): Promise<
           const name = `${scenario.trace}-${scenario.size.meanReplicas}-${scenario.router}${kind}`;
           let reply: BacktestReply;
           try {
-            reply = await runIn(worker, taskOf(scenario, options));
+            reply = await runIn(worker, taskOf(scenario, options), name);
           } catch (error) {
             // What ran for an hour is not lost with it.
             failures.push(`${name} failed: ${error instanceof Error ? error.message : String(error)}`);
@@ -174,13 +174,15 @@ async function scenariosOf({ quick, traces = [], sizes, profileFolder }: Backtes
   const chosen = quick ? loads.slice(0, 2).map((load) => ({ ...load, hours: Math.min(load.hours ?? 1, 1) })) : loads;
   const found: Scenario[] = [];
   for (const whole of chosen) {
+    const perCopyOf = new Map<number | null, number>();
     for (const size of sizes ?? (quick ? allSizes.slice(0, 1) : allSizes)) {
-      const isCut = size.mostHours !== undefined && whole.hours !== null && whole.hours > size.mostHours;
-      const load = isCut ? { ...whole, hours: size.mostHours } : whole;
-      const perCopy = await replicasOfOneCopy(load, profileFolder);
-      const copies = Number((size.meanReplicas / perCopy).toPrecision(3));
-      // What a plain gateway makes of it, and what large fleets do, is shown on the loads that a forecast can follow.
       const isMain = size.fidelity === 'request';
+      // What a plain gateway makes of it, and what large fleets do, is shown on the loads that a forecast can follow.
+      if (!whole.isSteady && !isMain) continue;
+      const load = { ...whole, hours: shorter(whole.hours, size.mostHours) };
+      const perCopy = perCopyOf.get(load.hours) ?? (await replicasOfOneCopy(load, profileFolder));
+      perCopyOf.set(load.hours, perCopy);
+      const copies = Number((size.meanReplicas / perCopy).toPrecision(3));
       for (const router of size.routers) {
         const usual = isMain && router === 'shares';
         if (load.isSteady || usual) found.push({ ...load, size, router, copies, isWrong: false });
@@ -192,6 +194,11 @@ async function scenariosOf({ quick, traces = [], sizes, profileFolder }: Backtes
   const rank = ({ isWrong, router, size }: Scenario) =>
     (size.fidelity === 'fluid' ? 4 : 0) + (router === 'shares' ? 0 : 2) + (isWrong ? 1 : 0);
   return found.sort((a, b) => rank(a) - rank(b));
+}
+
+/** Of a window, no more than so many hours; null = all of the trace, which is left whole. */
+function shorter(hours: number | null, mostHours = Number.POSITIVE_INFINITY): number | null {
+  return hours === null ? null : Math.min(hours, mostHours);
 }
 
 /** The rate is multiplied so far that whole replicas do not matter. */
@@ -262,21 +269,26 @@ function startWorker(): ChildProcess {
   return fork(fileURLToPath(new URL('./backtest-process.js', import.meta.url)), { serialization: 'advanced' });
 }
 
-async function runIn(worker: ChildProcess, task: BacktestTask): Promise<BacktestReply> {
-  const ended = new AbortController();
-  const answered = once(worker, 'message', { signal: ended.signal });
-  const exited = once(worker, 'exit', { signal: ended.signal }).then(([code]) => {
-    throw new Error(`the process of a backtest ended with status ${code}`);
-  });
-  exited.catch(() => undefined);
-  answered.catch(() => undefined);
+/** Runs one scenario, and says of each of its runs what came of it: whoever stops it after an hour has that. */
+async function runIn(worker: ChildProcess, task: BacktestTask, name: string): Promise<BacktestReply> {
+  const gone = new AbortController();
+  const onExit = (code: number | null) => gone.abort(new Error(`the process of a backtest ended with status ${code}`));
+  worker.once('exit', onExit);
   try {
+    const messages = on(worker, 'message', { signal: gone.signal });
     worker.send(task);
-    const [answer] = (await Promise.race([answered, exited])) as [{ reply?: BacktestReply; fault?: string }];
-    if (answer.reply === undefined) throw new Error(`${basename(task.traceFile)}: ${answer.fault}`);
-    return answer.reply;
+    for await (const [message] of messages as AsyncIterable<[BacktestMessage]>) {
+      if ('reply' in message) return message.reply;
+      if ('fault' in message) throw new Error(`${basename(task.traceFile)}: ${message.fault}`);
+      const { name: run, usd, attainment } = message.ended;
+      process.stderr.write(`${name}: ${run}: ${number(usd, 2)} USD, ${percent(attainment)} attained\n`);
+    }
+    throw new Error('the process of a backtest said nothing more');
+  } catch (error) {
+    // What is awaited is aborted with an error of its own, which carries the reason.
+    throw gone.signal.aborted ? gone.signal.reason : error;
   } finally {
-    ended.abort();
+    worker.off('exit', onExit);
   }
 }
 

@@ -55,8 +55,8 @@ const longestHorizonSeconds = 3600;
 const horizonTolerance = 1.5;
 
 /**
- * How far beyond the busiest minute that is known, or ten seconds of the present window, a plan may go. Margins are learnt in proportion to how much rates vary, and after
- * one burst they would reach far beyond anything that ever came. Of n horizons that were seen and the one to come, each is
+ * How far beyond the busiest minute that is known, or ten seconds of the present window, a plan may go. Margins are learnt in
+ * proportion to how much rates vary, and after one burst they would reach far beyond anything that ever came. Of n horizons that were seen and the one to come, each is
  * the busiest with the chance 1 / (n + 1): twice the peak where nothing was seen, a half more after one; a tenth more is
  * always left for growth.
  */

@@ -25,6 +25,23 @@ function worldOf({ config, ...options }: WorldOptions = {}): Promise<World> {
   }).start();
 }
 
+/** `gpu` serves 20 requests/s, and `other` has become so cheap that all would go there, were nothing kept. */
+async function worldOfCheaperOther(): Promise<World> {
+  const world = await worldOf({
+    deployments: [gpu, deployment({ name: 'other', gpuType: 'H100', currentReplicas: 0, readyReplicas: 0 })],
+    profiles: { gpu: pooledProfile(4), other: pooledProfile(4, { cost: 3 }) },
+    config: {
+      profiles: { pooling: 'least-request' },
+      demand: { windowSeconds: 10 },
+      stability: { scaleDownStabilizationSeconds: 300 },
+    },
+  });
+  await world.send('llama', { rps: 20, ...lengths }).cycle();
+  world.follow();
+  await world.writeProfile('other', pooledProfile(4, { cost: 0.3 }));
+  return world;
+}
+
 /** Of each cycle that is to come, the first plan is made and no other. */
 function failFromSecondPlan(world: World): void {
   let cycles = world.reports.length;
@@ -138,19 +155,7 @@ describe('replicas of a deployment that share load', () => {
   });
 
   it('do not count on more sharing than they have beside what is kept, either', async () => {
-    const world = await worldOf({
-      deployments: [gpu, deployment({ name: 'other', gpuType: 'H100', currentReplicas: 0, readyReplicas: 0 })],
-      profiles: { gpu: pooledProfile(4), other: pooledProfile(4, { cost: 3 }) },
-      config: {
-        profiles: { pooling: 'least-request' },
-        demand: { windowSeconds: 10 },
-        stability: { scaleDownStabilizationSeconds: 300 },
-      },
-    });
-    await world.send('llama', { rps: 20, ...lengths }).cycle();
-    world.follow();
-    // All would go to the other type now, and the little that is more than what is kept serves does.
-    await world.writeProfile('other', pooledProfile(4, { cost: 0.3 }));
+    const world = await worldOfCheaperOther();
     for (let cycle = 0; cycle < 3; cycle += 1) {
       await world.send('llama', { rps: 21, ...lengths }).cycle();
       world.follow();
@@ -166,19 +171,8 @@ describe('replicas of a deployment that share load', () => {
   });
 
   it('are kept also where the plan that counts on less sharing beside them fails', async () => {
-    const world = await worldOf({
-      deployments: [gpu, deployment({ name: 'other', gpuType: 'H100', currentReplicas: 0, readyReplicas: 0 })],
-      profiles: { gpu: pooledProfile(4), other: pooledProfile(4, { cost: 3 }) },
-      config: {
-        profiles: { pooling: 'least-request' },
-        demand: { windowSeconds: 10 },
-        stability: { scaleDownStabilizationSeconds: 300 },
-      },
-    });
-    await world.send('llama', { rps: 20, ...lengths }).cycle();
-    world.follow();
+    const world = await worldOfCheaperOther();
     const before = Number(world.replicas('gpu'));
-    await world.writeProfile('other', pooledProfile(4, { cost: 0.3 }));
     let withFloors = 0;
     world.planFault = ({ models }) => {
       if (!models[0]!.deployments.some(({ minReplicas }) => minReplicas > 0)) return undefined;

@@ -53,6 +53,18 @@ export type BacktestSurroundings = {
   readonly steadyMs: () => number;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: BacktestProgress) => void;
+  /** What is known before the end: the document comes when all runs are done. */
+  readonly onRunEnd?: (run: EndedRun) => void;
+};
+
+/** One run of one policy, with one value of its knob. */
+export type EndedRun = {
+  /** `gpumix, quantile 0.95` */
+  readonly name: string;
+  /** Of the scored window. */
+  readonly usd: number;
+  /** Share of its requests that met the objective. */
+  readonly attainment: number;
 };
 
 export type BacktestProgress = {
@@ -81,7 +93,7 @@ export async function runBacktest(
   asked: BacktestRequestOptions,
   surroundings: BacktestSurroundings,
 ): Promise<BacktestDocument> {
-  const { steadyMs, signal, onProgress } = surroundings;
+  const { steadyMs, signal, onProgress, onRunEnd } = surroundings;
   const startedMs = steadyMs();
   const { config, configSource: source } = asked;
   const fleet = await backtestFleet({ ...surroundings, config, source });
@@ -105,6 +117,7 @@ export async function runBacktest(
     const policy = watched(create(), { settings, signal, steadyMs, progress });
     const result = await oneRun(asked, { settings: { ...settings, initialReplicas }, trace, policy, signal });
     finished.push({ ...facts, result, seconds: (steadyMs() - beganMs) / 1000 });
+    onRunEnd?.({ name: now, usd: result.usd, attainment: result.attainment });
     return result;
   };
   for (const each of series) {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { BacktestProgress } from '../../../src/service/backtest/run-backtest.js';
+import type { BacktestProgress, EndedRun } from '../../../src/service/backtest/run-backtest.js';
 import { type BacktestRun, backtestJson } from '../../../src/simulation/backtest/backtest-document.js';
 import { boundAt } from '../../../src/simulation/backtest/frontier.js';
 import { policyNames } from '../../../src/simulation/backtest/policy-names.js';
@@ -155,6 +155,16 @@ describe('a backtest', () => {
     const last = seen.at(-1)!;
     expect(last).toEqual({ runsDone: last.runs, runs: last.runs, runShare: 0, now: '' });
     expect(seen.every(({ runsDone, runs }) => runsDone <= runs)).toBe(true);
+  });
+
+  it('tells of each run what came of it as soon as it is known', async () => {
+    const told: EndedRun[] = [];
+    const document = await backtestOf(asked(tenMinutes, { policies: ['hpa-concurrency', 'static'] }), {
+      onRunEnd: (run) => told.push(run),
+    });
+    expect(told[0]!.name).toBe('hpa-concurrency, L40S, targetInFlight 32');
+    const figures = ({ usd, attainment }: { usd: number; attainment: number }) => `${usd}@${attainment}`;
+    expect(told.map(figures).sort()).toEqual(document.runs.map(({ result }) => figures(result)).sort());
   });
 
   it('ends when it is called off, also in a run in which nothing ever waits', async () => {
