@@ -3,92 +3,67 @@ import http from 'node:http';
 import https from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
+import {
+  answer,
+  type Fault,
+  OpenWatch,
+  readBody,
+  type SeenRequest,
+  status,
+  statusObject,
+} from './fake-api-exchange.js';
+import { matcher, resourceList, scaleOf, unknownField } from './fake-api-objects.js';
+import {
+  type ApiObject,
+  type ApiPath,
+  type ApiResource,
+  apiVersionOf,
+  builtInResources,
+  fullName,
+  type Json,
+  parsePath,
+} from './fake-api-resources.js';
+import { Refusal, type WriteRequest, writeOf } from './fake-api-writes.js';
+
+export type { Fault, SeenRequest } from './fake-api-exchange.js';
+export { OpenWatch } from './fake-api-exchange.js';
+export type { ApiObject } from './fake-api-resources.js';
 
 /**
- * A Kubernetes API server for Deployments, as far as clients that list, watch and write can tell, on loopback.
+ * A Kubernetes API server, as far as clients that list, watch and write can tell, on loopback.
  *
- * It speaks the real protocol: resource versions, lists with label selectors in pages (limit, continue), watches as
- * chunked JSON lines from a version on, with bookmarks and with 410 for versions that were compacted away; objects that
- * begin or cease to match a selector arrive as ADDED and DELETED; merge patches, the status subresource; bearer tokens;
- * TLS; gzip for large answers. On top of it, faults can be injected into any request and any open watch.
+ * It speaks the real protocol: discovery; resource versions, lists with label and field selectors in pages (limit,
+ * continue), watches as chunked JSON lines from a version on, with bookmarks and with 410 for versions that were compacted
+ * away; objects that begin or cease to match a selector arrive as ADDED and DELETED; writes (fake-api-writes.ts); reviews
+ * that answer as a test says; bearer tokens; TLS; gzip for large answers. It serves what every cluster has, and custom
+ * resources once `serve` was told to. On top of it, faults can be injected into any request and any open watch.
  */
-
-type Json = Readonly<Record<string, unknown>>;
-
-export type ApiObject = Json & {
-  readonly metadata: Json & {
-    readonly namespace: string;
-    readonly name: string;
-    readonly resourceVersion: string;
-    readonly labels?: Readonly<Record<string, string>>;
-  };
-};
-
-/** A request as it arrived. */
-export type SeenRequest = {
-  readonly method: string;
-  readonly path: string;
-  readonly query: Readonly<Record<string, string>>;
-  readonly authorization: string | null;
-  readonly kind: 'list' | 'watch' | 'write' | 'other';
-};
-
-/** What happens to a request instead of its answer. */
-export type Fault =
-  | {
-      readonly kind: 'answer';
-      readonly status: number;
-      readonly body?: string;
-      readonly headers?: http.OutgoingHttpHeaders;
-    }
-  /** Status and headers, then nothing more. */
-  | { readonly kind: 'stall'; readonly status: number; readonly body?: string }
-  /** The connection stays open, nothing comes. */
-  | { readonly kind: 'hang' }
-  | { readonly kind: 'reset' };
 
 export type FakeApiServerOptions = {
   readonly token?: string;
   readonly tls?: { readonly key: string; readonly certificate: string };
   /** How too old a version is reported to a watch; real servers do both. */
   readonly goneAs?: 'status' | 'event';
+  /** Custom resources that are there from the beginning. */
+  readonly resources?: readonly ApiResource[];
 };
 
 type HistoryEntry = {
   readonly version: number;
+  readonly resource: ApiResource;
   readonly before: ApiObject | null;
   readonly after: ApiObject | null;
 };
 
-/** An open watch, with what can go wrong with one. */
-export class OpenWatch {
-  readonly request: SeenRequest;
-  readonly response: http.ServerResponse;
+/** What a POST of something that is asked and not kept is answered with, such as a TokenReview. */
+export type Reply = (body: Json, request: SeenRequest) => { readonly status?: number; readonly body: Json };
 
-  constructor(request: SeenRequest, response: http.ServerResponse) {
-    this.request = request;
-    this.response = response;
-  }
-
-  /** Raw bytes into the stream. */
-  send(text: string): void {
-    if (!this.response.writableEnded) this.response.write(text);
-  }
-
-  event(type: string, object: unknown): void {
-    this.send(`${JSON.stringify({ type, object })}\n`);
-  }
-
-  /** Ends as servers do when timeoutSeconds are over. */
-  close(): void {
-    this.response.end();
-  }
-
-  /** Breaks the connection; bytes sent before arrive. */
-  reset(): void {
-    this.response.socket?.destroy();
-  }
-}
+const reviews: ReadonlyMap<string, Reply> = new Map<string, Reply>([
+  // Nobody is known and nothing allowed, until a test says so.
+  ['tokenreviews', (body) => ({ body: { ...body, status: { authenticated: false } } })],
+  ['subjectaccessreviews', (body) => ({ body: { ...body, status: { allowed: false } } })],
+  ['selfsubjectaccessreviews', (body) => ({ body: { ...body, status: { allowed: false } } })],
+]);
 
 export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch: [OpenWatch] }> {
   /** Checked on every request; may be changed while running. */
@@ -100,6 +75,8 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
   readonly watches = new Set<OpenWatch>();
   /** Asked about every request, before anything else. */
   fault: (request: SeenRequest) => Fault | undefined = () => undefined;
+  /** By plural name of a resource: how a POST is answered, instead of keeping the object. */
+  readonly replies = new Map(reviews);
 
   readonly #tls: FakeApiServerOptions['tls'];
   #server: http.Server | null = null;
@@ -107,7 +84,12 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
   #port = 0;
   #version = 100;
   #compacted = 0;
-  readonly #objects = new Map<string, ApiObject>();
+  #uids = 0;
+  #served: readonly ApiResource[];
+  /** By the resource's full name, then `namespace/name`. */
+  readonly #objects = new Map<string, Map<string, ApiObject>>();
+  /** Who wrote a field last, by resource, `namespace/name` and the field's path. */
+  readonly #managers = new Map<string, Map<string, ReadonlySet<string>>>();
   readonly #history: HistoryEntry[] = [];
   readonly #pages = new Map<string, { readonly version: number; readonly rest: readonly ApiObject[] }>();
   #pageCount = 0;
@@ -117,6 +99,19 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
     this.token = options.token ?? null;
     this.goneAs = options.goneAs ?? 'event';
     this.#tls = options.tls;
+    this.#served = [...builtInResources, ...(options.resources ?? [])];
+  }
+
+  /** Serves custom resources too, as after their definitions were installed. */
+  serve(...resources: readonly ApiResource[]): void {
+    this.#served = [...this.#served, ...resources];
+  }
+
+  /** Stops serving a resource: its objects are gone, its watches end, and its paths are not found. */
+  unserve(resource: ApiResource): void {
+    this.#served = this.#served.filter((each) => each !== resource);
+    this.#objects.delete(fullName(resource));
+    for (const watch of this.watches) if (watch.path.resource === resource) watch.close();
   }
 
   get port(): number {
@@ -169,39 +164,55 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
     });
   }
 
-  /** Resolves with an open watch, now or as soon as there is one. */
-  async openWatch(): Promise<OpenWatch> {
-    const [open] = this.watches;
+  /** Resolves with an open watch, of a resource if one is named by its plural, now or as soon as there is one. */
+  async openWatch(resource?: string): Promise<OpenWatch> {
+    const fits = ({ request }: OpenWatch) => resource === undefined || request.resource === resource;
+    const open = [...this.watches].find(fits);
     if (open !== undefined) return open;
-    const [watch] = await once(this, 'watch');
-    return watch as OpenWatch;
+    return new Promise((resolve) => {
+      const look = (watch: OpenWatch) => {
+        if (!fits(watch)) return;
+        this.off('watch', look);
+        resolve(watch);
+      };
+      this.on('watch', look);
+    });
   }
 
-  /** Writes an object as if through the API; what is there under its name is replaced. */
+  /**
+   * Writes an object whole as if through the API; what is there under its name is replaced.
+   *
+   * @throws Error where its kind is not served
+   */
   put(object: Json & { readonly metadata: Json }): ApiObject {
-    const key = `${object.metadata.namespace}/${object.metadata.name}`;
-    this.#version += 1;
-    const stored = {
-      ...object,
-      metadata: { ...object.metadata, resourceVersion: String(this.#version) },
-    } as unknown as ApiObject;
-    this.#record({ version: this.#version, before: this.#objects.get(key) ?? null, after: stored });
-    this.#objects.set(key, stored);
-    return stored;
+    const resource = this.#served.find((each) => each.kind === object.kind && apiVersionOf(each) === object.apiVersion);
+    if (resource === undefined) throw new Error(`nothing serves ${object.apiVersion} ${object.kind}`);
+    return this.#store(resource, object);
   }
 
-  remove(namespace: string, name: string): boolean {
-    const before = this.#objects.get(`${namespace}/${name}`);
-    if (before === undefined) return false;
+  /** @param resource its plural name */
+  remove(namespace: string | null, name: string, resource = 'deployments'): boolean {
+    const definition = this.#served.find((each) => each.resource === resource);
+    const before = definition && this.#of(definition).get(keyOf(namespace, name));
+    if (definition === undefined || before === undefined) return false;
     this.#version += 1;
-    this.#objects.delete(`${namespace}/${name}`);
-    this.#record({ version: this.#version, before, after: null });
+    this.#of(definition).delete(keyOf(namespace, name));
+    this.#managers.delete(`${fullName(definition)}:${keyOf(namespace, name)}`);
+    this.#record({ version: this.#version, resource: definition, before, after: null });
     return true;
   }
 
-  /** Everything stored now. */
-  objects(): readonly ApiObject[] {
-    return [...this.#objects.values()];
+  /** Everything of a resource (its plural name) that is stored now. */
+  objects(resource = 'deployments'): readonly ApiObject[] {
+    const definition = this.#served.find((each) => each.resource === resource);
+    return definition === undefined ? [] : [...this.#of(definition).values()];
+  }
+
+  /** Field managers that own a field, such as `spec.replicas`, by name. */
+  managersOf(resource: string, id: string, path: string): readonly string[] {
+    const definition = this.#served.find((each) => each.resource === resource);
+    const owned = definition && this.#managers.get(`${fullName(definition)}:${id}`)?.get(path);
+    return [...(owned ?? [])].sort();
   }
 
   /** Forgets the history: any version before the present is too old for a watch, any continue token expired. */
@@ -215,12 +226,12 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
   bookmark(): void {
     for (const watch of this.watches) {
       if (watch.request.query.allowWatchBookmarks === 'true') {
+        const { kind } = watch.path.resource;
         watch.event('BOOKMARK', {
-          kind: 'Deployment',
-          apiVersion: 'apps/v1',
+          kind,
+          apiVersion: apiVersionOf(watch.path.resource),
           metadata: { resourceVersion: String(this.#version), creationTimestamp: null },
-          spec: { selector: null, template: { metadata: { creationTimestamp: null }, spec: { containers: null } } },
-          status: {},
+          ...(kind === 'Deployment' ? emptyDeployment : {}),
         });
       }
     }
@@ -231,13 +242,42 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
     this.#version += 1;
   }
 
+  #of(resource: ApiResource): Map<string, ApiObject> {
+    const known = this.#objects.get(fullName(resource)) ?? new Map<string, ApiObject>();
+    this.#objects.set(fullName(resource), known);
+    return known;
+  }
+
+  #store(resource: ApiResource, object: Json & { readonly metadata?: unknown }): ApiObject {
+    const metadata = (object.metadata ?? {}) as Json;
+    const key = keyOf(resource.namespaced ? String(metadata.namespace) : null, String(metadata.name));
+    const before = this.#of(resource).get(key) ?? null;
+    this.#version += 1;
+    if (before === null) this.#uids += 1;
+    const specChanged = before === null || JSON.stringify(before.spec) !== JSON.stringify(object.spec);
+    const stored = {
+      ...object,
+      metadata: {
+        creationTimestamp: '2026-11-20T09:00:00Z',
+        ...metadata,
+        uid: before?.metadata.uid ?? `00000000-0000-4000-8000-${String(this.#uids).padStart(12, '0')}`,
+        generation: Number(before?.metadata.generation ?? 0) + (specChanged ? 1 : 0),
+        resourceVersion: String(this.#version),
+      },
+    } as unknown as ApiObject;
+    this.#of(resource).set(key, stored);
+    this.#record({ version: this.#version, resource, before, after: stored });
+    return stored;
+  }
+
   #record(entry: HistoryEntry): void {
     this.#history.push(entry);
     for (const watch of this.watches) this.#deliver(watch, entry);
   }
 
   #deliver(watch: OpenWatch, entry: HistoryEntry): void {
-    const matches = matcher(watch.request);
+    if (entry.resource !== watch.path.resource) return;
+    const matches = matcher(watch.path, watch.request.query);
     const was = entry.before !== null && matches(entry.before);
     const is = entry.after !== null && matches(entry.after);
     if (is) watch.event(was ? 'MODIFIED' : 'ADDED', entry.after);
@@ -251,14 +291,18 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
     const url = new URL(request.url ?? '/', 'http://fake');
     const query = Object.fromEntries(url.searchParams);
     const method = request.method ?? 'GET';
-    const isCollection = /^\/apis\/apps\/v1\/(namespaces\/[^/]+\/)?deployments$/.test(url.pathname);
+    const path = parsePath(url.pathname, this.#served);
     const watches = query.watch === '1' || query.watch === 'true';
+    const reading = path === null ? 'other' : path.name !== null ? 'read' : watches ? 'watch' : 'list';
     const seen: SeenRequest = {
       method,
       path: url.pathname,
       query,
       authorization: request.headers.authorization ?? null,
-      kind: method !== 'GET' ? 'write' : !isCollection ? 'other' : watches ? 'watch' : 'list',
+      kind: method === 'GET' ? reading : 'write',
+      resource: path?.resource.resource ?? null,
+      contentType: request.headers['content-type'] ?? null,
+      body: method === 'GET' ? null : await readBody(request),
     };
     this.requests.push(seen);
     this.emit('request', seen);
@@ -271,19 +315,39 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
       status(response, 401, 'Unauthorized');
       return;
     }
-    if (seen.kind === 'list') {
-      this.#list(seen, request, response);
+    if (path === null) {
+      this.#discover(seen, response);
       return;
     }
-    if (seen.kind === 'watch') {
-      this.#watch(seen, response);
-      return;
+    try {
+      if (seen.kind === 'list') this.#list(seen, path, request, response);
+      else if (seen.kind === 'watch') this.#watch(seen, path, response);
+      else if (seen.kind === 'read') answer(response, 200, this.#view(path, this.#existing(path)));
+      else this.#write(seen, path, request.headers['user-agent'] ?? '', response);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      status(response, error.status, error.message, {}, error.reason);
     }
-    if (seen.kind === 'write') {
-      this.#write(seen, await readBody(request), response);
-      return;
-    }
-    status(response, 404, 'the server could not find the requested resource');
+  }
+
+  /** Groups and versions; anything else is not found. */
+  #discover(request: SeenRequest, response: http.ServerResponse): void {
+    const [, core, group, version] = /^\/(?:api\/(v[^/]+)|apis\/([^/]+)\/(v[^/]+))$/.exec(request.path) ?? [];
+    const served = this.#served.filter(
+      (each) => each.group === (group ?? '') && each.version === (core ?? version) && request.method === 'GET',
+    );
+    if (served.length > 0) answer(response, 200, resourceList(served));
+    else status(response, 404, 'the server could not find the requested resource', {}, 'NotFound');
+  }
+
+  #existing({ resource, namespace, name }: ApiPath): ApiObject {
+    const existing = this.#of(resource).get(keyOf(namespace, name!));
+    if (existing === undefined) throw new Refusal(404, 'NotFound', `${fullName(resource)} "${name}" not found`);
+    return existing;
+  }
+
+  #view(path: ApiPath, object: ApiObject): Json {
+    return path.subresource === 'scale' ? scaleOf(object, path.resource) : object;
   }
 
   #fail(fault: Fault, response: http.ServerResponse): void {
@@ -300,12 +364,14 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
     response.writeHead(fault.status, { 'content-type': 'application/json', ...fault.headers }).end(fault.body);
   }
 
-  #list(request: SeenRequest, raw: http.IncomingMessage, response: http.ServerResponse): void {
+  #list(request: SeenRequest, path: ApiPath, raw: http.IncomingMessage, response: http.ServerResponse): void {
+    refuseUnknownField(request, path);
     let version = this.#version;
     let rest: readonly ApiObject[];
     if (request.query.continue === undefined) {
-      const matches = matcher(request);
-      rest = [...this.#objects.values()].filter(matches).sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+      const matches = matcher(path, request.query);
+      const byKey = [...this.#of(path.resource)].sort(([a], [b]) => (a < b ? -1 : 1));
+      rest = byKey.map(([, object]) => object).filter(matches);
     } else {
       const page = this.#pages.get(request.query.continue);
       if (page === undefined) {
@@ -322,8 +388,8 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
       this.#pages.set(`page-${this.#pageCount}`, { version, rest: rest.slice(limit) });
     }
     const body = JSON.stringify({
-      kind: 'DeploymentList',
-      apiVersion: 'apps/v1',
+      kind: `${path.resource.kind}List`,
+      apiVersion: apiVersionOf(path.resource),
       metadata,
       items: rest.slice(0, limit),
     });
@@ -333,7 +399,8 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
     response.end(zipped ? gzipSync(body, { level: 1 }) : body);
   }
 
-  #watch(request: SeenRequest, response: http.ServerResponse): void {
+  #watch(request: SeenRequest, path: ApiPath, response: http.ServerResponse): void {
+    refuseUnknownField(request, path);
     const from = Number(request.query.resourceVersion);
     const tooOld = from < this.#compacted;
     const message = `too old resource version: ${from} (${this.#compacted})`;
@@ -343,7 +410,7 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
     }
     response.writeHead(200, { 'content-type': 'application/json' });
     response.flushHeaders();
-    const watch = new OpenWatch(request, response);
+    const watch = new OpenWatch(request, path, response);
     if (tooOld) {
       watch.event('ERROR', statusObject(410, message));
       watch.close();
@@ -360,108 +427,55 @@ export class FakeApiServer extends EventEmitter<{ request: [SeenRequest]; watch:
     this.emit('watch', watch);
   }
 
-  #write(request: SeenRequest, body: Json, response: http.ServerResponse): void {
-    if (/^\/api\/v1\/namespaces$/.test(request.path) && request.method === 'POST') {
-      response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  #write(request: SeenRequest, path: ApiPath, userAgent: string, response: http.ServerResponse): void {
+    const { resource, namespace } = path;
+    const reply = this.replies.get(resource.resource);
+    if (reply !== undefined && request.method === 'POST') {
+      const { status: code = 201, body } = reply(request.body as Json, request);
+      answer(response, code, body);
       return;
     }
-    const match = /^\/apis\/apps\/v1\/namespaces\/([^/]+)\/deployments(?:\/([^/]+?)(\/status)?)?$/.exec(request.path);
-    if (match === null) {
-      status(response, 404, 'the server could not find the requested resource');
+    const name = path.name ?? nameOfNew(request, this.#uids);
+    const key = `${fullName(resource)}:${keyOf(namespace, name)}`;
+    const write: WriteRequest = {
+      method: request.method,
+      path: { ...path, name },
+      query: request.query,
+      contentType: request.contentType,
+      body: request.body,
+      manager: request.query.fieldManager ?? userAgent.split('/')[0]!,
+      existing: this.#of(resource).get(keyOf(namespace, name)) ?? null,
+      managers: this.#managers.get(key) ?? new Map(),
+      collection: path.name === null,
+    };
+    const outcome = writeOf(write);
+    const dry = request.query.dryRun === 'All';
+    if (outcome.kind === 'delete') {
+      if (!dry) this.remove(namespace, name, resource.resource);
+      answer(response, 200, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success' });
       return;
     }
-    const [, namespace, name] = match;
-    const answer = (object: unknown, code = 200) =>
-      response.writeHead(code, { 'content-type': 'application/json' }).end(JSON.stringify(object));
-    if (request.method === 'POST') {
-      const metadata = { ...(body.metadata as Json), namespace };
-      answer(this.put({ ...body, metadata }), 201);
-      return;
-    }
-    const existing = this.#objects.get(`${namespace}/${name}`);
-    if (existing === undefined) {
-      status(response, 404, `deployments.apps "${name}" not found`);
-      return;
-    }
-    if (request.method === 'DELETE') {
-      this.remove(namespace!, name!);
-      answer(statusObject(200, ''));
-      return;
-    }
-    if (request.method === 'PATCH') {
-      answer(this.put(mergePatch(existing, body) as Json & { readonly metadata: Json }));
-      return;
-    }
-    status(response, 405, 'method not allowed');
+    if (!dry) this.#managers.set(key, new Map(outcome.managers));
+    const stored = outcome.changed && !dry ? this.#store(resource, outcome.object) : (outcome.object as ApiObject);
+    answer(response, outcome.created ? 201 : 200, this.#view(path, stored));
   }
 }
 
-function keyOf(object: ApiObject): string {
-  return `${object.metadata.namespace}/${object.metadata.name}`;
+const emptyDeployment = {
+  spec: { selector: null, template: { metadata: { creationTimestamp: null }, spec: { containers: null } } },
+  status: {},
+};
+
+function keyOf(namespace: string | null, name: string): string {
+  return `${namespace ?? ''}/${name}`;
 }
 
-function statusObject(code: number, message: string): Json {
-  return { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, reason: 'Injected', code };
+function nameOfNew(request: SeenRequest, count: number): string {
+  const { name, generateName } = ((request.body as Json | null)?.metadata ?? {}) as Json;
+  return typeof name === 'string' ? name : typeof generateName === 'string' ? `${generateName}${count}x` : '';
 }
 
-function status(
-  response: http.ServerResponse,
-  code: number,
-  message: string,
-  headers: http.OutgoingHttpHeaders = {},
-): void {
-  response.writeHead(code, { 'content-type': 'application/json', ...headers });
-  response.end(JSON.stringify(statusObject(code, message)));
-}
-
-async function readBody(request: http.IncomingMessage): Promise<Json> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of request) chunks.push(chunk as Buffer);
-  const text = Buffer.concat(chunks).toString('utf8');
-  return text === '' ? {} : (JSON.parse(text) as Json);
-}
-
-/** RFC 7386. */
-function mergePatch(target: unknown, patch: unknown): unknown {
-  if (patch === null || typeof patch !== 'object' || Array.isArray(patch)) return patch;
-  const merged: Record<string, unknown> =
-    target !== null && typeof target === 'object' && !Array.isArray(target) ? { ...target } : {};
-  for (const [key, value] of Object.entries(patch)) {
-    if (value === null) delete merged[key];
-    else merged[key] = mergePatch(merged[key], value);
-  }
-  return merged;
-}
-
-/** Whether an object is in the request's namespace and fits its label selector. */
-function matcher(request: SeenRequest): (object: ApiObject) => boolean {
-  const namespace = /\/namespaces\/([^/]+)\//.exec(request.path)?.[1];
-  const terms = parseSelector(request.query.labelSelector ?? '');
-  return (object) => {
-    if (namespace !== undefined && object.metadata.namespace !== namespace) return false;
-    const labels = object.metadata.labels ?? {};
-    return terms.every((term) => term(labels));
-  };
-}
-
-type Term = (labels: Readonly<Record<string, string>>) => boolean;
-
-/** `key`, `!key`, `key=value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, joined by commas. */
-function parseSelector(selector: string): readonly Term[] {
-  const parts = selector.split(/,(?![^(]*\))/).filter((part) => part.trim() !== '');
-  return parts.map((part): Term => {
-    const sets = /^\s*(\S+)\s+(in|notin)\s+\(([^)]*)\)\s*$/.exec(part);
-    if (sets !== null) {
-      const values = sets[3]!.split(',').map((value) => value.trim());
-      const wanted = sets[2] === 'in';
-      return (labels) => values.includes(labels[sets[1]!] ?? '\u0000') === wanted;
-    }
-    const [, key, operator, value] = /^\s*([^=!\s]+)\s*(==?|!=)\s*(\S*)\s*$/.exec(part) ?? [];
-    if (operator === '!=') return (labels) => labels[key!] !== value;
-    if (operator !== undefined) return (labels) => labels[key!] === value;
-    const name = part.trim();
-    return name.startsWith('!')
-      ? (labels) => !Object.hasOwn(labels, name.slice(1))
-      : (labels) => Object.hasOwn(labels, name);
-  });
+function refuseUnknownField(request: SeenRequest, { resource }: ApiPath): void {
+  const unknown = unknownField(request.query.fieldSelector ?? '', resource);
+  if (unknown !== null) throw new Refusal(400, 'BadRequest', `field label not supported: ${unknown}`);
 }

@@ -25,17 +25,23 @@ export type ClusterAccess = {
   readonly serviceAccountRoot?: string;
 };
 
-/** An answer other than 200, or one that no API server gives. */
+/** An answer that is no success, or one that no API server gives. */
 export class ApiError extends Error {
   /** HTTP status; 0 where the answer is not from an API server. */
   readonly status: number;
+  /** The `reason` of a Kubernetes Status, such as `Conflict` or `AlreadyExists`; null = none was given. */
+  readonly reason: string | null;
   /** What the server asks to wait; null = nothing. [s] */
   readonly retryAfterSeconds: number | null;
 
-  constructor(message: string, answer: { readonly status: number; readonly retryAfterSeconds?: number | null }) {
+  constructor(
+    message: string,
+    answer: { readonly status: number; readonly reason?: string | null; readonly retryAfterSeconds?: number | null },
+  ) {
     super(message);
     this.name = 'ApiError';
     this.status = answer.status;
+    this.reason = answer.reason ?? null;
     this.retryAfterSeconds = answer.retryAfterSeconds ?? null;
   }
 }
@@ -49,6 +55,19 @@ export type ApiRequest = {
   readonly signal: AbortSignal;
 };
 
+export const apiMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
+
+/** A request whose answer is one document. */
+export type ApiCall = Omit<ApiRequest, 'answerTimeoutMs'> & {
+  readonly method: (typeof apiMethods)[number];
+  /** Sent as JSON, which is YAML too; null = no body. */
+  readonly body: unknown;
+  /** Of the body; a PATCH says by it what kind of patch it is. Null = `application/json`. */
+  readonly contentType: string | null;
+  /** For credentials, connecting, sending and the whole answer together. [ms] */
+  readonly answerTimeoutMs: number;
+};
+
 /** A connection to one API server. Requests are independent; a client has no state beyond its credentials. */
 export interface ApiClient {
   /** Base URL, for messages. */
@@ -59,12 +78,22 @@ export interface ApiClient {
    * Rejects with `ApiError` for another status, with the transport's error where there is no answer.
    */
   get(request: ApiRequest): Promise<Readable>;
+  /**
+   * Any request for one document: the JSON of an answer of 200 to 299, null where it has no body.
+   *
+   * A 401 did nothing, so the credentials are read anew and it is sent once more. Rejects as `get` does, and with
+   * `ApiError` of status 0 for an answer that is not JSON or longer than any object. A request that has a deadline may
+   * have been done although it rejects: repeat only what may be done twice.
+   */
+  send(call: ApiCall): Promise<unknown>;
   /** Reads the credentials anew from where they come from, after they were refused. Rejects where that fails. */
   renew(): Promise<void>;
 }
 
 /** Nobody sends more in an error; the rest is not read. */
 const longestErrorBody = 16_384;
+/** etcd keeps no object above 1.5 MiB; some JSON is longer than what is kept. */
+const longestDocument = 8 * 1024 * 1024;
 
 /**
  * Finds the cluster and its credentials; sends nothing yet.
@@ -77,6 +106,15 @@ export async function connectToCluster(access: ClusterAccess): Promise<ApiClient
   return {
     server,
     get: (request) => get(config, server, request),
+    send: async (call) => {
+      try {
+        return await send(config, server, call);
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 401)) throw error;
+        config = await loadKubeConfig(access);
+        return send(config, server, call);
+      }
+    },
     renew: async () => {
       config = await loadKubeConfig(access);
     },
@@ -142,21 +180,78 @@ function withoutTlsOnPlainHttp(config: KubeConfig, Config: typeof KubeConfig): K
 
 async function get(config: KubeConfig, server: string, request: ApiRequest): Promise<Readable> {
   const deadline = AbortSignal.timeout(request.answerTimeoutMs);
-  const either = AbortSignal.any([request.signal, deadline]);
-  const options: https.RequestOptions = { headers: {} };
-  // Exec plug-ins and OIDC issuers can hang: getting credentials is under the same deadline.
-  await unlessAborted(config.applyToHTTPSOptions(options), either);
-  const url = new URL(`${server}${request.path}?${new URLSearchParams(request.query)}`);
-  const response = await answerTo(url, options, {
-    signal: request.signal,
+  const response = await exchange(config, server, {
+    ...request,
+    method: 'GET',
+    body: null,
+    contentType: null,
     deadline,
-    timeoutMs: request.answerTimeoutMs,
   });
   const body = decoded(response);
   if (response.statusCode === 200) return body;
+  throw await refusalOf(response, body, deadline);
+}
+
+async function send(config: KubeConfig, server: string, call: ApiCall): Promise<unknown> {
+  const deadline = AbortSignal.timeout(call.answerTimeoutMs);
+  const response = await exchange(config, server, { ...call, deadline });
+  const body = decoded(response);
+  const status = response.statusCode ?? 0;
+  if (status < 200 || status > 299) throw await refusalOf(response, body, deadline);
+  endWith(body, deadline);
+  return documentOf(await wholeText(body, call, deadline));
+}
+
+async function wholeText(body: Readable, call: ApiCall, deadline: AbortSignal): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of body) {
+      chunks.push(chunk as Buffer);
+      size += (chunk as Buffer).length;
+      if (size > longestDocument) throw new ApiError(`found more than ${longestDocument} bytes`, { status: 0 });
+    }
+  } catch (error) {
+    if (deadline.aborted) throw new Error(`no complete answer within ${call.answerTimeoutMs / 1000} s`);
+    throw error;
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function documentOf(text: string): unknown {
+  if (text.trim() === '') return null;
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new ApiError('found a text that is not JSON, expected a document', { status: 0 });
+  }
+}
+
+function endWith(body: Readable, deadline: AbortSignal): void {
+  if (deadline.aborted) body.destroy();
+  const end = () => body.destroy(new Error('too late'));
+  deadline.addEventListener('abort', end, { once: true });
+  body.once('close', () => deadline.removeEventListener('abort', end));
+}
+
+async function exchange(
+  config: KubeConfig,
+  server: string,
+  request: ApiCall & { readonly deadline: AbortSignal },
+): Promise<http.IncomingMessage> {
+  const either = AbortSignal.any([request.signal, request.deadline]);
+  const options: https.RequestOptions = { headers: {} };
+  // Exec plug-ins and OIDC issuers can hang: getting credentials is under the same deadline.
+  await unlessAborted(config.applyToHTTPSOptions(options), either);
+  const query = new URLSearchParams(request.query).toString();
+  const url = new URL(`${server}${request.path}${query === '' ? '' : `?${query}`}`);
+  return answerTo(url, options, request);
+}
+
+async function refusalOf(response: http.IncomingMessage, body: Readable, deadline: AbortSignal): Promise<ApiError> {
   if (deadline.aborted) body.destroy();
   deadline.addEventListener('abort', () => body.destroy(), { once: true });
-  throw await errorOf(response, body);
+  return errorOf(response, body);
 }
 
 function unlessAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
@@ -171,23 +266,27 @@ function unlessAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Pro
 function answerTo(
   url: URL,
   options: https.RequestOptions,
-  limits: { readonly signal: AbortSignal; readonly deadline: AbortSignal; readonly timeoutMs: number },
+  { method, body, contentType, signal, deadline, answerTimeoutMs }: ApiCall & { readonly deadline: AbortSignal },
 ): Promise<http.IncomingMessage> {
+  const text = body === null ? null : JSON.stringify(body);
   const headers: http.OutgoingHttpHeaders = {
     ...(options.headers as http.OutgoingHttpHeaders),
     accept: 'application/json',
     // A compressed watch would be held back until a block is full.
     'accept-encoding': url.searchParams.has('watch') ? 'identity' : 'gzip',
     'user-agent': 'gpumix',
+    ...(text === null
+      ? {}
+      : { 'content-type': contentType ?? 'application/json', 'content-length': Buffer.byteLength(text) }),
   };
   // A token file may end with a newline, which no header may.
   if (typeof headers.Authorization === 'string') headers.Authorization = headers.Authorization.trim();
   return new Promise((resolve, reject) => {
     const send = url.protocol === 'https:' ? https.request : http.request;
-    const outgoing = send(url, { ...options, headers, method: 'GET', signal: limits.signal });
-    const late = () => outgoing.destroy(new Error(`no answer within ${limits.timeoutMs / 1000} s`));
-    limits.deadline.addEventListener('abort', late, { once: true });
-    const settled = () => limits.deadline.removeEventListener('abort', late);
+    const outgoing = send(url, { ...options, headers, method, signal });
+    const late = () => outgoing.destroy(new Error(`no answer within ${answerTimeoutMs / 1000} s`));
+    deadline.addEventListener('abort', late, { once: true });
+    const settled = () => deadline.removeEventListener('abort', late);
     outgoing.once('socket', (socket) => socket.setKeepAlive(true, 30_000));
     outgoing.on('error', (error) => {
       settled();
@@ -197,7 +296,7 @@ function answerTo(
       settled();
       resolve(response);
     });
-    outgoing.end();
+    outgoing.end(text ?? undefined);
   });
 }
 
@@ -221,19 +320,24 @@ async function errorOf(response: http.IncomingMessage, body: Readable): Promise<
     // The status line says enough.
   }
   const retryAfter = Number(response.headers['retry-after'] ?? Number.NaN);
-  const reason = statusMessage(Buffer.concat(chunks).toString('utf8'));
-  return new ApiError(`${status} ${response.statusMessage ?? ''}${reason === '' ? '' : `: ${reason}`}`.trim(), {
+  const { message, reason } = statusOf(Buffer.concat(chunks).toString('utf8'));
+  return new ApiError(`${status} ${response.statusMessage ?? ''}${message === '' ? '' : `: ${message}`}`.trim(), {
     status,
+    reason,
     retryAfterSeconds: Number.isFinite(retryAfter) && retryAfter >= 0 ? retryAfter : null,
   });
 }
 
-/** `message` of a Kubernetes Status, or the first line of another text. */
-function statusMessage(text: string): string {
+/** Message and reason of a Kubernetes Status, or the first line of another text. */
+function statusOf(text: string): { readonly message: string; readonly reason: string | null } {
   try {
-    return (textOf(record(JSON.parse(text)), 'message') ?? '').slice(0, 500);
+    const status = record(JSON.parse(text));
+    return {
+      message: (textOf(status, 'message') ?? '').slice(0, 500),
+      reason: textOf(status, 'reason')?.slice(0, 100) ?? null,
+    };
   } catch {
-    return text.trim().split('\n', 1)[0]!.slice(0, 200);
+    return { message: text.trim().split('\n', 1)[0]!.slice(0, 200), reason: null };
   }
 }
 
