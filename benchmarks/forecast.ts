@@ -191,7 +191,7 @@ function walk(
     for (let i = now - windowIntervals; i < now; i += 1) {
       const arrivals = counts[i]!;
       const endSeconds = startSeconds + (i + 1) * stepSeconds;
-      intervals.push({ endSeconds, state: 'known', arrivals, rps: arrivals / stepSeconds });
+      intervals.push({ endSeconds, state: 'known', arrivals, completions: arrivals, rps: arrivals / stepSeconds });
     }
     const nowMs = (startSeconds + now * stepSeconds) * 1000;
     const isScored = now >= warmShare * counts.length;

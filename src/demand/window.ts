@@ -27,7 +27,14 @@ export type IntervalReading =
   | { readonly kind: 'absent' | 'failed' | 'unreadable' };
 
 export type DemandInterval =
-  | { readonly endSeconds: number; readonly state: 'known'; readonly arrivals: number; readonly rps: number }
+  | {
+      readonly endSeconds: number;
+      readonly state: 'known';
+      readonly arrivals: number;
+      /** Requests that ended with an answer, of known length or not. */
+      readonly completions: number;
+      readonly rps: number;
+    }
   | { readonly endSeconds: number; readonly state: 'unknown' };
 
 /** A part of the completed requests; the shares of a shape sum to 1. */
@@ -51,6 +58,8 @@ export type DemandHistory = {
   readonly shape: readonly ShapeBucket[];
   /** Requests outstanding at the newest trace. */
   readonly pending: number;
+  /** End of the interval of that trace [Unix s]; null = none was seen. */
+  readonly pendingAtSeconds: number | null;
   /** No arrivals in a window that is known whole, and nothing pending. */
   readonly idle: boolean;
   readonly hold: DemandHold | null;
@@ -136,6 +145,8 @@ type Slot = {
   readonly endSeconds: number;
   kind: 'unread' | 'absent' | 'unreadable' | 'empty' | 'present';
   arrivals: number;
+  /** Completed requests, of known length or not. */
+  completed: number;
   /** When it was last asked for [ms]. */
   askedMs: number;
   /** Completions by length: packed bucket, count, packed bucket, count … */
@@ -343,6 +354,7 @@ export class DemandWindow {
         }
         slot.kind = 'present';
         slot.arrivals = record.arrivals;
+        slot.completed = record.buckets.reduce((sum, { count }) => sum + count, record.unknownLength);
         slot.completions = packCompletions(record);
         return;
       }
@@ -362,7 +374,7 @@ export class DemandWindow {
         knownIntervals += 1;
         arrivals += slot.arrivals;
         const rps = slot.arrivals / this.#intervalSeconds;
-        intervals.push({ endSeconds, state: 'known', arrivals: slot.arrivals, rps });
+        intervals.push({ endSeconds, state: 'known', arrivals: slot.arrivals, completions: slot.completed, rps });
       } else intervals.push({ endSeconds, state: 'unknown' });
     }
     const newestKnownSeconds = this.#newestKnown(nowMs);
@@ -376,6 +388,7 @@ export class DemandWindow {
       newestKnownSeconds,
       shape,
       pending,
+      pendingAtSeconds: this.newestTraceSeconds,
       idle,
       hold: idle ? null : this.#hold({ nowMs, newest, knownIntervals, newestKnownSeconds, arrivals, shape }),
     };
@@ -465,6 +478,7 @@ export class DemandWindow {
       endSeconds,
       kind: 'unread',
       arrivals: 0,
+      completed: 0,
       askedMs: 0,
       completions: noCompletions,
       inShape: false,

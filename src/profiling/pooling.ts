@@ -57,6 +57,8 @@ export function poolingFactor(options: {
 export type PoolTraits = {
   /** Requests in flight on a full replica, at the mix that was asked about. */
   readonly inFlight: number;
+  /** Their mean E2E latency there [s]; null where the profile tells of less than half of the requests. */
+  readonly latencySeconds: number | null;
   readonly percentile: number;
 };
 
@@ -71,31 +73,42 @@ export class PoolReader {
       expectation = expectationOf(profile);
       this.#expectations.set(profile, expectation);
     }
-    const inFlight = fullInFlight(profile, expectation, demand);
+    const full = fullReplica(profile, expectation, demand);
     const { percentile } = profile.slos;
-    return inFlight === null || percentile === undefined ? null : { inFlight, percentile };
+    return full === null || percentile === undefined ? null : { ...full, percentile };
   }
 }
+
+/** A mean latency of fewer of the requests than this says nothing of the others. */
+const leastToldShare = 0.5;
 
 /**
  * Requests in flight on a replica that a mix fills, by Little's law: Σ rate × latency over the replicas that it fills. Of
  * the lengths that the profile tells, shorter ones at the edge of its grid, as works are read; null where it tells none.
  */
-function fullInFlight(
+function fullReplica(
   { grid }: GpuProfile,
   expectation: ProfileExpectation,
   demand: readonly BucketDemand[],
-): number | null {
+): Pick<PoolTraits, 'inFlight' | 'latencySeconds'> | null {
   const [fewestOutput, fewestInput] = grid.indexes.map((axis) => axis[0]!);
   let requests = 0;
   let replicas = 0;
+  let totalRps = 0;
+  let toldRps = 0;
   for (const { inputTokens, outputTokens, rps } of demand) {
+    totalRps += rps;
     const lengths = [Math.max(inputTokens, fewestInput!), Math.max(outputTokens, fewestOutput!)] as const;
     const work = expectation.work(...lengths);
     const seconds = expectation.latency('e2e', ...lengths);
     if (work === null || seconds === null) continue;
+    toldRps += rps;
     requests += rps * seconds;
     replicas += rps * work;
   }
-  return replicas > 0 ? requests / replicas : null;
+  if (!(replicas > 0)) return null;
+  return {
+    inFlight: requests / replicas,
+    latencySeconds: toldRps >= leastToldShare * totalRps ? requests / toldRps : null,
+  };
 }

@@ -265,6 +265,7 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
         await nextTurn();
       }
       const history = state.window.view(cycle.nowMs);
+      state.history = history;
       forecaster.observe(history, cycle.nowMs);
       const asked = { nowMs: cycle.nowMs, horizonSeconds, mayLearnAnew };
       const { rps, made } = plannedRate(state, { history, forecaster, asked }, context);
@@ -282,6 +283,8 @@ export async function forecast(cycle: Cycle, context: PhaseContext): Promise<voi
         windowIntervals: history.intervals.length,
         idle: history.idle,
         pendingRequests: history.pending,
+        // What explains them are latencies, which are read with the profiles.
+        inFlightSurplus: null,
         meanInputTokens: lengths?.inputTokens ?? null,
         meanOutputTokens: lengths?.outputTokens ?? null,
       };

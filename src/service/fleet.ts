@@ -3,7 +3,7 @@ import type { BucketDemand, ProblemDeployment, ProblemModel } from '../core/plan
 import type { ObservedDeployment } from '../core/ports.js';
 import type { BucketRoute } from '../core/routing.js';
 import type { DemandForecaster } from '../demand/forecast.js';
-import type { DemandWindow } from '../demand/window.js';
+import type { DemandHistory, DemandWindow } from '../demand/window.js';
 import type { PoolTraits } from '../profiling/pooling.js';
 import type { ModelPlan } from './model-plan.js';
 import type { ModelProblem } from './problem.js';
@@ -20,6 +20,8 @@ export type ModelState = {
   window: DemandWindow | null;
   /** There as soon as its window is. */
   forecaster: DemandForecaster | null;
+  /** What this cycle saw of its window; null = nothing yet. */
+  history: DemandHistory | null;
   demand: DemandView | null;
   /** Planned rate by length. */
   planDemand: readonly BucketDemand[];
@@ -151,6 +153,7 @@ export class Fleet {
       deployments,
       window: null,
       forecaster: null,
+      history: null,
       demand: null,
       planDemand: [],
       hold: null,

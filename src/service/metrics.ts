@@ -90,6 +90,14 @@ function createGauges(registry: Registry) {
       'Time whose busiest minute is planned for: start-up, lag of the autoscaler, and the next plan.',
       ['model'] as const,
     ),
+    surplusRequests: gauge(
+      'gpumix_in_flight_surplus_requests',
+      'Requests in flight beyond what arrivals, completed lengths and profiles explain.',
+      ['model'] as const,
+    ),
+    surplusRps: gauge('gpumix_in_flight_added_rps', 'What the plan is made for beside the forecast because of them.', [
+      'model',
+    ] as const),
     unserved: gauge('gpumix_unserved_rps', 'Demand that the plan leaves unserved.', ['model', 'reason'] as const),
     status: gauge('gpumix_plan_status', '1 for the status of the current plan.', ['status'] as const),
     held: gauge('gpumix_plan_held', '1 while the last good plan of a model is held.', ['model', 'reason'] as const),
@@ -182,6 +190,8 @@ function readModel(gauges: Gauges, model: ModelView): void {
   set(gauges.demand, { model: model.name }, model.demand?.rps ?? null);
   set(gauges.forecast, { model: model.name }, model.demand?.forecastRps ?? null);
   set(gauges.horizon, { model: model.name }, model.demand?.forecast.horizonSeconds ?? null);
+  set(gauges.surplusRequests, { model: model.name }, model.demand?.inFlightSurplus?.requests ?? null);
+  set(gauges.surplusRps, { model: model.name }, model.demand?.inFlightSurplus?.addedRps ?? null);
   set(gauges.simulatedAttainment, { model: model.name }, model.simulated?.attainment ?? null);
   set(gauges.simulatedTtftP95, { model: model.name }, model.simulated?.ttftP95Seconds ?? null);
   if (model.status === 'held') set(gauges.held, { model: model.name, reason: model.heldReason ?? 'unknown' }, 1);

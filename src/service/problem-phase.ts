@@ -10,6 +10,7 @@ import type { MoveHorizon } from './move-horizon.js';
 import { buildModelProblem } from './problem.js';
 import type { ProfileDrift } from './profile-drift.js';
 import { pooledModel, ReplicaPools } from './replica-pools.js';
+import { SurplusPlanning } from './surplus-planning.js';
 
 /** Phase 5: one problem for each model that can be planned, from its demand, deployments, profiles and prices. */
 export class ProblemPhase {
@@ -19,6 +20,7 @@ export class ProblemPhase {
   readonly #moves: MoveHorizon;
   readonly #profiles = new KnownProfiles();
   readonly #pools = new ReplicaPools();
+  readonly #surplus = new SurplusPlanning();
   readonly #prices = new Map<string, number | null>();
   readonly #loggedNotices = new Map<string, string>();
   #seenGpus: FleetLimits['seenGpus'] = new Map();
@@ -74,6 +76,7 @@ export class ProblemPhase {
     const secondsOf = (deployment: ObservedDeployment) => Math.round(startupTimes().secondsOf(deployment));
     this.#moves.keepOnly(fleet.models);
     this.#pools.keepOnly(fleet.models);
+    this.#surplus.keepOnly(fleet.models);
     // Models that share limits are planned once: half of what runs is what they can be counted on to have.
     const certainShare = shared === null ? 1 : 0.5;
     let done = 0;
@@ -86,6 +89,11 @@ export class ProblemPhase {
           // Engines that are slower serve fewer requests in as much more time: a full replica holds as many.
           profileOf: ({ id, model }) => this.#profiles.get(id, model),
           demand: state.planDemand,
+          nowMs: cycle.nowMs,
+        });
+        const surplusNotices = this.#surplus.plan(state, {
+          traits,
+          readyReplicasOf: (id) => fleet.readyReplicas(id),
           nowMs: cycle.nowMs,
         });
         state.fullInFlight = new Map([...traits].map(([id, { inFlight }]) => [id, inFlight]));
@@ -109,7 +117,7 @@ export class ProblemPhase {
           catalogue,
           modelCatalogue,
         });
-        state.notices = built.notices;
+        state.notices = [...built.notices, ...surplusNotices];
         for (const [id, price] of built.prices) this.#prices.set(id, price);
         this.#logNotices(state);
         const unread = state.deployments.some(({ id, model }) => this.#profiles.get(id, model).kind === 'unread');
@@ -121,7 +129,7 @@ export class ProblemPhase {
           const runs = (id: string) =>
             fleet.published.get(id)?.replicas ?? fleet.observed.get(id)?.currentReplicas ?? 1;
           const model = pooledModel(built.model, state.pools, (id) => Math.ceil(certainShare * runs(id)));
-          state.built = { ...built, model };
+          state.built = { ...built, notices: state.notices, model };
         }
       } catch (error) {
         holdModel(state, this.#context, error);

@@ -4,6 +4,7 @@ import type { PlanningProblem } from '../core/planning-problem.js';
 import type { EngineLatency } from '../core/ports.js';
 import type { ModelRouting } from '../core/routing.js';
 import type { ForecasterName } from '../demand/forecast.js';
+import type { InFlightSurplus } from '../demand/requests-in-flight.js';
 import type { HoldRule } from './replica-holds.js';
 
 /**
@@ -95,6 +96,8 @@ export type DemandView = {
   readonly windowIntervals: number;
   readonly idle: boolean;
   readonly pendingRequests: number;
+  /** Of these beyond what arrivals, completed lengths and profiles explain; null = too little is known to say. */
+  readonly inFlightSurplus: InFlightSurplus | null;
   /** Mean lengths of completed requests; null = unknown. */
   readonly meanInputTokens: number | null;
   readonly meanOutputTokens: number | null;

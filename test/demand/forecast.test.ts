@@ -22,7 +22,8 @@ const shape = [
 function intervals(rates: readonly (number | null)[], fromSeconds = start): readonly DemandInterval[] {
   return rates.map((rps, i) => {
     const endSeconds = fromSeconds + 10 * (i + 1);
-    return rps === null ? { endSeconds, state: 'unknown' } : { endSeconds, state: 'known', arrivals: rps * 10, rps };
+    if (rps === null) return { endSeconds, state: 'unknown' };
+    return { endSeconds, state: 'known', arrivals: rps * 10, completions: rps * 10, rps };
   });
 }
 

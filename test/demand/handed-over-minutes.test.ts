@@ -23,6 +23,7 @@ describe('minutes that are handed over', () => {
         endSeconds: begin + 10 * (Math.max(0, end - 24) + i + 1),
         state: 'known' as const,
         arrivals: rps * 10,
+        completions: rps * 10,
         rps,
       })),
     });

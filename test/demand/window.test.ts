@@ -176,9 +176,9 @@ describe('an interval that is not there', () => {
     window.record(start + 10, { kind: 'failed' }, at(10));
     window.record(start + 20, { kind: 'absent' }, at(20));
     expect(window.view(at(30)).intervals.slice(-3)).toEqual([
-      { endSeconds: start, state: 'known', arrivals: 100, rps: 10 },
+      { endSeconds: start, state: 'known', arrivals: 100, completions: 100, rps: 10 },
       { endSeconds: start + 10, state: 'unknown' },
-      { endSeconds: start + 20, state: 'known', arrivals: 0, rps: 0 },
+      { endSeconds: start + 20, state: 'known', arrivals: 0, completions: 0, rps: 0 },
     ]);
     expect(window.keysToRead(at(30))).toContain(start + 10);
   });
@@ -575,14 +575,18 @@ describe('order, repetition and clocks', () => {
           const reading = all[i]!;
           const endSeconds = start + 10 * i;
           if (reading.kind === 'present') {
-            const { arrivals } = reading.record;
-            return { endSeconds, state: 'known', arrivals, rps: arrivals / 10 };
+            const { arrivals, buckets, unknownLength } = reading.record;
+            const completions = unknownLength + buckets.reduce((sum, { count }) => sum + count, 0);
+            return { endSeconds, state: 'known', arrivals, completions, rps: arrivals / 10 };
           }
           const isZero = reading.kind === 'absent' && i > first && i >= 5 && !(last!.record.pending > 0 && i > last!.i);
-          return isZero ? { endSeconds, state: 'known', arrivals: 0, rps: 0 } : { endSeconds, state: 'unknown' };
+          return isZero
+            ? { endSeconds, state: 'known', arrivals: 0, completions: 0, rps: 0 }
+            : { endSeconds, state: 'unknown' };
         });
         expect(view.intervals).toEqual(expected);
         expect(view.pending).toBe(last?.record.pending ?? 0);
+        expect(view.pendingAtSeconds).toBe(last === undefined ? null : start + 10 * last.i);
 
         const counts = new Map<string, number>();
         let total = 0;

@@ -78,6 +78,7 @@ export function modelView(overrides: Partial<ModelView> = {}): ModelView {
       windowIntervals: 24,
       idle: false,
       pendingRequests: 3,
+      inFlightSurplus: { requests: 0, addedRps: 0 },
       meanInputTokens: 500,
       meanOutputTokens: 100,
     },

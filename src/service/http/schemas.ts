@@ -62,6 +62,13 @@ const demandSchema = z.strictObject({
   windowIntervals: z.int(),
   idle: z.boolean(),
   pendingRequests: z.number(),
+  inFlightSurplus: z
+    .strictObject({
+      requests: z.number().describe('in flight beyond what arrivals, completed lengths and profiles explain'),
+      addedRps: z.number().describe('planned for beside the forecast because of them [requests/s]'),
+    })
+    .nullable()
+    .describe('null = too little is known to say'),
   meanInputTokens: z.number().nullable(),
   meanOutputTokens: z.number().nullable(),
 }) satisfies z.ZodType<DemandView>;
