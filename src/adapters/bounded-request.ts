@@ -67,8 +67,9 @@ export async function askBounded(options: BoundedRequest): Promise<{ readonly st
       dispatcher,
     });
     const { statusCode: status } = answer;
-    const text = isSuccess(status) ? await wholeText(answer.body, largestBytes) : await firstWords(answer.body);
-    return { status, text };
+    if (isSuccess(status)) return { status, text: await wholeText(answer.body, largestBytes) };
+    const sent = { ...authorization, ...headers }.authorization;
+    return { status, text: await firstWords(answer.body, (text) => withoutCredentials(text, sent)) };
   } catch (error) {
     options.signal?.throwIfAborted();
     if (error instanceof RequestFailed) throw error;
@@ -98,18 +99,33 @@ async function wholeText(body: Dispatcher.ResponseData['body'], largestBytes: nu
 /** Characters of a refusal that are repeated. */
 const shownCharacters = 200;
 
-async function firstWords(body: Dispatcher.ResponseData['body']): Promise<string> {
+/** Characters of it that are read: where a secret of the longest kind begins among the shown ones, all of it. */
+const readCharacters = 16_384;
+
+/** Some servers repeat in a refusal what they were sent, and a refusal is shown to people. */
+function withoutCredentials(text: string, authorization: string | undefined): string {
+  const credentials = authorization?.split(' ')[1] ?? '';
+  if (credentials === '') return text;
+  const decoded = Buffer.from(credentials, 'base64').toString('utf8');
+  const password = authorization?.startsWith('Basic ') === true ? decoded.slice(decoded.indexOf(':') + 1) : '';
+  return [credentials, password]
+    .filter((secret) => secret !== '')
+    .reduce((words, secret) => words.replaceAll(secret, '[redacted]'), text);
+}
+
+async function firstWords(body: Dispatcher.ResponseData['body'], mask: (text: string) => string): Promise<string> {
   let text = '';
   try {
     for await (const chunk of body as AsyncIterable<Buffer>) {
       text += chunk.toString('utf8');
-      if (text.length >= shownCharacters) break;
+      if (text.length >= readCharacters) break;
     }
   } catch {
     // The status says enough.
   }
   body.destroy();
-  return text.slice(0, shownCharacters).replace(/\s+/g, ' ').trim();
+  // What is cut off first would be no secret any more that is found.
+  return mask(text).slice(0, shownCharacters).replace(/\s+/g, ' ').trim();
 }
 
 /** A URL for people: without user, password and query. */

@@ -113,7 +113,7 @@ export async function runServe(flags: ServeFlags, around: ServeSurroundings): Pr
   for (const warning of chosen.warnings) logger.warn({}, warning);
 
   const service = await composeService({ config, directory: chosen.directory, logger });
-  const { controller, background } = service;
+  const { controller, background, access } = service;
   const metrics = createMetrics(controller);
   const show = isQuickstart
     ? new QuickstartShow({ view: controller, output: stdout, color: stdout.isTTY === true && wantsColor(environment) })
@@ -128,6 +128,7 @@ export async function runServe(flags: ServeFlags, around: ServeSurroundings): Pr
         metrics,
         logger,
         version,
+        access,
         aibrixUnit: config.publish.aibrixUnit,
       }),
       background,

@@ -197,3 +197,23 @@ export type DeploymentSnapshot = {
   readonly problem: string | null;
   readonly deployments: readonly ObservedDeployment[];
 };
+
+/** What the bearer of a token asks for: the method in small letters and the path without query, as Kubernetes writes them. */
+export type Wish = { readonly verb: string; readonly path: string };
+
+export type Verdict =
+  /** `user` is for the log: who the token speaks for. */
+  | { readonly kind: 'allowed'; readonly user: string }
+  /** The token speaks for nobody (any more). */
+  | { readonly kind: 'unknown-token' }
+  | { readonly kind: 'forbidden'; readonly user: string; readonly reason: string };
+
+/** Says who a bearer token speaks for, and whether they may do what they ask for. */
+export interface TokenAuthority {
+  /**
+   * Rejects with `Unavailable` where nobody can tell now, which is never a permission.
+   *
+   * @param token as it was sent; it never reaches a message
+   */
+  judge(token: string, wish: Wish): Promise<Verdict>;
+}

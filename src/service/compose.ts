@@ -5,7 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
 import { createScrapedEngines, joinEngineMetrics } from '../adapters/engine-metrics.js';
+import { connectToCluster } from '../adapters/kubernetes/api-client.js';
 import { KubernetesDeployments } from '../adapters/kubernetes/deployment-source.js';
+import { createTokenReview } from '../adapters/kubernetes/token-review.js';
 import { createMemoryStore } from '../adapters/memory-store.js';
 import { PlanningThread } from '../adapters/planning-thread.js';
 import { createFileProfiles, createStoreProfiles } from '../adapters/profile-source.js';
@@ -14,10 +16,20 @@ import { createPrometheusDemand } from '../adapters/prometheus-demand.js';
 import { createPrometheusEngines } from '../adapters/prometheus-queries.js';
 import { parseRedisUrl, type RedisSettings } from '../adapters/redis-settings.js';
 import { readRequestLog } from '../adapters/request-log.js';
+import { openTokenFile } from '../adapters/token-file.js';
 import type { GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
 import type { ModelCatalogue } from '../core/model-types.js';
-import type { Clock, DeploymentSource, EngineMetrics, ProfileSource, SharedStore, TraceSource } from '../core/ports.js';
+import type {
+  Clock,
+  DeploymentSource,
+  EngineMetrics,
+  ProfileSource,
+  SharedStore,
+  TokenAuthority,
+  TraceSource,
+} from '../core/ports.js';
+import { type Access, accessOf } from './access.js';
 import { backtestFleet } from './backtest/backtest-fleet.js';
 import { fixedTimes, prometheusDemand, replayedModel, simulatesReplicas } from './config/demand-config.js';
 import { type Config, modelConfig } from './config.js';
@@ -103,6 +115,8 @@ export async function chooseConfig(options: {
 
 export type ComposedService = {
   readonly controller: Controller;
+  /** Who may ask the HTTP face for what. */
+  readonly access: Access;
   /** Starts and stops everything behind the HTTP face. */
   readonly background: Background;
   /** The controller's clock: simulated time in a replay. */
@@ -121,6 +135,9 @@ export async function composeService(options: {
 }): Promise<ComposedService> {
   const { config, directory, logger } = options;
   const time = createTime(config);
+  // First of all: what it refuses needs nothing that would have to be closed.
+  const { access, warning } = await accessOf(config, await createTokenAuthority(config, { directory, logger }));
+  if (warning !== null) logger.warn({}, warning);
   const catalogue = await loadGpuCatalogue();
   const store = await createStore(config, { directory, clock: time.clock, logger });
   const planner = new PlanningThread();
@@ -160,6 +177,7 @@ export async function composeService(options: {
   const replay = await createReplay(config, { directory, store, time, cluster, logger });
   return {
     controller,
+    access,
     clock: time.clock,
     background: {
       async start() {
@@ -176,6 +194,18 @@ export async function composeService(options: {
       },
     },
   };
+}
+
+/** Null where the configuration names none. */
+async function createTokenAuthority(
+  { server }: Config,
+  { directory, logger }: { readonly directory: string; readonly logger: Logger },
+): Promise<TokenAuthority | null> {
+  // Of people and scripts outside: their time passes as on the wall, whatever a replay simulates.
+  const clock = { now: () => Date.now() };
+  if (server.tokenFile !== null) return openTokenFile(resolve(directory, server.tokenFile), { clock, log: logger });
+  if (server.tokenReview === null) return null;
+  return createTokenReview({ client: await connectToCluster({}), ...server.tokenReview, clock });
 }
 
 type Time = {

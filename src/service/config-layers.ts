@@ -313,7 +313,9 @@ function located(error: InputError, { source, places, hasFile }: Origin): InputE
   const issues = error.issues.map((issue): InputIssue & { readonly source: string } => {
     const from = origin(issue.place, places);
     const later = issue.found === 'an unknown key' ? laterKey(issue.place) : undefined;
-    const found = /^redis\b/.test(issue.place) ? withoutSecret(issue.found) : issue.found;
+    const found = /^(redis|prometheus)\b|\burls?(\[\d+\])?$/.test(issue.place)
+      ? withoutSecret(issue.found)
+      : issue.found;
     const renamed = issue.found === 'an unknown key' ? renamedKey(issue.place) : undefined;
     const said: InputIssue =
       later !== undefined

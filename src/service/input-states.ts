@@ -1,4 +1,4 @@
-import type { Logger } from './log.js';
+import { type Logger, withoutSecrets } from './log.js';
 import type { InputState } from './view.js';
 
 type State = { ok: boolean; readAtMs: number | null; problem: string | null };
@@ -15,12 +15,13 @@ export class InputStates {
 
   /** It was read whole. `concern` is something about it that people should know all the same. */
   read(input: string, nowMs: number, concern: string | null = null): void {
-    this.#change(input, { ok: true, readAtMs: nowMs, problem: concern });
+    this.#change(input, { ok: true, readAtMs: nowMs, problem: concern === null ? null : withoutSecrets(concern) });
   }
 
+  /** What is told of it is shown to everybody who reaches the port: an upstream may have repeated what it was sent. */
   failed(input: string, problem: string): void {
     const before = this.#states.get(input);
-    this.#change(input, { ok: false, readAtMs: before?.readAtMs ?? null, problem });
+    this.#change(input, { ok: false, readAtMs: before?.readAtMs ?? null, problem: withoutSecrets(problem) });
   }
 
   all(nowMs: number): readonly InputState[] {

@@ -21,6 +21,8 @@ const secretKeys = ['password', 'token', 'authorization', 'secret', 'apiKey'];
 /** Secrets inside texts: `redis://user:secret@host`, `Bearer eyJ…`. Driver errors like to repeat them. */
 const urlPassword = /([a-z][a-z0-9+.-]*:\/\/[^\s"'/@:]*:)[^\s"'/]+(?=@)/gi;
 const bearerToken = /(Bearer )[\w.~+/-]+=*/gi;
+/** Not the words "basic authentication": what is encoded has a capital, a digit or a filler. */
+const basicCredentials = /\b([Bb]asic )(?=[A-Za-z0-9+/]*[A-Z0-9=+/])[A-Za-z0-9+/]{4,}={0,2}/g;
 
 export async function createLogger(options: LoggerOptions): Promise<PinoLogger> {
   const stream = typeof options.to === 'number' ? destination({ dest: options.to, sync: true }) : options.to;
@@ -37,9 +39,12 @@ export async function createLogger(options: LoggerOptions): Promise<PinoLogger> 
   );
 }
 
-/** Masks passwords in URLs and bearer tokens anywhere in a text. */
+/** Masks passwords in URLs, bearer tokens and Basic credentials anywhere in a text. */
 export function withoutSecrets(text: string): string {
-  return text.replace(urlPassword, '$1[redacted]').replace(bearerToken, '$1[redacted]');
+  return text
+    .replace(urlPassword, '$1[redacted]')
+    .replace(bearerToken, '$1[redacted]')
+    .replace(basicCredentials, '$1[redacted]');
 }
 
 async function prettyStream(stream: DestinationStream, color: boolean): Promise<DestinationStream> {

@@ -8,6 +8,7 @@ import { type LoggedRequest, readRequestLog } from '../../src/adapters/request-l
 import type { SharedStore } from '../../src/core/ports.js';
 import { GatewayTrace } from '../../src/demand/gateway-trace.js';
 import { formatTraceRecord } from '../../src/demand/trace-record.js';
+import { loopbackAccess } from '../../src/service/access.js';
 import { buildApp } from '../../src/service/http/app.js';
 import { createLogger } from '../../src/service/log.js';
 import { createMetrics, type Metrics } from '../../src/service/metrics.js';
@@ -99,7 +100,14 @@ describe.skipIf(missing !== null)('from request traces in Redis to the metric of
 
     metrics = createMetrics(world.controller);
     const logger = await createLogger({ level: 'silent', to: { write: () => undefined }, pretty: false });
-    app = buildApp({ view: world.controller, commands: world.controller, metrics, logger, version: '0.0.0' });
+    app = buildApp({
+      view: world.controller,
+      commands: world.controller,
+      metrics,
+      logger,
+      version: '0.0.0',
+      access: loopbackAccess,
+    });
   });
 
   afterAll(async () => {

@@ -6,6 +6,7 @@ import type { Plan } from '../../src/core/plan.js';
 import { parsePlanningProblem } from '../../src/core/planning-problem.js';
 import type { SharedStore } from '../../src/core/ports.js';
 import { plan } from '../../src/optimizer/plan.js';
+import { loopbackAccess } from '../../src/service/access.js';
 import { buildApp } from '../../src/service/http/app.js';
 import { createLogger } from '../../src/service/log.js';
 import { createMetrics, type Metrics } from '../../src/service/metrics.js';
@@ -55,7 +56,14 @@ describe.skipIf(redisMissing !== null)('a pool that two models share', () => {
     metrics = createMetrics(next.controller);
     const made = metrics;
     const logger = await createLogger({ level: 'silent', to: { write: () => undefined }, pretty: false });
-    app = buildApp({ view: next.controller, commands: next.controller, metrics, logger, version: '0.0.0' });
+    app = buildApp({
+      view: next.controller,
+      commands: next.controller,
+      metrics,
+      logger,
+      version: '0.0.0',
+      access: loopbackAccess,
+    });
     const madeApp = app;
     stops.push(async () => {
       await next.controller.stop();

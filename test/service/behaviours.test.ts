@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vit
 import { createMemoryStore } from '../../src/adapters/memory-store.js';
 import type { ObservedDeployment } from '../../src/core/ports.js';
 import { formatTraceRecord } from '../../src/demand/trace-record.js';
+import { loopbackAccess } from '../../src/service/access.js';
 import { buildApp } from '../../src/service/http/app.js';
 import { createLogger } from '../../src/service/log.js';
 import { createMetrics } from '../../src/service/metrics.js';
@@ -25,7 +26,14 @@ function worldOf(options: WorldOptions = {}): Promise<World> {
 async function faceOf(world: World): Promise<FastifyInstance> {
   const metrics = createMetrics(world.controller);
   const logger = await createLogger({ level: 'silent', to: { write: () => undefined }, pretty: false });
-  const app = buildApp({ view: world.controller, commands: world.controller, metrics, logger, version: '0.0.0' });
+  const app = buildApp({
+    view: world.controller,
+    commands: world.controller,
+    metrics,
+    logger,
+    version: '0.0.0',
+    access: loopbackAccess,
+  });
   onTestFinished(async () => {
     await app.close();
     metrics.close();

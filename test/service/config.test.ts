@@ -45,7 +45,7 @@ describe('configuration', () => {
 
   it('fills every key that a file leaves out', () => {
     const { config } = load(working);
-    expect(config.server).toEqual({ host: '127.0.0.1', port: 8080 });
+    expect(config.server).toMatchObject({ host: '127.0.0.1', port: 8080 });
     expect(config.demand).toMatchObject({ source: 'redis', windowSeconds: 240, intervalSeconds: 10 });
     expect(config.forecast).toMatchObject({ method: 'auto', quantile: 0.95 });
     expect(config.publish).toEqual({

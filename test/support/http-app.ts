@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { onTestFinished } from 'vitest';
+import { loopbackAccess } from '../../src/service/access.js';
 import { type AppOptions, buildApp } from '../../src/service/http/app.js';
 import { createLogger } from '../../src/service/log.js';
 import { createMetrics } from '../../src/service/metrics.js';
@@ -16,7 +17,7 @@ export async function appUnderTest(
   const metrics = createMetrics(controller.view);
   const logger = await createLogger({ level: 'info', to: { write: (line) => void log.push(line) }, pretty: false });
   const { view, commands } = controller;
-  const app = buildApp({ view, commands, metrics, logger, version: '9.9.9', ...options.app });
+  const app = buildApp({ view, commands, metrics, logger, version: '9.9.9', access: loopbackAccess, ...options.app });
   onTestFinished(async () => {
     await app.close();
     metrics.close();

@@ -17,6 +17,7 @@ export function checkTogether(
   if (demand.source === 'redis' && redis === null && !demandIsGiven) {
     expect(['redis'], 'redis: { url: … }, because demand.source is redis (or demand.source: replay)');
   }
+  checkServer(config, expect);
   checkPrometheusDemand(config, expect);
   checkReplayEngines(config, expect);
   if (demand.source === 'replay') {
@@ -64,6 +65,17 @@ export function checkTogether(
     if (seen.has(id)) expect(['deployments', 'list', index, 'name'], `a name that no other entry has (${id} is twice)`);
     seen.add(id);
   });
+}
+
+/** Rules on who may ask for what. */
+function checkServer({ server }: WholeConfig, expect: (path: (string | number)[], message: string) => void): void {
+  const { tokenFile, tokenReview, allowUnauthenticated } = server;
+  if (tokenFile !== null && tokenReview !== null) {
+    expect(['server', 'tokenReview'], 'null, because server.tokenFile says who may');
+  }
+  if (!allowUnauthenticated || (tokenFile === null && tokenReview === null)) return;
+  const other = tokenFile === null ? 'server.tokenReview' : 'server.tokenFile';
+  expect(['server', 'allowUnauthenticated'], `false, because ${other} says who may (or no ${other})`);
 }
 
 /** Rules on who serves replayed requests. */

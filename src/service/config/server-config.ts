@@ -6,6 +6,26 @@ import { pemFile, whole } from './values.js';
 
 /** Where the service listens, what it keeps and what it says. */
 
+const texts = z.array(z.string().min(1).max(1000)).max(100);
+
+const tokenReviewSchema = z
+  .strictObject({
+    audiences: texts
+      .min(1)
+      .default(['gpumix'])
+      .describe(
+        'A token must be meant for one of them: `kubectl create token NAME --audience gpumix`, or a projected volume.',
+      ),
+    users: texts
+      .default([])
+      .describe(
+        'Users that may do everything, such as `system:serviceaccount:ops:gpumix-admin`; empty = the cluster is asked about each path (`nonResourceURLs` of a ClusterRole).',
+      ),
+  })
+  .nullable()
+  .default(null)
+  .describe('Bearer tokens that the cluster checks (TokenReview, SubjectAccessReview), instead of `tokenFile`.');
+
 export const serverSchema = z.strictObject({
   host: z
     .string()
@@ -13,6 +33,36 @@ export const serverSchema = z.strictObject({
     .default('127.0.0.1')
     .describe('Address to listen on. Inside a Kubernetes cluster the default is 0.0.0.0.'),
   port: whole.min(0).max(65_535).default(8080).describe('Port to listen on; 0 takes a free one.'),
+  tokenFile: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe(
+      'File of bearer tokens, one a line, that may change something or have something computed ([who may do what](security.md)); read again when it changes.',
+    ),
+  tokenReview: tokenReviewSchema,
+  allowUnauthenticated: z
+    .boolean()
+    .default(false)
+    .describe(
+      '`true`: whoever reaches the port may use every route. Needed where `host` is not loopback and neither of the two above says who may, else these routes answer 401.',
+    ),
+  requestsPerMinute: whole
+    .min(1)
+    .max(1_000_000)
+    .nullable()
+    .default(600)
+    .describe(
+      'Of one client address to routes that change something, to those that compute, and to those that hand out whole documents, each; numbers of single deployments are never limited, nor is anything where `host` is loopback; null = no limit.',
+    ),
+  allowedHosts: z
+    .array(z.string().regex(/^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?$/i, { error: 'a host name, without port' }))
+    .max(100)
+    .default([])
+    .describe(
+      'Further names under which requests may ask where `host` is loopback (a proxy on this machine); elsewhere, the only names, where there is any. Addresses always may.',
+    ),
 });
 
 export const redisSchema = z

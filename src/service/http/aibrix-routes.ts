@@ -107,6 +107,8 @@ export function registerAibrixRoutes(app: FastifyInstance, { view, commands, aib
   app.get<{ Params: { model: string } }>(
     '/update_profile/:model',
     {
+      // A GET in AIBrix, though it reads the store anew and may change the next plan.
+      config: { access: 'change' },
       schema: {
         tags,
         summary: 'Read the profiles of a model now',

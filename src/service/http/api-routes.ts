@@ -27,7 +27,7 @@ import {
 
 /** `/api/v1`: what the service sees, what it decided, and what it would decide about another problem. */
 
-/** Bounds of `POST /api/v1/plan`, which anybody who reaches the port may ask for. */
+/** Bounds of `POST /api/v1/plan`, which is work for whoever may ask for it. */
 export type WhatIfLimits = {
   readonly largestBodyBytes: number;
   /** Problems planned at one time; one more is answered 429. */
@@ -58,7 +58,10 @@ const notReady = { 503: errorSchema };
 export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf }: ApiRoutesOptions): void {
   app.get(
     '/api/v1/models',
-    { schema: { tags, summary: 'Every model: demand, forecast, deployments', response: { 200: modelsSchema } } },
+    {
+      config: { access: 'document' },
+      schema: { tags, summary: 'Every model: demand, forecast, deployments', response: { 200: modelsSchema } },
+    },
     async () => {
       const plan = view.plan();
       return { models: view.models().map((model) => summarise(model, plan)) };
@@ -85,6 +88,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
   app.get(
     '/api/v1/problem',
     {
+      config: { access: 'document' },
       schema: {
         tags,
         summary: 'The last planning problem, whole',
@@ -108,6 +112,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
   app.get(
     '/api/v1/plan',
     {
+      config: { access: 'document' },
       schema: {
         tags,
         summary: 'The current plan, whole',
@@ -137,6 +142,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
   app.post(
     '/api/v1/plan',
     {
+      config: { access: 'compute' },
       bodyLimit: whatIf.largestBodyBytes,
       onRequest: [
         ignoreContentType,
@@ -174,6 +180,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
   app.get(
     '/api/v1/explain',
     {
+      config: { access: 'compute' },
       schema: {
         tags,
         summary: 'Why the current plan is as it is, and what would change it',
@@ -234,6 +241,7 @@ export function registerApiRoutes(app: FastifyInstance, { view, commands, whatIf
   app.get(
     '/api/v1/history',
     {
+      config: { access: 'document' },
       schema: {
         tags,
         summary: 'Past decisions with their reasons',

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Access } from '../access.js';
 import type { Logger } from '../log.js';
 import type { Metrics } from '../metrics.js';
 import type { ControllerCommands, ControllerView } from '../view.js';
@@ -8,6 +9,7 @@ import { defaultWhatIfLimits, registerApiRoutes, type WhatIfLimits } from './api
 import { readBodiesAsText } from './body.js';
 import { registerDocsRoutes } from './docs.js';
 import { errorAnswer, noSuchRoute, sendError } from './errors.js';
+import { guardRoutes } from './guard.js';
 import { registerOperationRoutes } from './operation-routes.js';
 
 /**
@@ -21,6 +23,7 @@ export type AppOptions = {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly version: string;
+  readonly access: Access;
   /** `publish.aibrixUnit`: what one replica counts in AIBrix's metric. */
   readonly aibrixUnit?: number;
   readonly whatIf?: Partial<WhatIfLimits>;
@@ -43,7 +46,7 @@ const connectionTimeoutMs = 60_000;
 
 /** Builds the app with all routes; the caller listens and closes. */
 export function buildApp(options: AppOptions): FastifyInstance {
-  const { view, commands, metrics, logger, version } = options;
+  const { view, commands, metrics, logger, version, access } = options;
   const answer = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
     const built = errorAnswer(error, { method: request.method, url: request.raw.url ?? '' });
     if (built.internal)
@@ -66,6 +69,8 @@ export function buildApp(options: AppOptions): FastifyInstance {
     clientErrorHandler: answerClientError,
   });
   readBodiesAsText(app);
+  // No answer is what a browser makes of its first bytes.
+  app.addHook('onRequest', async (_request, reply) => void reply.header('x-content-type-options', 'nosniff'));
   app.setErrorHandler(answer);
   app.setNotFoundHandler((request, reply) => answer(noSuchRoute(request), request, reply));
   // Handlers check what they take and name its faults; the schemas are for the document.
@@ -79,6 +84,7 @@ export function buildApp(options: AppOptions): FastifyInstance {
     registerOperationRoutes(target, { view, metrics, version });
   };
   void app.register(async (scope) => {
+    await guardRoutes(scope, { access, logger });
     registerRoutes(scope);
     registerDocsRoutes(scope, { version, registerRoutes });
   });

@@ -1,4 +1,7 @@
-import Fastify, { type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify';
+import { accessOfRoute, needsToken } from './guard.js';
+import { pageHeaders } from './page-headers.js';
+import { aibrixErrorSchema, errorSchema } from './schemas.js';
 
 /**
  * `/docs` and `/openapi.json`. The document is made from the very route definitions of the service, in an app of its
@@ -17,11 +20,13 @@ export function registerDocsRoutes(app: FastifyInstance, options: DocsOptions): 
     building ??= buildDocsApp(options);
     return building;
   };
-  app.get('/openapi.json', { schema: { hide: true } }, async () => (await docs()).swagger());
+  const hidden = { schema: { hide: true }, config: { access: 'document' } } as const;
+  app.get('/openapi.json', hidden, async () => (await docs()).swagger());
   for (const url of ['/docs', '/docs/*']) {
-    app.get(url, { schema: { hide: true } }, async (request, reply) => {
+    app.get(url, hidden, async (request, reply) => {
       const docsApp = await docs();
       reply.hijack();
+      for (const [name, value] of Object.entries(pageHeaders)) reply.raw.setHeader(name, value);
       docsApp.routing(request.raw, reply.raw);
     });
   }
@@ -51,6 +56,7 @@ async function buildDocsApp({ version, registerRoutes }: DocsOptions): Promise<F
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],
+      components: { securitySchemes: { bearer: bearerScheme } },
       tags: [
         { name: 'gpumix', description: 'Problems, plans, models, routing, history' },
         { name: 'AIBrix', description: "The routes of AIBrix's GPU optimizer" },
@@ -66,7 +72,32 @@ async function buildDocsApp({ version, registerRoutes }: DocsOptions): Promise<F
     theme: { title: 'gpumix' },
     logo: { type: 'image/svg+xml', content: logo },
   });
-  await app.register(async (scope) => registerRoutes(scope));
+  await app.register(async (scope) => {
+    scope.addHook('onRoute', describeAccess);
+    registerRoutes(scope);
+  });
   await app.ready();
   return app;
+}
+
+const bearerScheme = {
+  type: 'http',
+  scheme: 'bearer',
+  description:
+    'A token of `server.tokenFile`, or one that `server.tokenReview` has the cluster check. None is needed where the service listens on loopback alone, or with `server.allowUnauthenticated: true`.',
+} as const;
+
+/** Says of a route what stands before it. Its handler is taken away: no request reaches a route by way of this app. */
+function describeAccess(route: RouteOptions): void {
+  route.handler = (_request, reply) => void reply.code(404).send();
+  const access = accessOfRoute(route);
+  if (access === 'read') return;
+  const { tags, response } = { tags: [] as readonly string[], response: {}, ...route.schema };
+  const error = tags.includes('AIBrix') ? aibrixErrorSchema : errorSchema;
+  const refusals = needsToken(access) ? { 401: error, 403: error, 429: error, 503: error } : { 429: error };
+  route.schema = {
+    ...route.schema,
+    ...(needsToken(access) ? { security: [{ bearer: [] }] } : {}),
+    response: { ...(response as object), ...refusals },
+  };
 }

@@ -20,18 +20,21 @@ export class HttpError extends Error {
   readonly statusCode: number;
   readonly code: string;
   readonly retryAfterSeconds: number | null;
+  /** What WWW-Authenticate says; null = nothing. */
+  readonly challenge: string | null;
 
   constructor(
     statusCode: number,
     code: string,
     message: string,
-    options: { readonly retryAfterSeconds?: number } = {},
+    options: { readonly retryAfterSeconds?: number; readonly challenge?: string } = {},
   ) {
     super(message);
     this.name = 'HttpError';
     this.statusCode = statusCode;
     this.code = code;
     this.retryAfterSeconds = options.retryAfterSeconds ?? null;
+    this.challenge = options.challenge ?? null;
   }
 }
 
@@ -45,6 +48,7 @@ export type ErrorAnswer = {
   readonly statusCode: number;
   readonly body: string;
   readonly retryAfterSeconds: number | null;
+  readonly challenge: string | null;
   /** True where the fault is ours and belongs into the log. */
   readonly internal: boolean;
 };
@@ -56,13 +60,14 @@ export type ErrorAnswer = {
  * @param request method and raw URL decide the shape
  */
 export function errorAnswer(error: unknown, request: { readonly method: string; readonly url: string }): ErrorAnswer {
-  const { statusCode, code, message, retryAfterSeconds } = describe(error);
+  const { statusCode, code, message, retryAfterSeconds, challenge } = describe(error);
   const prefix = aibrixErrorPrefix(request.method, request.url);
   const document = prefix === null ? { error: { code, message } } : { error: `${prefix}: ${message}` };
   return {
     statusCode,
     body: withoutMetricName(JSON.stringify(document)),
     retryAfterSeconds,
+    challenge,
     internal: statusCode === 500,
   };
 }
@@ -74,6 +79,7 @@ function withoutMetricName(text: string): string {
 
 /** Sends an answer made by `errorAnswer`. */
 export function sendError(answer: ErrorAnswer, reply: FastifyReply): FastifyReply {
+  if (answer.challenge !== null) reply.header('www-authenticate', answer.challenge);
   if (answer.retryAfterSeconds !== null) reply.header('retry-after', String(answer.retryAfterSeconds));
   return reply.code(answer.statusCode).header('content-type', 'application/json; charset=utf-8').send(answer.body);
 }
@@ -81,7 +87,7 @@ export function sendError(answer: ErrorAnswer, reply: FastifyReply): FastifyRepl
 /** Sends one of the few AIBrix errors that carry no prefix. */
 export function sendAibrixError(reply: FastifyReply, statusCode: number, text: string): FastifyReply {
   const body = withoutMetricName(JSON.stringify({ error: text }));
-  return sendError({ statusCode, body, retryAfterSeconds: null, internal: false }, reply);
+  return sendError({ statusCode, body, retryAfterSeconds: null, challenge: null, internal: false }, reply);
 }
 
 /** The 404 of a URL that no route has. */
@@ -99,25 +105,28 @@ type Description = {
   readonly code: string;
   readonly message: string;
   readonly retryAfterSeconds: number | null;
+  readonly challenge: string | null;
 };
+
+const nothingMore = { retryAfterSeconds: null, challenge: null } as const;
 
 function describe(error: unknown): Description {
   if (error instanceof HttpError) return error;
   if (error instanceof InputError) {
-    return { statusCode: 400, code: 'bad_input', message: error.message, retryAfterSeconds: null };
+    return { statusCode: 400, code: 'bad_input', message: error.message, ...nothingMore };
   }
   const framework = frameworkDescription(error);
-  if (framework !== null) return { ...framework, retryAfterSeconds: null };
+  if (framework !== null) return { ...framework, ...nothingMore };
   return {
     statusCode: 500,
     code: 'internal',
     message: 'an internal error, written to the log of the service',
-    retryAfterSeconds: null,
+    ...nothingMore,
   };
 }
 
 /** What Fastify itself refuses. Its own texts repeat the whole URL, so the common ones are said anew. */
-function frameworkDescription(error: unknown): Omit<Description, 'retryAfterSeconds'> | null {
+function frameworkDescription(error: unknown): Omit<Description, keyof typeof nothingMore> | null {
   if (!(error instanceof Error)) return null;
   const { code = '', statusCode } = error as Partial<FastifyError>;
   if (statusCode === undefined || statusCode < 400 || statusCode >= 500) return null;

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Metrics } from '../metrics.js';
 import type { ControllerView, ModelView } from '../view.js';
+import { pageHeaders } from './page-headers.js';
 import { healthSchema, readinessSchema } from './schemas.js';
 
 /** What operators and people ask first: is it alive, is it ready, what is it measuring, where is what. */
@@ -43,6 +44,7 @@ export function registerOperationRoutes(app: FastifyInstance, options: Operation
   app.get(
     '/metrics',
     {
+      config: { access: 'document' },
       schema: {
         tags,
         summary: "gpumix's own metrics",
@@ -70,7 +72,7 @@ export function registerOperationRoutes(app: FastifyInstance, options: Operation
       const wantsHtml = request.headers.accept?.includes('text/html') === true;
       const links = linksOf(view);
       return wantsHtml
-        ? reply.header('content-type', 'text/html; charset=utf-8').send(indexHtml(links, options))
+        ? reply.headers({ ...pageHeaders, 'content-type': 'text/html; charset=utf-8' }).send(indexHtml(links, options))
         : reply.header('content-type', 'text/plain; charset=utf-8').send(indexText(links, options));
     },
   );

@@ -62,6 +62,11 @@ async function expectCivil(under: AppUnderTest, request: InjectOptions): Promise
   }
 }
 
+/** What was logged as wrong: that somebody asked for a change is told, and is no fault. */
+function faultsIn({ log }: AppUnderTest): readonly string[] {
+  return log.filter((line) => JSON.parse(line).level !== 'info');
+}
+
 describe('hostile requests', () => {
   it('any URL is answered without a 5xx, and no error names the metric', async () => {
     const under = await appUnderTest();
@@ -75,7 +80,7 @@ describe('hostile requests', () => {
       ),
       { numRuns: 400 },
     );
-    expect(under.log).toEqual([]);
+    expect(faultsIn(under)).toEqual([]);
   });
 
   it('any body is answered without a 5xx, and no error names the metric', async () => {
@@ -117,7 +122,7 @@ describe('hostile requests', () => {
       ),
       { numRuns: 400 },
     );
-    expect(under.log).toEqual([]);
+    expect(faultsIn(under)).toEqual([]);
   });
 
   it.each([
