@@ -12,6 +12,7 @@ import { benchmarkJoint, describeJoint } from './joint.js';
 import { benchmarkPeers, describePeers } from './peers.js';
 import { benchmarkPlan, describePlanBenchmark } from './plan.js';
 import { benchmarkPlanningThread, describePlanningThread } from './planning-thread.js';
+import { benchmarkScrape, describeScrape } from './scrape.js';
 import { benchmarkSearch, describeSearch } from './search.js';
 import { benchmarkStepTime, describeStepTime } from './step-time.js';
 
@@ -86,6 +87,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   'engine-check': {
     about: 'a replica of the backtest against `gpumix engine` over HTTP, with the same arrivals',
     run: async (options) => describeEngineCheck(await benchmarkEngineCheck(options)),
+  },
+  scrape: {
+    about: 'a scrape of /metrics with 3,000 deployments, against the same gauges by prom-client',
+    run: async (options) => describeScrape(await benchmarkScrape(options)),
   },
   http: {
     about: "the metric's route against a bare Fastify route",

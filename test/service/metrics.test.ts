@@ -1,7 +1,14 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { costPerMillionTokens, createMetrics, savingVsSingleType } from '../../src/service/metrics.js';
 import { type CyclePhase, cyclePhases } from '../../src/service/view.js';
-import { deploymentView, modelView, planOf, type ScriptedState, scriptedController } from '../support/scripted-view.js';
+import {
+  deploymentView,
+  modelView,
+  planOf,
+  problemOf,
+  type ScriptedState,
+  scriptedController,
+} from '../support/scripted-view.js';
 
 type Sample = { readonly name: string; readonly labels: Record<string, string>; readonly value: number };
 
@@ -127,6 +134,7 @@ describe('metrics', () => {
     expect((await about('gone')).length).toBeGreaterThan(5);
     state.models = [modelView({ deployments: [deploymentView()] })];
     state.plan = planOf(state.models);
+    state.problem = problemOf(state.models);
     expect(await about('gone')).toEqual([]);
     expect(await about('gone-a100')).toEqual([]);
     expect(await about('llama-l4')).toEqual([]);
@@ -149,7 +157,14 @@ describe('metrics', () => {
         demand: null,
         singleTypeUsdPerHour: null,
         deployments: [
-          deploymentView({ replicas: null, targetReplicas: null, currentReplicas: null, usdPerReplicaHour: null }),
+          deploymentView({
+            replicas: null,
+            targetReplicas: null,
+            currentReplicas: null,
+            readyReplicas: null,
+            pendingReplicas: null,
+            usdPerReplicaHour: null,
+          }),
         ],
       }),
     ];
@@ -165,11 +180,90 @@ describe('metrics', () => {
     const ours = (await scrape()).filter(({ name }) => /^(gpumix|wva)_/.test(name));
     expect([...new Set(ours.map(({ name }) => name))].sort()).toEqual([
       'gpumix_cost_usd_per_hour',
+      'gpumix_demand_by_length_rps',
+      'gpumix_idle_cost_usd_per_hour',
+      'gpumix_input_ok',
       'gpumix_plan_status',
+      'gpumix_published_cost_usd_per_hour',
     ]);
     expect((await scrape()).filter(({ name, value }) => !name.startsWith('nodejs_') && Number.isNaN(value))).toEqual(
       [],
     );
+  });
+
+  it('tell what of the cost lies idle, what is published, the budget, and the best single type in money', async () => {
+    const models = [modelView({ deployments: [deploymentView({ targetReplicas: 4, usdPerReplicaHour: 2 })] })];
+    const plan = planOf(models, { publishedUsdPerHour: 9 });
+    const deployments = plan.deployments.map((each) => ({ ...each, utilization: 0.75 }));
+    const problem = { ...problemOf(models), budgetUsdPerHour: 20 };
+    const { named, state } = metricsOf({ models, plan: { ...plan, deployments }, problem });
+    const only = async (name: string) => (await named(name)).map(({ labels, value }) => [labels, value]);
+    const ofCost = { model: 'llama', gpu_type: 'A100' };
+    expect(await only('gpumix_idle_cost_usd_per_hour')).toEqual([[ofCost, 2]]);
+    expect(await only('gpumix_single_type_cost_usd_per_hour')).toEqual([[ofCost, 14.68]]);
+    expect(await only('gpumix_published_cost_usd_per_hour')).toEqual([[{}, 9]]);
+    expect(await only('gpumix_budget_usd_per_hour')).toEqual([[{}, 20]]);
+    state.problem = problemOf(models);
+    expect(await only('gpumix_budget_usd_per_hour')).toEqual([]);
+  });
+
+  it('tell pools and quotas beside the GPUs that the plan takes and that are ready', async () => {
+    const models = [modelView({ deployments: [deploymentView({ targetReplicas: 3, readyReplicas: 2 })] })];
+    const problem = problemOf(models);
+    const { named } = metricsOf({
+      models,
+      problem: {
+        ...problem,
+        pools: [
+          { gpuType: 'A100', gpus: 16 },
+          { gpuType: 'L4', gpus: null },
+        ],
+        quotas: [{ namespace: 'default', gpuType: 'A100', gpus: 4 }],
+        models: problem.models.map((model) => ({
+          ...model,
+          deployments: model.deployments.map((each) => ({ ...each, gpusPerReplica: 2, readyReplicas: 2 })),
+        })),
+      },
+    });
+    const only = async (name: string) => (await named(name)).map(({ labels, value }) => [labels, value]);
+    const labels = { namespace: 'default', gpu_type: 'A100' };
+    expect(await only('gpumix_pool_gpus')).toEqual([[{ gpu_type: 'A100' }, 16]]);
+    expect(await only('gpumix_quota_gpus')).toEqual([[labels, 4]]);
+    expect(await only('gpumix_target_gpus')).toEqual([[labels, 6]]);
+    expect(await only('gpumix_ready_gpus')).toEqual([[labels, 4]]);
+  });
+
+  it('tell demand by length in few cells: the busiest models by themselves, the others together', async () => {
+    const many = Array.from({ length: 30 }, (_, i) => modelView({ name: `m${i}`, deployments: [] }));
+    const problem = problemOf(many);
+    const demand = (i: number) => [
+      { inputTokens: 500, outputTokens: 64, rps: i },
+      { inputTokens: 100_000, outputTokens: 65, rps: 1 },
+    ];
+    const models = problem.models.map((model, i) => ({ ...model, demand: demand(i) }));
+    const { named } = metricsOf({ models: many, problem: { ...problem, models } });
+    const cells = await named('gpumix_demand_by_length_rps');
+    expect(cells).toHaveLength(21 * 4);
+    const of = (model: string) =>
+      Object.fromEntries(
+        cells
+          .filter(({ labels }) => labels.model === model)
+          .map(({ labels, value }) => [`${labels.input_tokens} → ${labels.output_tokens}`, value]),
+      );
+    expect(of('m29')).toEqual({ '512 → 64': 29, '512 → 128': 0, '+Inf → 64': 0, '+Inf → 128': 1 });
+    expect(of('(others)')).toEqual({ '512 → 64': 45, '512 → 128': 0, '+Inf → 64': 0, '+Inf → 128': 10 });
+    expect(of('m9')).toEqual({});
+  });
+
+  it('tell tokens, pending requests, and which input cannot be read', async () => {
+    const { named } = metricsOf({ inputs: [{ input: 'redis', ok: false, ageSeconds: 90, problem: 'refused' }] });
+    const only = async (name: string) => (await named(name)).map(({ labels, value }) => [labels, value]);
+    expect(await only('gpumix_demand_tokens_per_second')).toEqual([
+      [{ model: 'llama', kind: 'input' }, 2000],
+      [{ model: 'llama', kind: 'output' }, 400],
+    ]);
+    expect(await only('gpumix_pending_requests')).toEqual([[{ model: 'llama' }, 3]]);
+    expect(await only('gpumix_input_ok')).toEqual([[{ input: 'redis' }, 0]]);
   });
 
   it('before the first plan there is nothing about plans', async () => {
