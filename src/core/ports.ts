@@ -165,6 +165,8 @@ export type ObservedDeployment = {
   /** Null where the deployment carries no idle floor at all (which differs from an explicit 0). */
   readonly idleMinReplicas: number | null;
   readonly maxReplicas: number;
+  /** True where its owner says no maximum, so that of the object that scales it binds; absent = false. */
+  readonly maxReplicasIsAssumed?: boolean;
   /** `spec.replicas`; null = not known. */
   readonly currentReplicas: number | null;
   readonly readyReplicas: number | null;
@@ -217,3 +219,40 @@ export interface TokenAuthority {
    */
   judge(token: string, wish: Wish): Promise<Verdict>;
 }
+/** Objects of a cluster that scale deployments by what gpumix publishes. */
+export const consumerKinds = ['HorizontalPodAutoscaler', 'ScaledObject', 'PodAutoscaler'] as const;
+
+/** An object that scales a deployment. */
+export type ReplicaConsumer = {
+  readonly kind: (typeof consumerKinds)[number];
+  readonly namespace: string;
+  readonly name: string;
+  /** Deployment that it scales: namespace/name. */
+  readonly deployment: string;
+  /** It keeps at least so many whatever is published; null = nobody knows. */
+  readonly minReplicas: number | null;
+  /** It never starts more; null = nobody knows. */
+  readonly maxReplicas: number | null;
+  /** What keeps it from scaling at the moment, as its owner wrote it; null = nothing. */
+  readonly pausedBy: string | null;
+};
+
+/** Where the objects that scale deployments are followed. None of its faults is one of the service. */
+export interface ConsumerSource {
+  /** Starts watching; resolves without waiting for the first sync. */
+  start(): Promise<void>;
+  /** The last known view; what can no longer be read stays as it was last seen. */
+  snapshot(): ConsumerSnapshot;
+  /** Called after every change of the view. */
+  onChange(listener: () => void): void;
+  stop(): Promise<void>;
+}
+
+export type ConsumerSnapshot = {
+  /** False until each kind was listed once, or is known not to be there or not to be readable. */
+  readonly settled: boolean;
+  /** Why some kinds cannot be read now, a sentence each. */
+  readonly problems: readonly string[];
+  /** By deployment, then kind and name. */
+  readonly consumers: readonly ReplicaConsumer[];
+};

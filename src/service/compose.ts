@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
 import { createScrapedEngines, joinEngineMetrics } from '../adapters/engine-metrics.js';
 import { connectToCluster } from '../adapters/kubernetes/api-client.js';
+import { KubernetesConsumers } from '../adapters/kubernetes/consumer-source.js';
 import { KubernetesDeployments } from '../adapters/kubernetes/deployment-source.js';
 import { createTokenReview } from '../adapters/kubernetes/token-review.js';
 import { createMemoryStore } from '../adapters/memory-store.js';
@@ -22,6 +23,7 @@ import { InputError, quoteInput } from '../core/input-error.js';
 import type { ModelCatalogue } from '../core/model-types.js';
 import type {
   Clock,
+  ConsumerSource,
   DeploymentSource,
   EngineMetrics,
   ProfileSource,
@@ -162,6 +164,7 @@ export async function composeService(options: {
     store,
     profiles,
     deployments: cluster ?? createDeployments(config, { catalogue, clock: time.clock, logger }),
+    consumers: createConsumers(config, { clock: time.clock, logger }),
     engineMetrics,
     traceSource,
     planner,
@@ -325,6 +328,17 @@ function createDeployments(
   const { source, list, namespaces } = config.deployments;
   if (source === 'config') return createConfiguredDeployments(list, tools.catalogue);
   return new KubernetesDeployments({ ...tools, namespaces, log: tools.logger });
+}
+
+/** Null where nobody but the configuration says what is scaled, or nobody should look. */
+function createConsumers(
+  config: Config,
+  { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
+): ConsumerSource | null {
+  const { source, namespaces, followConsumers } = config.deployments;
+  return source === 'kubernetes' && followConsumers
+    ? new KubernetesConsumers({ clock, namespaces, log: logger })
+    : null;
 }
 
 /** Null where the configuration names no engines to read. */

@@ -1,7 +1,7 @@
 import type { Explanation } from '../core/explanation.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
-import { Unavailable } from '../core/ports.js';
+import { type ReplicaConsumer, Unavailable } from '../core/ports.js';
 import type { ModelRouting } from '../core/routing.js';
 import { prometheusDemand } from './config/demand-config.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
@@ -10,6 +10,7 @@ import type { ModelState } from './fleet.js';
 import { PlanningCycle } from './planning-cycle.js';
 import type { ReplicaHold } from './replica-holds.js';
 import {
+  type ConsumerView,
   type ControllerCommands,
   type ControllerView,
   type CycleReport,
@@ -73,15 +74,20 @@ export class Controller implements ControllerView, ControllerCommands {
   async start(): Promise<void> {
     if (this.#state !== 'stopped') return;
     this.#state = 'waiting';
-    const { deployments } = this.#options;
-    deployments.onChange(() => {
+    const { deployments, consumers = null } = this.#options;
+    const look = () => {
       // The first complete view is what everything waits for; later changes are taken up by the next cycle.
-      if (!this.#cycle.ready && deployments.snapshot().synced) this.#runSoon();
-    });
+      const isComplete = deployments.snapshot().synced && consumers?.snapshot().settled !== false;
+      if (!this.#cycle.ready && isComplete) this.#runSoon();
+    };
+    deployments.onChange(look);
+    consumers?.onChange(look);
     try {
       await deployments.start();
+      await consumers?.start();
     } catch (error) {
       this.#state = 'stopped';
+      await this.#stopSources();
       throw error;
     }
     this.#runSoon();
@@ -95,7 +101,12 @@ export class Controller implements ControllerView, ControllerCommands {
     this.#cancelTimer();
     await this.#running;
     await this.#cycle.flush();
-    await this.#options.deployments.stop();
+    await this.#stopSources();
+  }
+
+  async #stopSources(): Promise<void> {
+    const { deployments, consumers } = this.#options;
+    await Promise.all([deployments.stop(), consumers?.stop()]);
   }
 
   #runSoon(): void {
@@ -345,6 +356,8 @@ export class Controller implements ControllerView, ControllerCommands {
             paused: deployment.paused,
             heldUp: heldUpView(state.holds?.replicas.get(id)),
             profileDrift: this.#cycle.profileDrift(id),
+            landing: this.#cycle.landing(id),
+            consumers: this.#cycle.consumersOf(id).map(consumerView),
             notices: state.notices
               .filter((notice) => notice.deployment === id)
               .map(({ code, message }) => ({ code, message })),
@@ -352,6 +365,10 @@ export class Controller implements ControllerView, ControllerCommands {
         }),
     };
   }
+}
+
+function consumerView({ kind, namespace, name, minReplicas, maxReplicas, pausedBy }: ReplicaConsumer): ConsumerView {
+  return { kind, namespace, name, minReplicas, maxReplicas, pausedBy };
 }
 
 function heldUpView(hold: ReplicaHold | undefined): HeldUpView | null {

@@ -4,6 +4,7 @@ import type { Plan, PlanNotice } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import {
   type Clock,
+  type ConsumerSource,
   type DeploymentSnapshot,
   type DeploymentSource,
   type EngineMetrics,
@@ -40,6 +41,8 @@ export type PlanningCycleOptions = {
   readonly store: SharedStore;
   readonly profiles: ProfileSource;
   readonly deployments: DeploymentSource;
+  /** Where the objects that scale the deployments are followed; absent or null = nobody looks for them. */
+  readonly consumers?: ConsumerSource | null;
   /** Where the engines' own counters come from; absent or null = nobody asks them. */
   readonly engineMetrics?: EngineMetrics | null;
   /** Where demand comes from instead of the store; absent or null = the gateway's records in the store. */

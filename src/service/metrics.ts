@@ -79,6 +79,16 @@ function createGauges() {
       'Replicas that were asked for and whose pods wait for a node.',
       ofDeployment,
     ),
+    landed: gauge(
+      'gpumix_landed',
+      '1 while the Deployment asks for what is published, 0 while it does not; absent where nothing else should scale it.',
+      ['namespace', 'deployment'] as const,
+    ),
+    notLanded: gauge(
+      'gpumix_not_landed_seconds',
+      'How long the Deployment has asked for something that is not published; 0 while it has landed.',
+      ['namespace', 'deployment'] as const,
+    ),
     heldUp: gauge(
       'gpumix_held_up_replicas',
       'Replicas that the plan keeps beyond what the demand needs now, by the rule that keeps them.',
@@ -228,7 +238,11 @@ function readModel(gauges: Gauges, model: ModelView): void {
     set(gauges.current, labels, deployment.currentReplicas);
     set(gauges.ready, labels, deployment.readyReplicas);
     set(gauges.pending, labels, deployment.pendingReplicas);
-    const { heldUp } = deployment;
+    const { heldUp, landing } = deployment;
+    if (landing !== null) {
+      set(gauges.landed, { namespace, deployment: name }, landing.landed ? 1 : 0);
+      set(gauges.notLanded, { namespace, deployment: name }, landing.notLandedSeconds);
+    }
     if (heldUp !== null) {
       set(gauges.heldUp, { ...plain, rule: heldUp.rule }, heldUp.replicas - heldUp.wantedReplicas);
     }

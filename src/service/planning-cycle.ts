@@ -1,6 +1,6 @@
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
-import type { ObservedDeployment } from '../core/ports.js';
+import type { ObservedDeployment, ReplicaConsumer } from '../core/ports.js';
 import { Calendar } from '../demand/calendar.js';
 import { compareWithSingleTypes } from './comparison.js';
 import { simulatesReplicas } from './config/demand-config.js';
@@ -10,6 +10,16 @@ import { Fleet, type ModelState, type PublishedEntry } from './fleet.js';
 import { unlimited } from './fleet-limits.js';
 import type { DecisionHistory } from './history.js';
 import { InputStates } from './input-states.js';
+import {
+  boundingConsumer,
+  boundNotices,
+  type ConsumersOf,
+  consumersByDeployment,
+  type Landing,
+  LandingWatch,
+  notLandedNotice,
+  withConsumers,
+} from './landing.js';
 import { MoveHorizon } from './move-horizon.js';
 import type { Overrides } from './overrides.js';
 import { PlanPhase } from './plan-phase.js';
@@ -43,6 +53,10 @@ export class PlanningCycle {
   /** See `Cycle.limits` and `Cycle.joint`: those of the last cycle that planned. */
   #planned: Pick<Cycle, 'limits' | 'joint'> = { limits: unlimited, joint: null };
   #shortTypes: readonly string[] = [];
+  #consumers: ConsumersOf = new Map();
+  readonly #landing = new LandingWatch();
+  /** Of an old view nobody knows what the deployments ask for now; ages go on when it is seen again. */
+  #landingIsKnown = false;
   #ready = false;
 
   constructor(options: PlanningCycleOptions) {
@@ -118,6 +132,7 @@ export class PlanningCycle {
     // 7. From here on the new numbers are served; held models keep theirs.
     publish: async (cycle) => {
       await this.#publication.publish(cycle);
+      this.#watchLanding(cycle);
       await chooseRouting(cycle, this.#context);
     },
   };
@@ -164,6 +179,16 @@ export class PlanningCycle {
   /** What the engines of a deployment say of its profile; null where they are not read. */
   profileDrift(id: string): ProfileDriftView | null {
     return this.#drift.viewOf(id, this.#context.clock.now());
+  }
+
+  /** What scales a deployment, as far as was seen. */
+  consumersOf(id: string): readonly ReplicaConsumer[] {
+    return this.#consumers.get(id) ?? [];
+  }
+
+  /** Whether what is published of a deployment was done; null where nothing is, or nobody can tell. */
+  landing(id: string): Landing | null {
+    return this.#landingIsKnown ? this.#landing.of(id, this.#context.clock.now()) : null;
   }
 
   /** GPU types that cannot be had now, as far as was seen. */
@@ -277,9 +302,11 @@ export class PlanningCycle {
   }
 
   async #sync(cycle: Cycle): Promise<void> {
-    const { config, deployments, fleet, stored, inputs } = this.#context;
+    const { config, deployments, consumers = null, fleet, stored, inputs } = this.#context;
     const { source } = config.deployments;
     cycle.snapshot = deployments.snapshot();
+    // What was refused or does not exist is settled too: only the first answers are waited for.
+    if (consumers?.snapshot().settled === false) cycle.holdAll ??= 'not_synced';
     if (!cycle.snapshot.synced) {
       cycle.holdAll ??= 'not_synced';
       inputs.failed(source, cycle.snapshot.problem ?? 'the first complete view has not arrived yet');
@@ -311,12 +338,54 @@ export class PlanningCycle {
       inputs.read(source, cycle.nowMs);
       cycle.read.add('deployments');
     }
-    fleet.follow(snapshot.deployments, new Set(stored.unfollowed));
+    fleet.follow(this.#withConsumers(cycle), new Set(stored.unfollowed));
     if (snapshot.staleSince === null && stored.restored) {
       this.#watchSupply(cycle);
       this.#startupTimes.observe(fleet.observed.values(), cycle.nowMs);
       stored.setStartupTimes(this.#startupTimes.toJSON(), cycle.nowMs);
     }
+  }
+
+  /** The deployments with the bounds of what scales them, and why what was published has not landed. */
+  #withConsumers({ snapshot, nowMs }: Cycle): readonly ObservedDeployment[] {
+    const { config, consumers = null, fleet } = this.#context;
+    const seen = consumers?.snapshot() ?? null;
+    this.#consumers = consumersByDeployment(seen?.consumers ?? []);
+    return snapshot.deployments.map((deployment) => {
+      const mine = this.consumersOf(deployment.id);
+      const bounded = withConsumers(deployment, mine);
+      const sinceMs = this.#landing.overdueSince(deployment.id, nowMs, config.forecast.consumerLagSeconds);
+      const published = fleet.published.get(deployment.id)?.replicas ?? null;
+      if (sinceMs === null || published === null || deployment.currentReplicas === published) return bounded;
+      const notice = notLandedNotice({ deployment, published, sinceMs, consumers: mine, snapshot: seen });
+      return { ...bounded, notices: [...bounded.notices, notice] };
+    });
+  }
+
+  /** Of what is planned in this cycle: a held model's plan may be from before its bounds. */
+  #tellBounds(state: ModelState): void {
+    if (state.built === null || state.planned === null || state.hold !== null) return;
+    const bounds = new Map<string, ReplicaConsumer>();
+    for (const deployment of state.deployments) {
+      const bound = boundingConsumer(deployment, this.consumersOf(deployment.id));
+      if (bound !== null) bounds.set(deployment.id, bound);
+    }
+    state.notices = [...state.notices, ...boundNotices(state.name, state.planned.part, bounds)];
+  }
+
+  /** Only where something else than gpumix says what runs, and is meant to follow: not in shadow mode, nor while paused. */
+  #watchLanding({ snapshot, nowMs }: Cycle): void {
+    const { config, fleet } = this.#context;
+    if (config.deployments.source !== 'kubernetes') return;
+    this.#landingIsKnown = snapshot.synced && snapshot.staleSince === null;
+    if (!this.#landingIsKnown) return;
+    const seen: { readonly id: string; readonly published: number; readonly currentReplicas: number }[] = [];
+    for (const [id, { replicas }] of fleet.published) {
+      const { paused = true, currentReplicas = null } = fleet.observed.get(id) ?? {};
+      if (config.publish.mode === 'shadow' || paused || replicas === null || currentReplicas === null) continue;
+      seen.push({ id, published: replicas, currentReplicas });
+    }
+    this.#landing.observe(seen, nowMs);
   }
 
   /** Which GPU types cannot be had: told when one is found short, and when it may be asked for again. */
@@ -336,7 +405,14 @@ export class PlanningCycle {
   }
 
   async #planModels(cycle: Cycle): Promise<void> {
-    await this.#plans.plan(cycle);
+    try {
+      await this.#plans.plan(cycle);
+    } finally {
+      for (const state of this.models.values()) {
+        this.#tellBounds(state);
+        this.#problems.logNotices(state);
+      }
+    }
     if (cycle.holdAll === null) this.#planned = { limits: cycle.limits, joint: cycle.joint };
   }
 

@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { PlanNotice } from '../core/plan.js';
 import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js';
 import { type ObservedDeployment, Unavailable } from '../core/ports.js';
 import { type Config, modelConfig } from './config.js';
@@ -53,15 +54,20 @@ export class ProblemPhase {
    */
   async build(cycle: Cycle): Promise<void> {
     const { fleet, stored, config, catalogue, modelCatalogue, shortages, startupTimes } = this.#context;
+    const { consumers } = this.#context;
     this.#forgetWhatIsGone();
     const deployments = fleet.observed.values();
-    cycle.limits = fleetLimits({
+    const limits = fleetLimits({
       config,
       catalogue,
       deployments,
       shortages: shortages(cycle.nowMs),
       seenGpus: this.#seenGpus,
     });
+    cycle.limits = {
+      ...limits,
+      notices: [...limits.notices, ...unreadConsumers(consumers?.snapshot().problems ?? [])],
+    };
     this.#seenGpus = cycle.limits.seenGpus;
     cycle.notices = cycle.limits.notices;
     if (fleet.models.size > 0 || cycle.snapshot.synced) await this.#readAllProfiles(cycle);
@@ -119,7 +125,6 @@ export class ProblemPhase {
         });
         state.notices = [...built.notices, ...surplusNotices];
         for (const [id, price] of built.prices) this.#prices.set(id, price);
-        this.#logNotices(state);
         const unread = state.deployments.some(({ id, model }) => this.#profiles.get(id, model).kind === 'unread');
         if (unread) state.hold ??= 'redis_unreachable';
         else if (built.usableDeployments === 0) state.hold ??= 'no_profile';
@@ -183,8 +188,8 @@ export class ProblemPhase {
     }
   }
 
-  /** A warning is logged when it appears, not in each of the cycles that repeat it. */
-  #logNotices(state: ModelState): void {
+  /** Once a cycle, when all notices are there: a warning is logged when it appears, not in each of the cycles that repeat it. */
+  logNotices(state: ModelState): void {
     const now = state.notices.map((notice) => notice.message).join('\n');
     const before = this.#loggedNotices.get(state.name) ?? '';
     if (now === before) return;
@@ -201,6 +206,14 @@ export class ProblemPhase {
     for (const id of this.#prices.keys()) if (!fleet.observed.has(id)) this.#prices.delete(id);
     for (const name of this.#loggedNotices.keys()) if (!fleet.models.has(name)) this.#loggedNotices.delete(name);
   }
+}
+
+/** Not one of the service's inputs: what was known of them still holds, and a plan without them is one without bounds. */
+function unreadConsumers(problems: readonly string[]): readonly PlanNotice[] {
+  return problems.slice(0, 3).map((problem) => ({
+    code: 'consumers_unread',
+    message: `objects that scale deployments cannot be read, what was known of their limits holds: ${problem}`,
+  }));
 }
 
 /** Holds that end with the next completed request. */

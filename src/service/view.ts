@@ -1,10 +1,11 @@
 import type { Explanation } from '../core/explanation.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
-import type { EngineLatency } from '../core/ports.js';
+import type { EngineLatency, ReplicaConsumer } from '../core/ports.js';
 import type { ModelRouting } from '../core/routing.js';
 import type { ForecasterName } from '../demand/forecast.js';
 import type { InFlightSurplus } from '../demand/requests-in-flight.js';
+import type { Landing } from './landing.js';
 import type { HoldRule } from './replica-holds.js';
 
 /**
@@ -152,8 +153,15 @@ export type DeploymentView = {
   readonly heldUp: HeldUpView | null;
   /** What its engines say of its profile; null = they are not read, or it has none. */
   readonly profileDrift: ProfileDriftView | null;
+  /** Whether its Deployment asks for what is published; null = nothing is published for others, or nobody can tell. */
+  readonly landing: Landing | null;
+  /** What scales it, as far as was seen. */
+  readonly consumers: readonly ConsumerView[];
   readonly notices: readonly { readonly code: string; readonly message: string }[];
 };
+
+/** An object that scales a deployment. */
+export type ConsumerView = Omit<ReplicaConsumer, 'deployment'>;
 
 /** Replicas that are kept for a while: see docs/decisions/stability.md. */
 export type HeldUpView = {

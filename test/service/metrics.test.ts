@@ -68,6 +68,32 @@ describe('metrics', () => {
     });
   });
 
+  it('tell whether what is published was done, and for how long not, where that can be told', async () => {
+    const landed = { landed: true, notLandedSeconds: 0 };
+    const late = { landed: false, notLandedSeconds: 95 };
+    const views = [
+      deploymentView({ name: 'a', landing: landed }),
+      deploymentView({ name: 'b', landing: late }),
+      deploymentView({ name: 'c', landing: null }),
+    ];
+    const { named, state } = metricsOf({ models: [modelView({ deployments: views })] });
+    const values = async (name: string) => (await named(name)).map(({ labels, value }) => [labels, value] as const);
+    const a = { namespace: 'default', deployment: 'a' };
+    const b = { namespace: 'default', deployment: 'b' };
+    expect(await values('gpumix_landed')).toEqual([
+      [a, 1],
+      [b, 0],
+    ]);
+    expect(await values('gpumix_not_landed_seconds')).toEqual([
+      [a, 0],
+      [b, 95],
+    ]);
+    // Nothing is left of a deployment that is gone.
+    state.models = [modelView({ deployments: views.slice(1) })];
+    expect(await values('gpumix_landed')).toEqual([[b, 0]]);
+    expect(await values('gpumix_not_landed_seconds')).toEqual([[b, 95]]);
+  });
+
   it('tell the money of the plan, per model and GPU type, with its bound', async () => {
     const models = [
       modelView({

@@ -7,6 +7,8 @@ import { InputError } from '../../src/core/input-error.js';
 import type { Plan } from '../../src/core/plan.js';
 import type { PlanningProblem } from '../../src/core/planning-problem.js';
 import {
+  type ConsumerSnapshot,
+  type ConsumerSource,
   type DeploymentSnapshot,
   type DeploymentSource,
   type EngineMetrics,
@@ -126,6 +128,25 @@ class SetDeployments implements DeploymentSource {
   }
 }
 
+/** Objects that scale deployments, as a test sets them. */
+class SetConsumers implements ConsumerSource {
+  current: ConsumerSnapshot = { settled: true, problems: [], consumers: [] };
+  #listeners: (() => void)[] = [];
+
+  async start(): Promise<void> {}
+  async stop(): Promise<void> {}
+  snapshot(): ConsumerSnapshot {
+    return this.current;
+  }
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+  set(change: Partial<ConsumerSnapshot>): void {
+    this.current = { ...this.current, ...change };
+    for (const listener of this.#listeners) listener();
+  }
+}
+
 type LogLine = { readonly level: string; readonly message: string };
 
 export type WorldOptions = {
@@ -148,6 +169,7 @@ export class World {
   nowMs: number;
   readonly store: SharedStore;
   readonly deployments = new SetDeployments();
+  readonly consumers = new SetConsumers();
   readonly controller: Controller;
   readonly config: Config;
   readonly reports: CycleReport[] = [];
@@ -208,6 +230,7 @@ export class World {
         },
       },
       deployments: this.deployments,
+      consumers: this.consumers,
       engineMetrics: options.engineMetrics ?? null,
       traceSource: options.traceSource?.(clock) ?? null,
       planner: { plan: async (problem) => this.#makePlan(problem) },

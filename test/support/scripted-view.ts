@@ -59,6 +59,8 @@ export function deploymentView(overrides: Partial<DeploymentView> = {}): Deploym
     paused: false,
     heldUp: null,
     profileDrift: null,
+    landing: null,
+    consumers: [],
     notices: [],
     ...overrides,
   };

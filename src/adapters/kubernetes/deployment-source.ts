@@ -6,7 +6,7 @@ import { defaultListWatchTiming, ListWatch, type ListWatchTiming } from './list-
 import { modelLabel, observeDeployment } from './observed-deployment.js';
 
 /** The part of a structured logger (pino) that is used. */
-export type DeploymentSourceLog = {
+export type KubernetesLog = {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
 };
@@ -17,7 +17,7 @@ export type KubernetesDeploymentsOptions = {
   /** Namespaces to follow; empty or absent = all (needs a ClusterRole). */
   readonly namespaces?: readonly string[];
   readonly access?: ClusterAccess;
-  readonly log?: DeploymentSourceLog;
+  readonly log?: KubernetesLog;
   readonly timing?: Partial<ListWatchTiming>;
   /** In [0, 1), for jitter. */
   readonly random?: () => number;
@@ -53,17 +53,14 @@ export class KubernetesDeployments implements DeploymentSource {
     const { catalogue, clock, timing, random } = this.#options;
     const api = await connectToCluster(this.#options.access ?? {});
     if (this.#stopped) return;
-    const paths =
-      namespaces.length === 0
-        ? ['/apis/apps/v1/deployments']
-        : namespaces.map((namespace) => `/apis/apps/v1/namespaces/${namespace}/deployments`);
-    this.#watches = paths.map(
+    this.#watches = pathsOf('/apis/apps/v1', 'deployments', namespaces).map(
       (path) =>
         new ListWatch({
           api,
           path,
           listKind: 'DeploymentList',
           labelSelector: modelLabel,
+          permission: 'deployments.apps',
           read: (object) => observeDeployment(object, catalogue),
           clock,
           random: random ?? Math.random,
@@ -109,8 +106,15 @@ export class KubernetesDeployments implements DeploymentSource {
   }
 }
 
+/** Of a resource in all namespaces, or in each of some. */
+export function pathsOf(groupVersion: string, resource: string, namespaces: readonly string[]): readonly string[] {
+  return namespaces.length === 0
+    ? [`${groupVersion}/${resource}`]
+    : namespaces.map((namespace) => `${groupVersion}/namespaces/${namespace}/${resource}`);
+}
+
 /** DNS label, as Kubernetes has it: what else would reach the path of a request is refused. */
-function checkNamespace(namespace: string, index: number): void {
+export function checkNamespace(namespace: string, index: number): void {
   if (namespace.length <= 63 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(namespace)) return;
   throw new InputError('Kubernetes', [
     {

@@ -39,6 +39,8 @@ export type ListWatchTiming = {
   /** First wait after a failure; doubles, with jitter, up to `longestBackoffMs`. [ms] */
   readonly backoffMs: number;
   readonly longestBackoffMs: number;
+  /** Wait after an optional resource was found absent, or forbidden; with jitter. [ms] */
+  readonly absentMs: number;
 };
 
 export const defaultListWatchTiming: ListWatchTiming = {
@@ -50,6 +52,9 @@ export const defaultListWatchTiming: ListWatchTiming = {
   steadyMs: 5_000,
   backoffMs: 500,
   longestBackoffMs: 30_000,
+  // Installing a custom resource and granting a right are a person's deeds: five minutes until they are taken up cost a
+  // dozen requests an hour.
+  absentMs: 300_000,
 };
 
 /** Pages of 500 objects have a few MB; etcd keeps no object above 1.5 MiB. */
@@ -64,7 +69,17 @@ export type ListWatchOptions<Item> = {
   readonly path: string;
   /** Kind of the list, e.g. `DeploymentList`: what any other document is told apart by. */
   readonly listKind: string;
+  /** Empty = all. */
   readonly labelSelector: string;
+  /** Empty or absent = all. */
+  readonly fieldSelector?: string;
+  /** What a role must allow to list and watch, for messages: `deployments.apps`. */
+  readonly permission: string;
+  /**
+   * A cluster may do without it: where the API is not there (404) or not allowed (403), it is asked for again only seldom.
+   * The former is no problem at all.
+   */
+  readonly optional?: boolean;
   /** Makes an item of an object; null = not one of ours. Must not throw. */
   readonly read: (object: unknown) => Item | null;
   readonly clock: Clock;
@@ -90,6 +105,8 @@ export class ListWatch<Item> {
   #resourceVersion: string | null = null;
   #synced = false;
   #problem: string | null = null;
+  /** Answers of 404 in a row. */
+  #absences = 0;
   #freshAt: number;
 
   constructor(options: ListWatchOptions<Item>) {
@@ -110,6 +127,11 @@ export class ListWatch<Item> {
   /** Why the API server cannot be followed now; null = it is being followed. */
   get problem(): string | null {
     return this.#problem;
+  }
+
+  /** Whether the cluster does not have this resource now. */
+  get absent(): boolean {
+    return this.#absences > 0;
   }
 
   /** When the copy was last known to be the server's (or the start, before the first list). Unix [ms] */
@@ -146,6 +168,12 @@ export class ListWatch<Item> {
         waitMs = hastyEnds <= 1 ? 0 : this.#backoff(hastyEnds - 2);
       } catch (error) {
         if (this.#stopping.signal.aborted) return;
+        if (this.#mayBeWithout(error)) {
+          waitMs = await this.#withoutIt(error);
+          failures = 0;
+          await this.#rest(waitMs);
+          continue;
+        }
         waitMs = this.#backoff(failures);
         if (error instanceof ApiError) {
           waitMs = Math.max(waitMs, 1000 * Math.min(error.retryAfterSeconds ?? 0, longestRetryAfterSeconds));
@@ -158,8 +186,37 @@ export class ListWatch<Item> {
         } else await this.#report(error);
         failures += 1;
       }
-      if (waitMs > 0) await delay(waitMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
+      if (waitMs > 0) await this.#rest(waitMs);
     }
+  }
+
+  async #rest(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.#stopping.signal }).catch(() => {});
+  }
+
+  #mayBeWithout(error: unknown): error is ApiError {
+    const { optional = false } = this.#options;
+    return optional && error instanceof ApiError && (error.status === 404 || error.status === 403);
+  }
+
+  /** @returns how long to wait before it is asked for again [ms] */
+  async #withoutIt(error: ApiError): Promise<number> {
+    const { api, path, timing, random, log, onChange } = this.#options;
+    this.#resourceVersion = null;
+    if (error.status === 403) {
+      // A right that was taken away is a fault: what was known stays.
+      this.#absences = 0;
+      await this.#report(error);
+    } else {
+      this.#absences += 1;
+      if (this.#absences === 1)
+        log('info', `${api.server}${path} is not served by this cluster; looked for again later`);
+      // A single 404 can come from a proxy; objects of a resource that stays away are gone with it.
+      if (this.#absences > 1) this.#items = new Map();
+      this.#problem = null;
+      onChange();
+    }
+    return timing.absentMs * (0.5 + 0.5 * random());
   }
 
   /** Half of the wait is chance: clients that failed together must not come back together. */
@@ -170,10 +227,10 @@ export class ListWatch<Item> {
   }
 
   async #report(error: unknown): Promise<void> {
-    const { api, path } = this.#options;
+    const { api, path, permission } = this.#options;
     const status = error instanceof ApiError ? error.status : null;
     const hint =
-      status === 403 ? ' (needs list and watch on deployments.apps)' : status === 401 ? ' (credentials refused)' : '';
+      status === 403 ? ` (needs list and watch on ${permission})` : status === 401 ? ' (credentials refused)' : '';
     let text = `GET ${api.server}${path}: ${messageOf(error)}${hint}`;
     if (status === 401) {
       // Caches of exec and file credentials do not know that a token was revoked: read them anew.
@@ -224,18 +281,19 @@ export class ListWatch<Item> {
     this.#items = listed;
     this.#resourceVersion = resourceVersion;
     this.#synced = true;
+    this.#absences = 0;
     this.#fresh();
     this.#options.onChange();
   }
 
   async #page(next: string | null, limit: number): Promise<ListPage> {
-    const { api, path, labelSelector, listKind, timing } = this.#options;
+    const { api, path, listKind, timing } = this.#options;
     const deadline = AbortSignal.timeout(timing.pageTimeoutMs);
     try {
       const body = await api.get({
         path,
         query: {
-          labelSelector,
+          ...this.#selectors(),
           ...(limit > 0 ? { limit: String(limit) } : {}),
           ...(next === null ? {} : { continue: next }),
         },
@@ -249,14 +307,22 @@ export class ListWatch<Item> {
     }
   }
 
+  #selectors(): Readonly<Record<string, string>> {
+    const { labelSelector, fieldSelector = '' } = this.#options;
+    return {
+      ...(labelSelector === '' ? {} : { labelSelector }),
+      ...(fieldSelector === '' ? {} : { fieldSelector }),
+    };
+  }
+
   /** Follows changes until the watch ends; throws where it could not begin, or the server reports an error in it. */
   async #watch(): Promise<{ readonly end: WatchEnd; readonly livedMs: number }> {
-    const { api, path, labelSelector, timing, random } = this.#options;
+    const { api, path, timing, random } = this.#options;
     const [shortest, longest] = timing.watchSeconds;
     const body = await api.get({
       path,
       query: {
-        labelSelector,
+        ...this.#selectors(),
         watch: '1',
         allowWatchBookmarks: 'true',
         resourceVersion: this.#resourceVersion ?? '',

@@ -32,7 +32,7 @@ type AnnotationName = (typeof annotationNames)[number];
 /** As a PlanningProblem has it where nothing is said. */
 const defaultMaxReplicas = 1000;
 /** Most replicas that a PlanningProblem can hold. */
-const mostReplicas = 1_000_000;
+export const mostReplicas = 1_000_000;
 
 /** What may stand in an annotation that is a number. */
 type NumberRule = {
@@ -163,7 +163,10 @@ function badAnnotation(
   };
 }
 
-type ReplicaLimits = Pick<ObservedDeployment, 'minReplicas' | 'idleMinReplicas' | 'maxReplicas'>;
+type ReplicaLimits = Pick<
+  ObservedDeployment,
+  'minReplicas' | 'idleMinReplicas' | 'maxReplicas' | 'maxReplicasIsAssumed'
+>;
 
 function readReplicaLimits(input: {
   readonly read: AnnotationReader;
@@ -183,6 +186,7 @@ function readReplicaLimits(input: {
     minReplicas: Math.min(floor, maxReplicas),
     idleMinReplicas: idleFloor === null ? null : Math.min(idleFloor, maxReplicas),
     maxReplicas,
+    maxReplicasIsAssumed: ceiling === undefined,
   };
 }
 

@@ -109,7 +109,7 @@ function simulatedConfig(config: Config): Config {
     engines: { ...config.engines, scrape: [] },
     demand: { ...config.demand, source: 'redis', intervalSeconds: 10, replay: null },
     // As a cluster would: what runs is seen, and not taken from what was published.
-    deployments: { source: 'kubernetes', namespaces: [], list: [] },
+    deployments: { source: 'kubernetes', namespaces: [], followConsumers: false, list: [] },
     profiles: { ...config.profiles, correction: { ...config.profiles.correction, enabled: false } },
     publish: { ...config.publish, mode: 'live' },
     options: { ...config.options, nodeLimit: config.options.nodeLimit ?? nodeLimit },

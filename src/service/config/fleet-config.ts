@@ -46,6 +46,12 @@ export const deploymentsSchema = z.strictObject({
     .max(1000)
     .default([])
     .describe('With `source: kubernetes`: only these namespaces; empty = all.'),
+  followConsumers: z
+    .boolean()
+    .default(true)
+    .describe(
+      'With `source: kubernetes`: read the HorizontalPodAutoscalers, ScaledObjects and PodAutoscalers that scale the Deployments, whose maximum bounds the plan. What is not allowed is a warning.',
+    ),
   list: z.array(configuredDeploymentSchema).max(100_000).default([]).describe('With `source: config`.'),
 });
 

@@ -2,10 +2,12 @@ import { z } from 'zod';
 import { explanationSchema } from '../../core/explanation.js';
 import { planSchema, planStatuses } from '../../core/plan.js';
 import { planningProblemSchema } from '../../core/planning-problem.js';
-import { engineLatencies } from '../../core/ports.js';
+import { consumerKinds, engineLatencies } from '../../core/ports.js';
 import { forecasterNames } from '../../demand/forecast.js';
+import type { Landing } from '../landing.js';
 import { holdRules } from '../replica-holds.js';
 import type {
+  ConsumerView,
   DecisionRecord,
   DemandView,
   DeploymentView,
@@ -106,6 +108,20 @@ const profileDriftSchema = z.strictObject({
   nothingBecause: z.string().nullable(),
 }) satisfies z.ZodType<ProfileDriftView>;
 
+const landingSchema = z.strictObject({
+  landed: z.boolean().describe('its Deployment asks for what is published'),
+  notLandedSeconds: z.number().describe('how long it has asked for something that is not published; 0 = it does not'),
+}) satisfies z.ZodType<Landing>;
+
+const consumerSchema = z.strictObject({
+  kind: z.enum(consumerKinds),
+  namespace: z.string(),
+  name: z.string(),
+  minReplicas: nullableReplicas.describe('it keeps so many whatever is published; null = not known'),
+  maxReplicas: nullableReplicas.describe('it never starts more; null = not known'),
+  pausedBy: z.string().nullable().describe('what keeps it from scaling now; null = nothing'),
+}) satisfies z.ZodType<ConsumerView>;
+
 const deploymentSchema = z.strictObject({
   id: z.string().describe('namespace/name'),
   namespace: z.string(),
@@ -121,6 +137,8 @@ const deploymentSchema = z.strictObject({
   paused: z.boolean(),
   heldUp: heldUpSchema.nullable().describe('why the plan has more of it than the demand needs now; null = it has not'),
   profileDrift: profileDriftSchema.nullable().describe('its engines beside its profile; null = they are not read'),
+  landing: landingSchema.nullable().describe('null = nothing is published for others to act on, or nobody can tell'),
+  consumers: z.array(consumerSchema).describe('the objects that scale it, as far as was seen'),
   notices: z.array(z.strictObject({ code: z.string(), message: z.string() })),
 }) satisfies z.ZodType<DeploymentView>;
 

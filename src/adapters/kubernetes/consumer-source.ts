@@ -1,0 +1,228 @@
+import type { Clock, ConsumerSnapshot, ConsumerSource, ReplicaConsumer } from '../../core/ports.js';
+import { type ClusterAccess, connectToCluster } from './api-client.js';
+import { checkNamespace, type KubernetesLog, pathsOf } from './deployment-source.js';
+import { defaultListWatchTiming, ListWatch, type ListWatchTiming } from './list-watch.js';
+import { mostReplicas } from './observed-deployment.js';
+import { countOf, items, record, textOf } from './wire.js';
+
+export type KubernetesConsumersOptions = {
+  readonly clock: Clock;
+  /** Namespaces to follow; empty or absent = all (needs a ClusterRole). */
+  readonly namespaces?: readonly string[];
+  readonly access?: ClusterAccess;
+  readonly log?: KubernetesLog;
+  readonly timing?: Partial<ListWatchTiming>;
+  /** In [0, 1), for jitter. */
+  readonly random?: () => number;
+};
+
+/** An object that scales a deployment, and what made it. */
+type SeenConsumer = ReplicaConsumer & { readonly owner: { readonly kind: string; readonly name: string } | null };
+
+type Kind = {
+  readonly kind: ReplicaConsumer['kind'];
+  readonly groupVersion: string;
+  readonly resource: string;
+  readonly permission: string;
+  /** What it says of itself; units: whole replicas. Defaults are those of its controller. */
+  readonly limitsOf: (
+    spec: Readonly<Record<string, unknown>>,
+    annotations: Readonly<Record<string, unknown>>,
+  ) => Pick<ReplicaConsumer, 'minReplicas' | 'maxReplicas' | 'pausedBy'>;
+  /** Target where the reference does not say. */
+  readonly target: { readonly apiVersion: string; readonly kind: string } | null;
+};
+
+const kinds: readonly Kind[] = [
+  {
+    kind: 'HorizontalPodAutoscaler',
+    groupVersion: '/apis/autoscaling/v2',
+    resource: 'horizontalpodautoscalers',
+    permission: 'horizontalpodautoscalers.autoscaling',
+    limitsOf: (spec) => ({
+      minReplicas: least(spec, 'minReplicas', 1),
+      maxReplicas: most(spec, 'maxReplicas', null),
+      pausedBy: null,
+    }),
+    target: null,
+  },
+  {
+    kind: 'ScaledObject',
+    groupVersion: '/apis/keda.sh/v1alpha1',
+    resource: 'scaledobjects',
+    permission: 'scaledobjects.keda.sh',
+    limitsOf: (spec, annotations) => ({
+      minReplicas: least(spec, 'minReplicaCount', 0),
+      maxReplicas: most(spec, 'maxReplicaCount', 100),
+      pausedBy: kedaPause(annotations),
+    }),
+    target: { apiVersion: 'apps/v1', kind: 'Deployment' },
+  },
+  {
+    kind: 'PodAutoscaler',
+    groupVersion: '/apis/autoscaling.aibrix.ai/v1alpha1',
+    resource: 'podautoscalers',
+    permission: 'podautoscalers.autoscaling.aibrix.ai',
+    limitsOf: (spec) => ({
+      minReplicas: least(spec, 'minReplicas', 1),
+      maxReplicas: most(spec, 'maxReplicas', null),
+      pausedBy: null,
+    }),
+    target: null,
+  },
+];
+
+/**
+ * The HorizontalPodAutoscalers, ScaledObjects of KEDA and PodAutoscalers of AIBrix that scale Deployments, followed by list
+ * and watch.
+ *
+ * Each kind is followed only where the cluster has it and allows it: one that is not there is looked for again every few
+ * minutes, one that is forbidden is told as a problem, and what was known of it stays. A HorizontalPodAutoscaler that KEDA
+ * or AIBrix made for an object of theirs is that object's, and not counted beside it. Only what is needed of an object is
+ * kept, and only of those that scale a Deployment.
+ */
+export class KubernetesConsumers implements ConsumerSource {
+  readonly #options: KubernetesConsumersOptions;
+  readonly #listeners: (() => void)[] = [];
+  #watches: readonly ListWatch<SeenConsumer>[] = [];
+  #snapshot: ConsumerSnapshot | null = null;
+  #stopped = false;
+
+  constructor(options: KubernetesConsumersOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Finds the cluster's description and begins to follow it in the background.
+   *
+   * @throws InputError where no usable kubeconfig or service account is found, or a namespace cannot be one
+   */
+  async start(): Promise<void> {
+    const namespaces = [...new Set(this.#options.namespaces ?? [])];
+    for (const [index, namespace] of namespaces.entries()) checkNamespace(namespace, index);
+    const { clock, timing, random, log } = this.#options;
+    const api = await connectToCluster(this.#options.access ?? {});
+    if (this.#stopped) return;
+    this.#watches = kinds.flatMap((kind) =>
+      pathsOf(kind.groupVersion, kind.resource, namespaces).map(
+        (path) =>
+          new ListWatch({
+            api,
+            path,
+            listKind: `${kind.kind}List`,
+            labelSelector: '',
+            permission: kind.permission,
+            optional: true,
+            read: (object) => readConsumer(object, kind),
+            clock,
+            random: random ?? Math.random,
+            timing: { ...defaultListWatchTiming, ...timing },
+            onChange: () => this.#changed(),
+            log: (level, message) => log?.[level]({ input: 'consumers' }, message),
+          }),
+      ),
+    );
+    for (const watch of this.#watches) watch.start();
+  }
+
+  snapshot(): ConsumerSnapshot {
+    this.#snapshot ??= this.#compose();
+    return this.#snapshot;
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all(this.#watches.map((watch) => watch.stop()));
+  }
+
+  #changed(): void {
+    this.#snapshot = null;
+    for (const listener of this.#listeners) listener();
+  }
+
+  #compose(): ConsumerSnapshot {
+    const watches = this.#watches;
+    const isSettled = ({ synced, absent, problem }: ListWatch<SeenConsumer>) => synced || absent || problem !== null;
+    return {
+      settled: watches.length > 0 && watches.every(isSettled),
+      problems: watches.flatMap(({ problem }) => problem ?? []),
+      consumers: withoutMade(watches.flatMap((watch) => [...watch.items.values()])),
+    };
+  }
+}
+
+/** Null for what scales no Deployment, or is being deleted. */
+function readConsumer(object: unknown, { kind, limitsOf, target }: Kind): SeenConsumer | null {
+  const metadata = record(record(object).metadata);
+  const spec = record(record(object).spec);
+  const name = textOf(metadata, 'name') ?? '';
+  const namespace = textOf(metadata, 'namespace') ?? 'default';
+  const reference = record(spec.scaleTargetRef);
+  const apiVersion = textOf(reference, 'apiVersion') || target?.apiVersion;
+  const targetKind = textOf(reference, 'kind') || target?.kind;
+  const targetName = textOf(reference, 'name') ?? '';
+  const isDeployment = targetKind === 'Deployment' && apiVersion?.startsWith('apps/') === true;
+  if (name === '' || targetName === '' || !isDeployment || (metadata.deletionTimestamp ?? null) !== null) return null;
+  return {
+    kind,
+    namespace,
+    name,
+    deployment: `${namespace}/${targetName}`,
+    ...limitsOf(spec, record(metadata.annotations)),
+    owner: controllerOf(metadata),
+  };
+}
+
+function controllerOf(metadata: Readonly<Record<string, unknown>>): SeenConsumer['owner'] {
+  for (const each of items(metadata.ownerReferences)) {
+    const { kind, name, controller } = record(each);
+    if (controller === true && typeof kind === 'string' && typeof name === 'string') return { kind, name };
+  }
+  return null;
+}
+
+/** A minimum; `instead` where it is absent, null where it is no number of replicas. */
+function least(spec: Readonly<Record<string, unknown>>, key: string, instead: number | null): number | null {
+  if ((spec[key] ?? null) === null) return instead;
+  const count = countOf(spec, key);
+  return count === undefined ? null : Math.min(count, mostReplicas);
+}
+
+/** A maximum. None of these controllers takes 0 for one: where it stands all the same, it is no reason to stop what runs. */
+function most(spec: Readonly<Record<string, unknown>>, key: string, instead: number | null): number | null {
+  return least(spec, key, instead) || null;
+}
+
+/** KEDA stops at a number of replicas, or where they are, for an annotation. */
+function kedaPause(annotations: Readonly<Record<string, unknown>>): string | null {
+  const prefix = 'autoscaling.keda.sh/';
+  const replicas = textOf(annotations, `${prefix}paused-replicas`);
+  if (replicas !== undefined) return `${prefix}paused-replicas: ${JSON.stringify(replicas.slice(0, 20))}`;
+  const paused = textOf(annotations, `${prefix}paused`);
+  return paused === undefined || paused === 'false' ? null : `${prefix}paused: ${JSON.stringify(paused.slice(0, 20))}`;
+}
+
+/**
+ * An autoscaler that another one made acts for it: where the maker is known, it alone counts. Where it is not (its kind is
+ * forbidden), what it made stands for it with its maximum; what its minimum is nobody knows, since an HPA cannot say 0.
+ */
+function withoutMade(seen: readonly SeenConsumer[]): readonly ReplicaConsumer[] {
+  const keyOf = (kind: string, namespace: string, name: string) => JSON.stringify([kind, namespace, name]);
+  const known = new Set(seen.map(({ kind, namespace, name }) => keyOf(kind, namespace, name)));
+  return seen
+    .flatMap(({ owner, ...consumer }): readonly ReplicaConsumer[] => {
+      const maker = owner === null ? undefined : kinds.find(({ kind }) => kind === owner.kind)?.kind;
+      if (owner === null || maker === undefined) return [consumer];
+      if (known.has(keyOf(maker, consumer.namespace, owner.name))) return [];
+      return [{ ...consumer, kind: maker, name: owner.name, minReplicas: null }];
+    })
+    .sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
+}
+
+function sortKey({ deployment, kind, name }: ReplicaConsumer): string {
+  return `${deployment} ${kind} ${name}`;
+}
