@@ -256,3 +256,54 @@ export type ConsumerSnapshot = {
   /** By deployment, then kind and name. */
   readonly consumers: readonly ReplicaConsumer[];
 };
+
+/** Why new pods cannot start on a node: closed by a person, its kubelet does not answer, about to be removed. */
+export type NodeClosure = 'cordoned' | 'not_ready' | 'leaving';
+
+/** Devices of one kind on one node. */
+export type NodeGpus = {
+  /** As the cluster counts them: `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`. */
+  readonly resource: string;
+  /** Canonical; null where no label of the node names the product. */
+  readonly gpuType: string | null;
+  readonly allocatable: number;
+  /** What pods on the node hold, by deployment; null = pods of no deployment. [devices] */
+  readonly held: readonly {
+    /** namespace/name */
+    readonly deployment: string | null;
+    readonly running: number;
+    /** Of pods that are being deleted. */
+    readonly ending: number;
+  }[];
+};
+
+export type GpuNode = {
+  readonly name: string;
+  readonly closed: NodeClosure | null;
+  readonly gpus: readonly NodeGpus[];
+  /** A label that was probably meant to name the product: `its key` instead of `the known one`; null = none. */
+  readonly misspelt: readonly [found: string, expected: string] | null;
+};
+
+/** Where the GPUs of a cluster are followed. */
+export interface GpuNodeSource {
+  /** Starts watching; resolves without waiting for the first sync. */
+  start(): Promise<void>;
+  /**
+   * The last complete view of nodes and pods together; while one of the two cannot be followed it is frozen, so that no
+   * fault makes GPUs appear or vanish.
+   */
+  snapshot(): GpuNodesSnapshot;
+  /** Called after every change of the view. */
+  onChange(listener: () => void): void;
+  stop(): Promise<void>;
+}
+
+export type GpuNodesSnapshot = {
+  readonly synced: boolean;
+  /** Since when the view is frozen [Unix ms]; null = it is not. */
+  readonly staleSince: number | null;
+  readonly problem: string | null;
+  /** Nodes with GPUs, by name. */
+  readonly nodes: readonly GpuNode[];
+};

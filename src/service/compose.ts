@@ -8,6 +8,7 @@ import { createScrapedEngines, joinEngineMetrics } from '../adapters/engine-metr
 import { connectToCluster } from '../adapters/kubernetes/api-client.js';
 import { KubernetesConsumers } from '../adapters/kubernetes/consumer-source.js';
 import { KubernetesDeployments } from '../adapters/kubernetes/deployment-source.js';
+import { KubernetesGpuNodes } from '../adapters/kubernetes/gpu-nodes.js';
 import { createTokenReview } from '../adapters/kubernetes/token-review.js';
 import { createMemoryStore } from '../adapters/memory-store.js';
 import { PlanningThread } from '../adapters/planning-thread.js';
@@ -26,6 +27,7 @@ import type {
   ConsumerSource,
   DeploymentSource,
   EngineMetrics,
+  GpuNodeSource,
   ProfileSource,
   SharedStore,
   TokenAuthority,
@@ -34,7 +36,7 @@ import type {
 import { type Access, accessOf } from './access.js';
 import { backtestFleet } from './backtest/backtest-fleet.js';
 import { fixedTimes, prometheusDemand, replayedModel, simulatesReplicas } from './config/demand-config.js';
-import { type Config, modelConfig } from './config.js';
+import { type Config, configuredPools, modelConfig } from './config.js';
 import { type ConfigFlag, type ConfigLayers, type LoadedConfig, loadConfig } from './config-layers.js';
 import { createConfiguredDeployments } from './configured-deployments.js';
 import { Controller, type Timer } from './controller.js';
@@ -165,6 +167,7 @@ export async function composeService(options: {
     profiles,
     deployments: cluster ?? createDeployments(config, { catalogue, clock: time.clock, logger }),
     consumers: createConsumers(config, { clock: time.clock, logger }),
+    gpuNodes: createGpuNodes(config, { catalogue, clock: time.clock, logger }),
     engineMetrics,
     traceSource,
     planner,
@@ -339,6 +342,15 @@ function createConsumers(
   return source === 'kubernetes' && followConsumers
     ? new KubernetesConsumers({ clock, namespaces, log: logger })
     : null;
+}
+
+/** Null where the configuration itself says how many GPUs there are. */
+function createGpuNodes(
+  config: Config,
+  tools: { readonly catalogue: GpuCatalogue; readonly clock: Clock; readonly logger: Logger },
+): GpuNodeSource | null {
+  const { fromNodes } = configuredPools(config);
+  return fromNodes === null ? null : new KubernetesGpuNodes({ ...tools, ...fromNodes, log: tools.logger });
 }
 
 /** Null where the configuration names no engines to read. */

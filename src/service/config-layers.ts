@@ -5,7 +5,7 @@ import { InputError, type InputIssue, quoteInput } from '../core/input-error.js'
 import { check, formatPath, nearestName } from '../core/parse.js';
 import { prometheusIntervalSeconds } from './config/demand-config.js';
 import { configKeys, laterKey, nearestVariable, renamedKey } from './config/reference.js';
-import { backtestConfigSchema, type Config, configSchema } from './config.js';
+import { backtestConfigSchema, type Config, configSchema, configuredPools } from './config.js';
 
 /**
  * YAML file, then environment, then flags, to one checked configuration. Every value remembers where it came from,
@@ -85,13 +85,13 @@ function refuseDocument(tree: Tree, source: string): void {
 
 /** Two pools of one GPU type, or two quotas of one for a namespace, whatever they call it: one of them is a mistake. */
 function refuseRepeatedLimits(
-  { pools, quotas }: Config,
+  config: Config,
   { source, catalogue }: { readonly source: string; readonly catalogue: GpuCatalogue | undefined },
 ): void {
   const typeOf = (name: string) => (catalogue === undefined ? name : canonicalGpuType(catalogue, name));
   const issues: InputIssue[] = [];
   const refuseRepeats = (
-    list: 'pools' | 'quotas',
+    list: 'pools' | 'pools.list' | 'quotas',
     entries: readonly { readonly gpuType: string; readonly namespace?: string }[],
   ) => {
     const first = new Map<string, { readonly name: string; readonly index: number }>();
@@ -111,8 +111,8 @@ function refuseRepeatedLimits(
       });
     });
   };
-  refuseRepeats('pools', pools);
-  refuseRepeats('quotas', quotas);
+  refuseRepeats('fromNodes' in config.pools ? 'pools.list' : 'pools', configuredPools(config).list);
+  refuseRepeats('quotas', config.quotas);
   if (issues.length > 0) throw new InputError(source, issues);
 }
 

@@ -6,7 +6,7 @@ import {
   type configuredDeploymentSchema,
   deploymentsSchema,
   modelSchema,
-  poolSchema,
+  poolsSchema,
   quotaSchema,
   type sloSchema,
 } from './config/fleet-config.js';
@@ -40,12 +40,10 @@ const configObject = z.strictObject({
     .record(name, modelSchema)
     .default({})
     .describe('Settings of single models, by model name; a model without an entry has the defaults.'),
-  pools: z
-    .array(poolSchema)
-    .max(10_000)
+  pools: poolsSchema
     .default([])
     .describe(
-      'GPUs that exist, by type. With any entry, every type without one is limited to the GPUs that its Deployments were seen to use since the start, and a warning says so.',
+      'GPUs that exist, by type: a list, or `{ fromNodes: true }`. With any entry, every type without one is limited to the GPUs that its Deployments were seen to use since the start, and a warning says so.',
     ),
   quotas: z.array(quotaSchema).max(100_000).default([]).describe('GPUs of one type that a namespace may use.'),
   budgetUsdPerHour: z
@@ -88,4 +86,14 @@ const defaultModelConfig: ModelConfig = modelSchema.parse({});
 /** The settings of one model. A record lookup that never reaches into Object.prototype. */
 export function modelConfig(config: Config, model: string): ModelConfig {
   return Object.hasOwn(config.models, model) ? config.models[model]! : defaultModelConfig;
+}
+
+/** The pools that the configuration gives, and whether the others are counted; null = they are not. */
+export function configuredPools({ pools }: Pick<Config, 'pools'>): {
+  readonly list: readonly { readonly gpuType: string; readonly gpus: number | null }[];
+  readonly fromNodes: { readonly nodeSelector: string } | null;
+} {
+  if (!('fromNodes' in pools)) return { list: pools, fromNodes: null };
+  const { list, fromNodes, nodeSelector } = pools;
+  return { list, fromNodes: fromNodes ? { nodeSelector } : null };
 }

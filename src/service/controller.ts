@@ -74,17 +74,22 @@ export class Controller implements ControllerView, ControllerCommands {
   async start(): Promise<void> {
     if (this.#state !== 'stopped') return;
     this.#state = 'waiting';
-    const { deployments, consumers = null } = this.#options;
+    const { deployments, consumers = null, gpuNodes = null } = this.#options;
     const look = () => {
       // The first complete view is what everything waits for; later changes are taken up by the next cycle.
-      const isComplete = deployments.snapshot().synced && consumers?.snapshot().settled !== false;
+      const isComplete =
+        deployments.snapshot().synced &&
+        consumers?.snapshot().settled !== false &&
+        gpuNodes?.snapshot().synced !== false;
       if (!this.#cycle.ready && isComplete) this.#runSoon();
     };
     deployments.onChange(look);
     consumers?.onChange(look);
+    gpuNodes?.onChange(look);
     try {
       await deployments.start();
       await consumers?.start();
+      await gpuNodes?.start();
     } catch (error) {
       this.#state = 'stopped';
       await this.#stopSources();
@@ -105,8 +110,8 @@ export class Controller implements ControllerView, ControllerCommands {
   }
 
   async #stopSources(): Promise<void> {
-    const { deployments, consumers } = this.#options;
-    await Promise.all([deployments.stop(), consumers?.stop()]);
+    const { deployments, consumers, gpuNodes } = this.#options;
+    await Promise.all([deployments.stop(), consumers?.stop(), gpuNodes?.stop()]);
   }
 
   #runSoon(): void {

@@ -8,6 +8,7 @@ import {
   type DeploymentSnapshot,
   type DeploymentSource,
   type EngineMetrics,
+  type GpuNodeSource,
   type ProfileSource,
   type SharedStore,
   type TraceSource,
@@ -43,6 +44,8 @@ export type PlanningCycleOptions = {
   readonly deployments: DeploymentSource;
   /** Where the objects that scale the deployments are followed; absent or null = nobody looks for them. */
   readonly consumers?: ConsumerSource | null;
+  /** Where the nodes are followed that pools are counted from; absent or null = pools are those of the configuration. */
+  readonly gpuNodes?: GpuNodeSource | null;
   /** Where the engines' own counters come from; absent or null = nobody asks them. */
   readonly engineMetrics?: EngineMetrics | null;
   /** Where demand comes from instead of the store; absent or null = the gateway's records in the store. */

@@ -2,7 +2,8 @@ import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
 import type { PlanNotice } from '../core/plan.js';
 import { type PlanningProblem, planningProblemSchema } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
-import type { Config } from './config.js';
+import { type ClusterPools, typeOf } from './cluster-pools.js';
+import { type Config, configuredPools } from './config.js';
 import { type Shortage, stockOutNotices, withShortages } from './stock-out.js';
 
 /**
@@ -60,16 +61,27 @@ export function fleetLimits(input: {
   readonly catalogue: GpuCatalogue;
   /** Every followed deployment. */
   readonly deployments: Iterable<ObservedDeployment>;
+  /** What the nodes of the cluster have; null = nobody counts them. */
+  readonly cluster?: ClusterPools | null;
   readonly shortages: readonly Shortage[];
   /** Of the call before. */
   readonly seenGpus: FleetLimits['seenGpus'];
 }): FleetLimits {
-  const { config, catalogue, deployments, shortages, seenGpus } = input;
-  const configured = config.pools.map(({ gpuType, gpus }) => ({ gpuType: canonicalGpuType(catalogue, gpuType), gpus }));
+  const { config, catalogue, shortages, seenGpus, cluster = null } = input;
+  const deployments = [...input.deployments];
+  const given = configuredPools(config).list.map(({ gpuType, gpus }) => ({
+    gpuType: canonicalGpuType(catalogue, gpuType),
+    gpus,
+  }));
   const quotas = config.quotas.map((quota) => ({ ...quota, gpuType: canonicalGpuType(catalogue, quota.gpuType) }));
+  // A type that nobody here uses is no pool of ours; one that is given is not counted.
+  const taken = new Set(given.map(({ gpuType }) => gpuType));
+  const used = new Set(deployments.map(typeOf));
+  const counted = (cluster?.ledgers ?? []).filter(({ gpuType }) => used.has(gpuType) && !taken.has(gpuType));
+  const configured = [...given, ...counted.map(({ gpuType, gpus }) => ({ gpuType, gpus }))];
   // A stock-out limits its own type, not those that the configuration leaves out.
   const implicit =
-    configured.length === 0
+    configured.length === 0 && cluster === null
       ? []
       : implicitPools({ deployments, configured: new Set(configured.map(({ gpuType }) => gpuType)), seenGpus });
   const pools = [...configured, ...implicit.map(({ gpuType, gpus }) => ({ gpuType, gpus }))];
@@ -77,7 +89,11 @@ export function fleetLimits(input: {
     pools: withShortages({ ...emptyProblem, pools }, shortages).pools,
     quotas,
     budgetUsdPerHour: config.budgetUsdPerHour,
-    notices: [...implicit.map(implicitPoolNotice), ...stockOutNotices(shortages)],
+    notices: [
+      ...implicit.map((pool) => implicitPoolNotice(pool, cluster)),
+      ...(cluster?.notices ?? []),
+      ...stockOutNotices(shortages),
+    ],
     uncounted: new Set(implicit.flatMap((pool) => pool.uncounted)),
     seenGpus: new Map(implicit.map(({ gpuType, gpus }) => [gpuType, gpus])),
   };
@@ -96,7 +112,7 @@ function implicitPools(input: {
 }): readonly ImplicitPool[] {
   const pools = new Map<string, { gpus: number; uncounted: string[] }>();
   for (const { id, name, gpuType, gpusPerReplica, currentReplicas, readyReplicas } of input.deployments) {
-    const type = gpuType ?? name;
+    const type = typeOf({ gpuType, name });
     if (input.configured.has(type)) continue;
     const pool = pools.get(type) ?? { gpus: 0, uncounted: [] };
     pools.set(type, pool);
@@ -113,11 +129,18 @@ function implicitPools(input: {
     .sort((a, b) => (a.gpuType < b.gpuType ? -1 : 1));
 }
 
-function implicitPoolNotice({ gpuType, gpus, uncounted }: ImplicitPool): PlanNotice {
+function implicitPoolNotice(
+  { gpuType, gpus, uncounted }: ImplicitPool,
+  cluster: Pick<ClusterPools, 'ledgers'> | null,
+): PlanNotice {
   const unknown =
     uncounted.length === 0 ? '' : `, and of ${uncounted.join(', ')} nobody knows what runs: no number is published`;
+  const seen = cluster?.ledgers.map((ledger) => ledger.gpuType) ?? [];
+  const nowhere = seen.length === 0 ? 'no node has it' : `no node has it (nodes have ${seen.slice(0, 6).join(', ')})`;
+  const why = cluster === null ? 'pools does not name it' : nowhere;
+  const where = cluster === null ? 'pools' : 'pools.list';
   return {
     code: 'implicit_pool',
-    message: `${gpuType}: pools does not name it, so it may use the ${Number(gpus.toPrecision(6))} GPUs that ran at most since gpumix started and no more${unknown}; add it to pools (gpus: null = no limit)`,
+    message: `${gpuType}: ${why}, so it may use the ${Number(gpus.toPrecision(6))} GPUs that ran at most since gpumix started and no more${unknown}; add it to ${where} (gpus: null = no limit)`,
   };
 }

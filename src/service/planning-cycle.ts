@@ -71,6 +71,7 @@ export class PlanningCycle {
       [
         ...(config.redis === null ? [] : ['redis']),
         config.deployments.source,
+        ...((options.gpuNodes ?? null) === null ? [] : ['nodes']),
         'profiles',
         'traces',
         ...(traceSource === null ? [] : [traceSource.input]),
@@ -338,12 +339,27 @@ export class PlanningCycle {
       inputs.read(source, cycle.nowMs);
       cycle.read.add('deployments');
     }
+    this.#readNodes(cycle);
     fleet.follow(this.#withConsumers(cycle), new Set(stored.unfollowed));
     if (snapshot.staleSince === null && stored.restored) {
       this.#watchSupply(cycle);
       this.#startupTimes.observe(fleet.observed.values(), cycle.nowMs);
       stored.setStartupTimes(this.#startupTimes.toJSON(), cycle.nowMs);
     }
+  }
+
+  /** Pools that were never counted hold everything; those that can no longer be counted stay as they were. */
+  #readNodes(cycle: Cycle): void {
+    const { gpuNodes = null, inputs } = this.#context;
+    if (gpuNodes === null) return;
+    const { synced, staleSince, problem } = gpuNodes.snapshot();
+    if (synced && staleSince === null) {
+      inputs.read('nodes', cycle.nowMs);
+      return;
+    }
+    if (!synced) cycle.holdAll ??= 'nodes_unread';
+    inputs.failed('nodes', problem ?? 'the first complete view has not arrived yet');
+    cycle.errors.push({ input: 'nodes', code: synced ? 'nodes_stale' : 'nodes_unread' });
   }
 
   /** The deployments with the bounds of what scales them, and why what was published has not landed. */

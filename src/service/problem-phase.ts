@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { PlanNotice } from '../core/plan.js';
 import type { PlanningProblem, ProblemModel } from '../core/planning-problem.js';
 import { type ObservedDeployment, Unavailable } from '../core/ports.js';
+import { clusterPools } from './cluster-pools.js';
 import { type Config, modelConfig } from './config.js';
 import { type Cycle, holdModel, modelsPerTurn, type PhaseContext } from './cycle.js';
 import type { Fleet, ModelState } from './fleet.js';
@@ -54,13 +55,14 @@ export class ProblemPhase {
    */
   async build(cycle: Cycle): Promise<void> {
     const { fleet, stored, config, catalogue, modelCatalogue, shortages, startupTimes } = this.#context;
-    const { consumers } = this.#context;
+    const { consumers, gpuNodes = null } = this.#context;
     this.#forgetWhatIsGone();
     const deployments = fleet.observed.values();
     const limits = fleetLimits({
       config,
       catalogue,
       deployments,
+      cluster: gpuNodes === null ? null : clusterPools(gpuNodes.snapshot(), fleet.observed),
       shortages: shortages(cycle.nowMs),
       seenGpus: this.#seenGpus,
     });

@@ -20,6 +20,7 @@ export type CyclePhase = (typeof cyclePhases)[number];
 /** Why the numbers of a model are those of an earlier plan. */
 export const heldReasons = [
   'not_synced',
+  'nodes_unread',
   'redis_unreachable',
   'kubernetes_unreachable',
   'prometheus_unreachable',
@@ -36,6 +37,7 @@ export type HeldReason = (typeof heldReasons)[number];
 /** The same for people, of a deployment (or a model) that has no number yet. */
 export const heldSentences: Readonly<Record<HeldReason, string>> = {
   not_synced: 'the deployments have not been listed yet',
+  nodes_unread: 'the nodes and pods that pools are counted from have not been listed yet',
   redis_unreachable: 'the store cannot be reached',
   kubernetes_unreachable: 'the API server cannot be reached',
   prometheus_unreachable: 'Prometheus, which tells the demand, cannot be read',
@@ -67,7 +69,7 @@ export type PublishedReplicas =
 
 /** State of one input, for readiness and `gpumix_input_age_seconds`. */
 export type InputState = {
-  /** redis | kubernetes | profiles | traces | config | engines */
+  /** redis | kubernetes | nodes | profiles | traces | config | engines */
   readonly input: string;
   readonly ok: boolean;
   /** Seconds since it was last read whole; null = never. */

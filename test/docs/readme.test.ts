@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { configuredPools } from '../../src/service/config.js';
 import { loadConfig } from '../../src/service/config-layers.js';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -39,7 +40,7 @@ describe('the README', () => {
     for (const text of blocks('yaml')) {
       const { config, warnings } = loadConfig({ file: { name: 'README.md', text }, environment: connections });
       expect(warnings).toEqual([]);
-      expect(config.pools.length).toBeGreaterThan(0);
+      expect(configuredPools(config).list.length).toBeGreaterThan(0);
     }
     expect(blocks('yaml').length).toBeGreaterThan(0);
   });

@@ -1,9 +1,11 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { chooseConfig, composeService, quickstartFile } from '../../src/service/compose.js';
 import type { CycleReport } from '../../src/service/view.js';
+import { redisMissing, startRedisServer } from '../support/redis-server.js';
+import { manifest, startFakeCluster } from '../support/test-cluster.js';
 
 let folder: string;
 beforeAll(async () => {
@@ -102,5 +104,59 @@ describe('the embedded quickstart', () => {
     const at = controller.plan()?.at;
     await new Promise((resolve) => setImmediate(resolve));
     expect(controller.plan()?.at).toBe(at);
+  });
+});
+
+describe.skipIf(redisMissing !== null)('a cluster', () => {
+  it('is followed: its deployments, what scales them, and the nodes that pools are counted from', async () => {
+    const cluster = await startFakeCluster();
+    const redis = await startRedisServer();
+    onTestFinished(async () => {
+      vi.unstubAllEnvs();
+      await redis.stop();
+      await cluster.stop();
+    });
+    vi.stubEnv('KUBECONFIG', cluster.kubeconfig);
+    const product = { 'nvidia.com/gpu.product': 'NVIDIA-L4' };
+    await cluster.write.create(
+      manifest({ namespace: 'prod', name: 'llama', model: 'llama', podSpec: { nodeSelector: product } }),
+    );
+    cluster.server.put({
+      apiVersion: 'autoscaling/v2',
+      kind: 'HorizontalPodAutoscaler',
+      metadata: { namespace: 'prod', name: 'llama-hpa' },
+      spec: { maxReplicas: 5, scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: 'llama' } },
+    });
+    for (const [name, labels] of [
+      ['gpu-1', product],
+      ['gpu-2', {}],
+    ] as const) {
+      cluster.server.put({
+        apiVersion: 'v1',
+        kind: 'Node',
+        metadata: { name, labels },
+        status: { allocatable: { 'nvidia.com/gpu': '4' }, conditions: [{ type: 'Ready', status: 'True' }] },
+      });
+    }
+    const file = join(folder, 'cluster.yaml');
+    await writeFile(file, `redis: { url: "${redis.url}" }\npools: { fromNodes: true }\n`);
+    const { config, directory } = await chooseConfig({ ...nothing, configFile: file });
+    const { controller, background } = await composeService({ config, directory, logger });
+    const warnings = () => controller.plan()?.warnings.map(({ code }) => code) ?? [];
+    const counted = new Promise<void>((resolve) => {
+      controller.onCycle(() => {
+        if (warnings().includes('unnamed_gpus')) resolve();
+      });
+    });
+    await background.start();
+    await counted;
+    await background.stop();
+    // The type of its deployment is counted.
+    expect(warnings()).not.toContain('implicit_pool');
+    expect(controller.models()[0]?.deployments).toMatchObject([
+      { id: 'prod/llama', consumers: [{ kind: 'HorizontalPodAutoscaler', name: 'llama-hpa', maxReplicas: 5 }] },
+    ]);
+    expect(controller.inputs()).toContainEqual(expect.objectContaining({ input: 'nodes', ok: true }));
+    expect(cluster.server.watches.size).toBe(0);
   });
 });

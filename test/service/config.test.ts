@@ -5,7 +5,7 @@ import { InputError } from '../../src/core/input-error.js';
 import { planOptionsSchema } from '../../src/core/planning-problem.js';
 import { replayedModel } from '../../src/service/config/demand-config.js';
 import { configKeys } from '../../src/service/config/reference.js';
-import { modelConfig } from '../../src/service/config.js';
+import { configuredPools, modelConfig } from '../../src/service/config.js';
 import { type ConfigLayers, loadConfig } from '../../src/service/config-layers.js';
 
 const catalogue = await loadGpuCatalogue();
@@ -31,6 +31,42 @@ function refusal(run: () => unknown): string {
   }
   throw new Error('nothing was refused');
 }
+
+describe('pools', () => {
+  const pools = (text: string) => configuredPools(load(`redis: { url: redis://h/0 }\npools: ${text}`).config);
+
+  it('are a list, or counted from nodes beside a list', () => {
+    const list = [{ gpuType: 'L4', gpus: null }];
+    expect(pools('[ { gpuType: L4, gpus: null } ]')).toEqual({ list, fromNodes: null });
+    expect(pools('{ fromNodes: true }')).toEqual({ list: [], fromNodes: { nodeSelector: '' } });
+    expect(pools('{ fromNodes: true, list: [ { gpuType: L4, gpus: null } ] }')).toEqual({
+      list,
+      fromNodes: { nodeSelector: '' },
+    });
+    expect(pools('{ fromNodes: false, list: [ { gpuType: L4, gpus: null } ] }')).toEqual({ list, fromNodes: null });
+  });
+
+  it.each([
+    ['team=search', true],
+    ['team == search , zone!=a', true],
+    ['!dedicated', true],
+    ['example.com/pool', true],
+    ['pool in (a, b),tier notin (spot),gpus>3', true],
+    ['pool=', true],
+    ['pool in (a', false],
+    ['pool in a', false],
+    ['-pool', false],
+    ['a b', false],
+    ['pool=a b', false],
+    ['pool=a,', false],
+    ['Example.com/pool', false],
+    ['pool=ä', false],
+  ])('with the selector %j: %s', (nodeSelector, fits) => {
+    const text = JSON.stringify({ fromNodes: true, nodeSelector });
+    if (fits) expect(pools(text).fromNodes).toEqual({ nodeSelector });
+    else expect(refusal(() => pools(text))).toContain('expected a label selector');
+  });
+});
 
 describe('configuration', () => {
   it('refuses what a prompt adds to a limit on TTFT that there is not', () => {
@@ -225,6 +261,32 @@ describe('a configuration error', () => {
       'two pools of one type',
       `${working}pools:\n- { gpuType: L20, gpus: 4 }\n- { gpuType: A100, gpus: 4 }\n- { gpuType: NVIDIA-L20, gpus: null }\n`,
       'gpumix.yaml: line 9: pools[2].gpuType: found "NVIDIA-L20", expected a GPU type that no other entry names: pools[0] has it (as "L20")',
+    ],
+    [
+      'two given pools beside counted ones',
+      `redis: { url: redis://h/0 }\npools:\n  fromNodes: true\n  list:\n  - { gpuType: L20, gpus: 4 }\n  - { gpuType: NVIDIA-L20, gpus: 5 }\n`,
+      'gpumix.yaml: line 6: pools.list[1].gpuType: found "NVIDIA-L20", expected a GPU type that no other entry names: pools.list[0] has it (as "L20")',
+    ],
+    ['pools in words', `${working}pools: nodes`, 'line 6: pools: found "nodes", expected an array, or an object'],
+    [
+      'a wrong key of pools',
+      'redis: { url: redis://h/0 }\npools: { fromNode: true }',
+      'pools.fromNode: found an unknown key, expected one of fromNodes, nodeSelector, list; did you mean "fromNodes"?',
+    ],
+    [
+      'nodes to count without a cluster',
+      `${working}pools: { fromNodes: true }`,
+      'line 6: pools.fromNodes: found true, expected false, because deployments.source is config: there are no nodes to count',
+    ],
+    [
+      'a selector of nodes that are not counted',
+      'redis: { url: redis://h/0 }\npools: { fromNodes: false, nodeSelector: a=b }',
+      'pools.nodeSelector: found "a=b", expected none without fromNodes: true',
+    ],
+    [
+      'a selector that no API server takes',
+      'redis: { url: redis://h/0 }\npools: { fromNodes: true, nodeSelector: "pool in gpu" }',
+      'pools.nodeSelector: found "pool in gpu", expected a label selector, such as team=search,!dedicated',
     ],
     [
       'two quotas of one namespace',

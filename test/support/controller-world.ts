@@ -12,6 +12,7 @@ import {
   type DeploymentSnapshot,
   type DeploymentSource,
   type EngineMetrics,
+  type GpuNodeSource,
   type ObservedDeployment,
   type ProfileReading,
   type SharedStore,
@@ -156,6 +157,7 @@ export type WorldOptions = {
   readonly profiles?: Readonly<Record<string, string>>;
   readonly store?: SharedStore;
   readonly engineMetrics?: EngineMetrics;
+  readonly gpuNodes?: GpuNodeSource;
   /** Where demand comes from instead of the world's gateway; given the world's clock. */
   readonly traceSource?: (clock: { now(): number }) => TraceSource;
   readonly nowMs?: number;
@@ -231,6 +233,7 @@ export class World {
       },
       deployments: this.deployments,
       consumers: this.consumers,
+      gpuNodes: options.gpuNodes ?? null,
       engineMetrics: options.engineMetrics ?? null,
       traceSource: options.traceSource?.(clock) ?? null,
       planner: { plan: async (problem) => this.#makePlan(problem) },

@@ -82,6 +82,30 @@ export function gpuDemandOf(input: {
   return { gpuType: whole === null ? null : withPart(whole, [...counts.keys()]), gpusPerReplica };
 }
 
+/**
+ * The type of the GPUs that a node offers under an extended resource, named as deployments on it name theirs; null where
+ * no label names the product.
+ */
+export function nodeGpuType(
+  labels: Readonly<Record<string, unknown>>,
+  resource: string,
+  catalogue: GpuCatalogue,
+): string | null {
+  // What the vendor's own labels say goes before those of a cloud, which may not tell sizes apart.
+  const vendor = resource.slice(0, resource.indexOf('/') + 1);
+  const candidates = textEntries(labels).map(([key, value]) => ({ key, value }));
+  const own = candidates.filter(({ key }) => key.startsWith(vendor));
+  const [whole] = typesAmong([...own, ...candidates.filter(({ key }) => !key.startsWith(vendor))], catalogue);
+  return whole === undefined ? null : withPart(whole, [resource]);
+}
+
+/** Whole devices that a node offers to pods, by extended resource. */
+export function allocatableDevices(allocatable: unknown): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  addCounts(counts, record(allocatable));
+  return counts;
+}
+
 /** A100-80GB asked for as `nvidia.com/mig-1g.10gb` is `A100-80GB-MIG-1g.10gb`, as node labels name it. */
 function withPart(gpuType: string, resources: readonly string[]): string {
   if (resources.length !== 1 || /-(MIG-|SHARED)/.test(gpuType)) return gpuType;
@@ -123,7 +147,7 @@ function assumedBecause(podSpec: Readonly<Record<string, unknown>>): string {
  * Devices that one pod holds at most, per resource: its containers and sidecars together, or an init container with
  * the sidecars that started before it, whichever is more (the scheduler's rule).
  */
-function countDevices(podSpec: Readonly<Record<string, unknown>>): ReadonlyMap<string, number> {
+export function countDevices(podSpec: Readonly<Record<string, unknown>>): ReadonlyMap<string, number> {
   const running = new Map<string, number>();
   const starting = new Map<string, number>();
   for (const container of items(podSpec.initContainers)) {
@@ -141,7 +165,11 @@ function countDevices(podSpec: Readonly<Record<string, unknown>>): ReadonlyMap<s
 }
 
 function addDevices(counts: Map<string, number>, container: unknown): void {
-  for (const [key, value] of Object.entries(limitsOf(container))) {
+  addCounts(counts, limitsOf(container));
+}
+
+function addCounts(counts: Map<string, number>, quantities: Readonly<Record<string, unknown>>): void {
+  for (const [key, value] of Object.entries(quantities)) {
     const resource = key.toLowerCase();
     if (!deviceResources.some((pattern) => pattern.test(resource))) continue;
     const count = quantity(value);
@@ -174,7 +202,19 @@ function selectedGpuType(
   catalogue: GpuCatalogue,
   notices: Notices,
 ): string | null {
-  const candidates = nodeCandidates(podSpec).filter(
+  const types = typesAmong(nodeCandidates(podSpec), catalogue);
+  if (types.length > 1) {
+    notices.push({
+      code: 'several_gpu_types',
+      message: `its pods may run on ${types.slice(0, 8).join(', ')}; planned as ${types[0]} (gpumix.dev/gpu-type decides, one deployment per type is better)`,
+    });
+  }
+  return types[0] ?? null;
+}
+
+/** GPU types that labels name, the surest kind of label alone. */
+function typesAmong(labels: readonly Candidate[], catalogue: GpuCatalogue): readonly string[] {
+  const candidates = labels.filter(
     ({ value }) => value.length <= longestGpuType && !vendorWords.has(value.trim().toLowerCase()),
   );
   const namesProduct = ({ key }: Candidate) => productKeys.some((pattern) => pattern.test(key.toLowerCase()));
@@ -186,15 +226,7 @@ function selectedGpuType(
     candidates.filter(isKnown),
     candidates.filter(namesProduct),
   ].find((some) => some.length > 0);
-  if (ranked === undefined) return null;
-  const types = [...new Set(ranked.map(({ value }) => canonicalGpuType(catalogue, value)))];
-  if (types.length > 1) {
-    notices.push({
-      code: 'several_gpu_types',
-      message: `its pods may run on ${types.slice(0, 8).join(', ')}; planned as ${types[0]} (gpumix.dev/gpu-type decides, one deployment per type is better)`,
-    });
-  }
-  return types[0]!;
+  return [...new Set((ranked ?? []).map(({ value }) => canonicalGpuType(catalogue, value)))];
 }
 
 /** Label values that a node must have, or one of which it must have: nodeSelector, then required node affinity. */

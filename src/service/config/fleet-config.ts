@@ -116,6 +116,44 @@ export const poolSchema = z.strictObject({
   gpus: gpus.nullable().describe('GPUs that exist, for all models together; null = no limit.'),
 });
 
+const poolList = z.array(poolSchema).max(10_000);
+
+const labelName = '[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?';
+const labelKey = `(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?${labelName}`;
+/** As the API server reads one term of a label selector: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels */
+const selectorTerm = new RegExp(
+  `^\\s*(?:!?\\s*${labelKey}|${labelKey}\\s*(?:=|==|!=)\\s*(?:${labelName})?|${labelKey}\\s+(?:in|notin)\\s*\\(\\s*(?:${labelName})?(?:\\s*,\\s*(?:${labelName})?)*\\s*\\)|${labelKey}\\s*[<>]\\s*-?\\d{1,18})\\s*$`,
+);
+
+/** What the server would refuse stops the start: later it would only be pools that are never counted. */
+function isLabelSelector(text: string): boolean {
+  return text.trim() === '' || text.split(/,(?![^(]*\))/).every((term) => selectorTerm.test(term));
+}
+
+export const poolsSchema = z.union([
+  poolList,
+  z.strictObject({
+    fromNodes: z
+      .boolean()
+      .describe(
+        'With `deployments.source: kubernetes`: count the GPUs of the nodes that new pods can start on, less what pods of other workloads hold ([how](kubernetes.md#pools-from-nodes)). Needs rights on nodes and pods.',
+      ),
+    nodeSelector: z
+      .string()
+      .max(1000)
+      .refine(isLabelSelector, { error: 'a label selector, such as team=search,!dedicated' })
+      .default('')
+      .describe(
+        'Label selector as kubectl has it, such as `team=search,!dedicated`: only these nodes are counted; empty = all.',
+      ),
+    list: poolList
+      .default([])
+      .describe(
+        'Types whose number is given here instead of counted, such as those whose nodes come when pods ask for them.',
+      ),
+  }),
+]);
+
 export const quotaSchema = z.strictObject({
   namespace: pathPart.describe('Its Deployments share the quota.'),
   gpuType: name.describe('GPU type or one of its aliases.'),

@@ -38,8 +38,13 @@ export function configKeys(): readonly ConfigKey[] {
   const keys: ConfigKey[] = [];
   const walk = (schema: JsonSchema, path: readonly string[], settable: boolean): void => {
     for (const [key, raw] of Object.entries(schema.properties ?? {})) {
-      const inner = raw.anyOf?.find((option) => option.type !== 'null') ?? raw;
+      const options = raw.anyOf?.filter((option) => option.type !== 'null') ?? [raw];
       const here = [...path, key];
+      if (options.length > 1 && options.some(({ type }) => type === 'object')) {
+        walkForms({ raw, options, here });
+        continue;
+      }
+      const inner = options[0] ?? raw;
       const entries = typeof inner.additionalProperties === 'object' ? inner.additionalProperties : undefined;
       const isSection = inner.properties !== undefined || entries !== undefined || inner.items !== undefined;
       keys.push({
@@ -53,6 +58,24 @@ export function configKeys(): readonly ConfigKey[] {
       if (inner.properties !== undefined) walk(inner, here, settable);
       if (entries !== undefined) walk(entries, [...here, '<model>'], false);
       if (inner.items?.properties !== undefined) walk(inner.items, [...path, `${key}[]`], false);
+    }
+  };
+  /** A key that can be written in several forms, such as a list or a map. */
+  const walkForms = ({
+    raw,
+    options,
+    here,
+  }: {
+    readonly raw: JsonSchema;
+    readonly options: readonly JsonSchema[];
+    readonly here: readonly string[];
+  }): void => {
+    const type = options.map((option) => typeOf(option, option)).join(' or ');
+    const { default: fallback, description = '' } = raw;
+    keys.push({ path: here.join('.'), kind: 'value', type, fallback, description, environment: null });
+    for (const option of options) {
+      if (option.items?.properties !== undefined) walk(option.items, [...here.slice(0, -1), `${here.at(-1)}[]`], false);
+      walk(option, here, false);
     }
   };
   walk(z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any' }) as JsonSchema, [], true);

@@ -59,6 +59,13 @@ export function checkTogether(
     expect(['deployments', 'source'], 'config, because deployments.list is given');
   }
   checkEngines(config, expect);
+  if ('fromNodes' in config.pools && config.pools.fromNodes) {
+    if (deployments.source !== 'kubernetes') {
+      expect(['pools', 'fromNodes'], 'false, because deployments.source is config: there are no nodes to count');
+    }
+  } else if ('fromNodes' in config.pools && config.pools.nodeSelector !== '') {
+    expect(['pools', 'nodeSelector'], 'none without fromNodes: true');
+  }
   const seen = new Set<string>();
   deployments.list.forEach((deployment, index) => {
     const id = `${deployment.namespace}/${deployment.name}`;

@@ -35,7 +35,7 @@ export const messageSchema = z.strictObject({ message: z.string() });
 export const healthSchema = z.strictObject({ status: z.literal('ok') });
 
 const inputStateSchema = z.strictObject({
-  input: z.string().describe('redis | kubernetes | profiles | traces | config | engines | prometheus'),
+  input: z.string().describe('redis | kubernetes | nodes | profiles | traces | config | engines | prometheus'),
   ok: z.boolean(),
   ageSeconds: z.number().nullable().describe('since it was last read whole; null = never'),
   problem: z.string().nullable(),
