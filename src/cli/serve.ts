@@ -113,7 +113,7 @@ export async function runServe(flags: ServeFlags, around: ServeSurroundings): Pr
   for (const warning of chosen.warnings) logger.warn({}, warning);
 
   const service = await composeService({ config, directory: chosen.directory, logger });
-  const { controller, background, access } = service;
+  const { controller, background, listeners, access } = service;
   const metrics = createMetrics(controller);
   const show = isQuickstart
     ? new QuickstartShow({ view: controller, output: stdout, color: stdout.isTTY === true && wantsColor(environment) })
@@ -131,6 +131,7 @@ export async function runServe(flags: ServeFlags, around: ServeSurroundings): Pr
         access,
         aibrixUnit: config.publish.aibrixUnit,
       }),
+      listeners,
       background,
       host: config.server.host,
       port: config.server.port,

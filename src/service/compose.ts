@@ -19,6 +19,7 @@ import { createPrometheusEngines } from '../adapters/prometheus-queries.js';
 import { parseRedisUrl, type RedisSettings } from '../adapters/redis-settings.js';
 import { readRequestLog } from '../adapters/request-log.js';
 import { openTokenFile } from '../adapters/token-file.js';
+import { readTlsFiles, reloadTlsFiles, type TlsFileNames, type TlsMaterial } from '../adapters/tls-files.js';
 import type { GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
 import type { ModelCatalogue } from '../core/model-types.js';
@@ -43,7 +44,7 @@ import { Controller, type Timer } from './controller.js';
 import { fixedEngines, replayAsGateway } from './gateway-replay.js';
 import type { Logger } from './log.js';
 import { ReplayTime } from './replay-time.js';
-import type { Background } from './server.js';
+import type { Background, Listener } from './server.js';
 import { fleetOfTheBeginning, SimulatedCluster } from './simulated-cluster.js';
 
 /**
@@ -123,6 +124,8 @@ export type ComposedService = {
   readonly access: Access;
   /** Starts and stops everything behind the HTTP face. */
   readonly background: Background;
+  /** Who reads the numbers on a port of its own, besides HTTP. */
+  readonly listeners: readonly Listener[];
   /** The controller's clock: simulated time in a replay. */
   readonly clock: Clock;
 };
@@ -181,10 +184,12 @@ export async function composeService(options: {
   });
   if (cluster !== null) controller.onCycle(() => cluster.follow(controller));
   const replay = await createReplay(config, { directory, store, time, cluster, logger });
+  const listeners = await createListeners(config, { directory, controller, logger });
   return {
     controller,
     access,
     clock: time.clock,
+    listeners,
     background: {
       async start() {
         replay?.start();
@@ -214,6 +219,53 @@ async function createTokenAuthority(
   return createTokenReview({ client: await connectToCluster({}), ...server.tokenReview, clock });
 }
 
+/** The faces of the configuration besides HTTP; none is loaded that is off. */
+async function createListeners(
+  { server, keda }: Config,
+  {
+    directory,
+    controller,
+    logger,
+  }: { readonly directory: string; readonly controller: Controller; readonly logger: Logger },
+): Promise<readonly Listener[]> {
+  const listeners: Listener[] = [];
+  if (keda.scaler !== null) {
+    const { host, port, certFile, keyFile, clientCaFile } = keda.scaler;
+    const section = 'keda.scaler';
+    const tls =
+      certFile === null || keyFile === null
+        ? null
+        : await openTlsFiles(
+            {
+              certFile: resolve(directory, certFile),
+              keyFile: resolve(directory, keyFile),
+              clientCaFile: clientCaFile === null ? null : resolve(directory, clientCaFile),
+            },
+            { section, logger },
+          );
+    const { ScalerServer } = await import('./keda/scaler-server.js');
+    listeners.push(new ScalerServer({ view: controller, host: host ?? server.host, port, tls, logger }));
+  }
+  return listeners;
+}
+
+/** Files of a TLS server, read once now, and followed once it listens: certificates are those of the wall clock. */
+async function openTlsFiles(
+  files: TlsFileNames,
+  { section, logger }: { readonly section: string; readonly logger: Logger },
+): Promise<{ readonly first: TlsMaterial; readonly follow: (onChange: (read: TlsMaterial) => void) => () => void }> {
+  const first = await readTlsFiles(files, section);
+  return {
+    first,
+    follow: (onChange) => reloadTlsFiles({ files, section, first, timer: wallTimer, log: logger, onChange }),
+  };
+}
+
+const wallTimer: Timer = (delayMs, callback) => {
+  const timeout = setTimeout(callback, delayMs);
+  return () => clearTimeout(timeout);
+};
+
 type Time = {
   readonly clock: Clock;
   readonly timer: Timer;
@@ -226,16 +278,12 @@ type Time = {
 function createTime(config: Config): Time {
   const replay = config.demand.source === 'replay' ? config.demand.replay : null;
   const speed = replay?.clock ?? 1;
-  const delay: Timer = (delayMs, callback) => {
-    const timeout = setTimeout(callback, delayMs);
-    return () => clearTimeout(timeout);
-  };
   const beginMs = replay?.startsAt == null ? Date.now() : Date.parse(replay.startsAt);
   const replayTime =
-    replay === null ? null : new ReplayTime({ beginMs, speed, steadyMs: () => performance.now(), delay });
+    replay === null ? null : new ReplayTime({ beginMs, speed, steadyMs: () => performance.now(), delay: wallTimer });
   return {
     clock: replayTime ?? { now: () => Date.now() },
-    timer: replayTime?.timer ?? delay,
+    timer: replayTime?.timer ?? wallTimer,
     replay: replayTime,
     sleep: async (ms, signal) => {
       await sleep(ms / speed, undefined, { signal }).catch((error) => {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { DeepReadonly } from '../core/parse.js';
 import { largestUsd } from '../core/profile.js';
+import { kedaSchema } from './config/consumers-config.js';
 import { demandSchema } from './config/demand-config.js';
 import {
   type configuredDeploymentSchema,
@@ -55,6 +56,7 @@ const configObject = z.strictObject({
     .describe('What all target replicas together may cost; null = no limit.'),
   forecast: forecastSchema.prefault({}),
   publish: publishSchema.prefault({}),
+  keda: kedaSchema.prefault({}),
   stability: stabilitySchema.prefault({}),
   options: optionsSchema.prefault({}),
   history: historySchema.prefault({}),

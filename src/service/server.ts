@@ -17,8 +17,24 @@ export type Background = {
   stop(): Promise<void>;
 };
 
+/** Another face of the service, on a port of its own. It is made before anything listens, and used once. */
+export interface Listener {
+  /**
+   * Begins to answer.
+   *
+   * @returns what is said in the log: what it is and where
+   * @throws InputError where its address cannot be listened on
+   */
+  listen(): Promise<string>;
+  /** Takes nothing new and resolves when all that runs has ended; also where it never listened. Safe to repeat. */
+  drain(): Promise<void>;
+  /** Ends at once what `drain` still waits for. */
+  cut(): void;
+}
+
 export type ServerOptions = {
   readonly app: FastifyInstance;
+  readonly listeners?: readonly Listener[];
   readonly background: Background;
   readonly host: string;
   /** 0 = a free one. */
@@ -47,26 +63,28 @@ const idleCheckMs = 50;
  * @throws InputError where the address cannot be listened on
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { app, background, host, port, logger } = options;
+  const { app, background, host, port, logger, listeners = [] } = options;
   try {
     await app.listen({ host, port });
   } catch (error) {
     await app.close();
-    throw listenError(error, host, port);
+    throw listenError(error, { host, port });
   }
   const address = app.server.address();
   const actualPort = address !== null && typeof address === 'object' ? address.port : port;
   try {
+    for (const listener of listeners) logger.info({}, await listener.listen());
     await background.start();
   } catch (error) {
-    await app.close();
+    for (const listener of listeners) listener.cut();
+    await Promise.allSettled([app.close(), ...listeners.map((listener) => listener.drain())]);
     throw error;
   }
   let stopping: Promise<void> | undefined;
   return {
     url: `http://${shownHost(host)}:${actualPort}`,
     stop: () => {
-      stopping ??= drain(app, background, { logger, drainMs: options.drainMs ?? defaultDrainMs });
+      stopping ??= drain(app, background, { logger, listeners, drainMs: options.drainMs ?? defaultDrainMs });
       return stopping;
     },
   };
@@ -75,47 +93,62 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 async function drain(
   app: FastifyInstance,
   background: Background,
-  { logger, drainMs }: { readonly logger: Logger; readonly drainMs: number },
+  {
+    logger,
+    listeners,
+    drainMs,
+  }: { readonly logger: Logger; readonly listeners: readonly Listener[]; readonly drainMs: number },
 ): Promise<void> {
   const cutOff = setTimeout(() => {
     logger.warn({}, `still busy after ${drainMs / 1000} s: the remaining connections are cut`);
     app.server.closeAllConnections();
+    for (const listener of listeners) listener.cut();
   }, drainMs);
   // A kept-alive connection whose last answer left after the port had closed falls idle unseen.
   const reaper = setInterval(() => app.server.closeIdleConnections(), idleCheckMs);
-  const [closed, stopped] = await Promise.allSettled([app.close(), background.stop()]);
+  const outcomes = await Promise.allSettled([
+    app.close(),
+    background.stop(),
+    ...listeners.map((listener) => listener.drain()),
+  ]);
   clearTimeout(cutOff);
   clearInterval(reaper);
-  for (const outcome of [closed, stopped]) {
+  for (const outcome of outcomes) {
     if (outcome.status === 'rejected') logger.error({ err: outcome.reason }, 'could not stop cleanly');
   }
 }
 
-/** What a refusal to listen means to the person who configured it. */
-function listenError(error: unknown, host: string, port: number): unknown {
+/** Where a listener's address comes from. */
+export type ListenAddress = {
+  readonly host: string;
+  readonly port: number;
+  /** Key of the configuration above `host` and `port`; absent = `server`. */
+  readonly section?: string;
+};
+
+/** What a refusal to listen means to the person who configured it; another error as it is. */
+export function listenError(error: unknown, { host, port, section = 'server' }: ListenAddress): unknown {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
   const refuse = (key: string, found: string, expected: string) =>
-    new InputError(key, [{ place: '', found, expected }]);
+    new InputError(`${section}.${key}`, [{ place: '', found, expected }]);
+  const ways = section === 'server' ? '--port, GPUMIX_PORT or the configuration file; 0 takes any' : '0 takes any';
   switch (code) {
     case 'EADDRINUSE':
-      return refuse(
-        'server.port',
-        `${port}, on which another process listens already`,
-        'a free port (--port, GPUMIX_PORT or the configuration file; 0 takes any)',
-      );
+      return refuse('port', `${port}, on which another process listens already`, `a free port (${ways})`);
     case 'EACCES':
-      return refuse('server.port', `${port}, which needs privileges`, 'a port of 1024 or above, or 0 for any');
+      return refuse('port', `${port}, which needs privileges`, 'a port of 1024 or above, or 0 for any');
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
     case 'EINVAL':
-      return refuse('server.host', quoteInput(host), 'an address of this machine, such as 127.0.0.1 or 0.0.0.0');
+      return refuse('host', quoteInput(host), 'an address of this machine, such as 127.0.0.1 or 0.0.0.0');
     default:
       return error;
   }
 }
 
-function shownHost(host: string): string {
+/** A host as a person types it into a client: an address of all interfaces is told as one that can be reached. */
+export function shownHost(host: string): string {
   if (host === '0.0.0.0' || host === '::') return '127.0.0.1';
   return isIPv6(host) ? `[${host}]` : host;
 }

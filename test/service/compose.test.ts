@@ -74,6 +74,53 @@ describe('a configuration file', () => {
   });
 });
 
+describe("KEDA's external scaler", () => {
+  const base = `demand: { source: replay, replay: { file: ${JSON.stringify('trace.csv')} } }
+profiles: { source: files, directory: . }
+deployments: { source: config, list: [ { name: a, model: m } ] }
+`;
+  async function composed(keda: string) {
+    const file = join(folder, 'keda.yaml');
+    await writeFile(join(folder, 'trace.csv'), 'timestamp_ms,input_tokens,output_tokens\n0,1,1\n');
+    await writeFile(file, `${base}${keda}`);
+    const { config, directory } = await chooseConfig({ ...nothing, configFile: file });
+    const service = await composeService({ config, directory, logger });
+    await service.background.stop();
+    return service;
+  }
+
+  it('is off unless it is asked for', async () => {
+    expect((await composed('')).listeners).toEqual([]);
+    expect((await composed('keda: {}')).listeners).toEqual([]);
+  });
+
+  it('listens where the configuration says, on the host of the HTTP server by default', async () => {
+    const { listeners } = await composed('keda: { scaler: { port: 0 } }');
+    expect(listeners).toHaveLength(1);
+    expect(await listeners[0]!.listen()).toMatch(/^KEDA's external scaler on 127\.0\.0\.1:\d+ \(gRPC, in the clear\)$/);
+    await listeners[0]!.drain();
+  });
+
+  it.each([
+    ['{ certFile: no.pem, keyFile: no.key }', /keda\.scaler\.certFile: found ".*no\.pem", which is not there/],
+    [
+      '{ certFile: a.pem }',
+      /keda\.scaler\.keyFile: found nothing, expected a PEM file, because keda\.scaler\.certFile is/,
+    ],
+    [
+      '{ keyFile: a.pem }',
+      /keda\.scaler\.certFile: found nothing, expected a PEM file, because keda\.scaler\.keyFile is/,
+    ],
+    [
+      '{ clientCaFile: a.pem }',
+      /keda\.scaler\.certFile: found nothing, .* because keda\.scaler\.clientCaFile asks for/,
+    ],
+    ['{ prot: 1 }', /keda\.scaler\.prot.*did you mean "(keda\.scaler\.)?port"/],
+  ])('%s is refused by its key', async (scaler, message) => {
+    await expect(composed(`keda: { scaler: ${scaler} }`)).rejects.toThrow(message);
+  });
+});
+
 describe('the embedded quickstart', () => {
   it('plans the replayed day in simulated time, with a proof, and stops whole', async () => {
     const flags = [{ flag: '--set', key: 'demand.replay.clock', value: '600' }];

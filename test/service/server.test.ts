@@ -2,7 +2,7 @@ import { Agent, get } from 'node:http';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { InputError } from '../../src/core/input-error.js';
 import { createLogger } from '../../src/service/log.js';
-import { type RunningServer, startServer } from '../../src/service/server.js';
+import { type Listener, type RunningServer, startServer } from '../../src/service/server.js';
 import { appUnderTest } from '../support/http-app.js';
 
 const quiet = await createLogger({ level: 'silent', to: { write: () => {} }, pretty: false });
@@ -153,5 +153,60 @@ describe('the server', () => {
     await fetch(`${server.url}/healthz`);
     await server.stop();
     expect(await hanging).toBeInstanceOf(Error);
+  });
+});
+
+describe('other faces of the service', () => {
+  /** A listener that says what is done with it. */
+  function listenerProbe(events: string[], overrides: Partial<Listener> = {}): Listener {
+    return {
+      listen: async () => {
+        events.push('listen');
+        return 'something on 127.0.0.1:1';
+      },
+      drain: async () => void events.push('drain'),
+      cut: () => void events.push('cut'),
+      ...overrides,
+    };
+  }
+
+  it('listen before anything works, and drain with the rest', async () => {
+    const events: string[] = [];
+    const background = { start: async () => void events.push('start'), stop: async () => void events.push('stop') };
+    const { server } = await started({ listeners: [listenerProbe(events)], background });
+    expect(events).toEqual(['listen', 'start']);
+    await server.stop();
+    expect(events.slice(2).sort()).toEqual(['drain', 'stop']);
+  });
+
+  it('stop the start where one of them cannot listen, and leave nothing open', async () => {
+    const { app } = await appUnderTest();
+    const events: string[] = [];
+    const background = backgroundProbe();
+    const failing = listenerProbe(events, { listen: () => Promise.reject(new InputError('keda.scaler.port', [])) });
+    const listeners = [listenerProbe(events), failing];
+    const starting = startServer({ app, background, listeners, host: '127.0.0.1', port: 0, logger: quiet });
+    await expect(starting).rejects.toBeInstanceOf(InputError);
+    expect(events).toEqual(['listen', 'cut', 'cut', 'drain', 'drain']);
+    expect(app.server.listening).toBe(false);
+    expect(background.events).toEqual([]);
+  });
+
+  it('are cut where they do not end within the time of the drain', async () => {
+    const events: string[] = [];
+    let end = () => {};
+    const hanging = listenerProbe(events, {
+      drain: () =>
+        new Promise<void>((resolve) => {
+          end = resolve;
+        }),
+      cut: () => {
+        events.push('cut');
+        end();
+      },
+    });
+    const { server } = await started({ listeners: [hanging], drainMs: 20 });
+    await server.stop();
+    expect(events).toEqual(['listen', 'cut']);
   });
 });

@@ -66,6 +66,7 @@ export function checkTogether(
   } else if ('fromNodes' in config.pools && config.pools.nodeSelector !== '') {
     expect(['pools', 'nodeSelector'], 'none without fromNodes: true');
   }
+  checkScaler(config, expect);
   const seen = new Set<string>();
   deployments.list.forEach((deployment, index) => {
     const id = `${deployment.namespace}/${deployment.name}`;
@@ -83,6 +84,21 @@ function checkServer({ server }: WholeConfig, expect: (path: (string | number)[]
   if (!allowUnauthenticated || (tokenFile === null && tokenReview === null)) return;
   const other = tokenFile === null ? 'server.tokenReview' : 'server.tokenFile';
   expect(['server', 'allowUnauthenticated'], `false, because ${other} says who may (or no ${other})`);
+}
+
+/** Rules on the files of KEDA's external scaler. */
+function checkScaler(
+  { keda: { scaler } }: WholeConfig,
+  expect: (path: (string | number)[], message: string) => void,
+): void {
+  if (scaler === null) return;
+  const { certFile, keyFile, clientCaFile } = scaler;
+  const needed = (key: string, because: string) => expect(['keda', 'scaler', key], `a PEM file, because ${because}`);
+  if (certFile !== null && keyFile === null) needed('keyFile', 'keda.scaler.certFile is given');
+  if (keyFile !== null && certFile === null) needed('certFile', 'keda.scaler.keyFile is given');
+  if (clientCaFile !== null && certFile === null && keyFile === null) {
+    needed('certFile', 'keda.scaler.clientCaFile asks for client certificates');
+  }
 }
 
 /** Rules on who serves replayed requests. */
