@@ -217,9 +217,10 @@ function recordLines(at: Located): void {
 /** `GPUMIX_SERVICE_HOST`, `GPUMIX_PORT_8080_TCP_ADDR`, …: what Kubernetes sets next to a Service of that name. */
 const serviceLink = /_SERVICE_(HOST|PORT(_.+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/;
 
-function isServiceLink(variable: string, value: string): boolean {
+/** @param isOurs a variable of ours, such as GPUMIX_PORT: with a number it is meant for us, with a URL it is a link */
+function isServiceLink(variable: string, value: string, isOurs: boolean): boolean {
   if (/^(tcp|udp|sctp):\/\//.test(value)) return /_PORT(_\d+_(TCP|UDP|SCTP))?$/.test(variable);
-  return serviceLink.test(variable) && variable !== 'GPUMIX_PORT';
+  return serviceLink.test(variable) && !isOurs;
 }
 
 function applyEnvironment(
@@ -228,12 +229,13 @@ function applyEnvironment(
   places: Places,
   warnings: string[],
 ): void {
+  const known = new Map(configKeys().flatMap((key) => (key.environment === null ? [] : [[key.environment, key.path]])));
   const given = (variable: string): string | undefined => {
     const value = environment[variable];
-    return value === undefined || value === '' || isServiceLink(variable, value) ? undefined : value;
+    if (value === undefined || value === '') return undefined;
+    return isServiceLink(variable, value, known.has(variable)) ? undefined : value;
   };
   applyRedisVariables(tree, environment, places);
-  const known = new Map(configKeys().flatMap((key) => (key.environment === null ? [] : [[key.environment, key.path]])));
   for (const variable of Object.keys(environment).sort()) {
     if (!variable.startsWith('GPUMIX_')) continue;
     const value = given(variable);

@@ -202,6 +202,13 @@ describe('configuration', () => {
     expect(loaded.warnings).toEqual([]);
   });
 
+  it('takes a number for one of its own ports, and leaves the address of a Service alone', () => {
+    const scaler = (port: string) =>
+      load(working, { environment: { GPUMIX_KEDA_SCALER_PORT: port } }).config.keda.scaler?.port;
+    expect(scaler('9191')).toBe(9191);
+    expect(scaler('tcp://10.96.0.7:9090')).toBeUndefined();
+  });
+
   it('warns of a variable that means nothing, and counts an empty one as not set', () => {
     const loaded = load(working, { environment: { GPUMIX_IMAGE_TAG_OF_OURS: '1', GPUMIX_PORT: '' } });
     expect(loaded.warnings).toEqual([
