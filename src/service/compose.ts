@@ -19,7 +19,6 @@ import { createPrometheusEngines } from '../adapters/prometheus-queries.js';
 import { parseRedisUrl, type RedisSettings } from '../adapters/redis-settings.js';
 import { readRequestLog } from '../adapters/request-log.js';
 import { openTokenFile } from '../adapters/token-file.js';
-import { readTlsFiles, reloadTlsFiles, type TlsFileNames, type TlsMaterial } from '../adapters/tls-files.js';
 import type { GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, quoteInput } from '../core/input-error.js';
 import type { ModelCatalogue } from '../core/model-types.js';
@@ -36,6 +35,7 @@ import type {
 } from '../core/ports.js';
 import { type Access, accessOf } from './access.js';
 import { backtestFleet } from './backtest/backtest-fleet.js';
+import { createListeners, wallTimer } from './compose-listeners.js';
 import { fixedTimes, prometheusDemand, replayedModel, simulatesReplicas } from './config/demand-config.js';
 import { type Config, configuredPools, modelConfig } from './config.js';
 import { type ConfigFlag, type ConfigLayers, type LoadedConfig, loadConfig } from './config-layers.js';
@@ -184,7 +184,7 @@ export async function composeService(options: {
   });
   if (cluster !== null) controller.onCycle(() => cluster.follow(controller));
   const replay = await createReplay(config, { directory, store, time, cluster, logger });
-  const listeners = await createListeners(config, { directory, controller, logger });
+  const listeners = await createListeners(config, { directory, view: controller, logger });
   return {
     controller,
     access,
@@ -218,53 +218,6 @@ async function createTokenAuthority(
   if (server.tokenReview === null) return null;
   return createTokenReview({ client: await connectToCluster({}), ...server.tokenReview, clock });
 }
-
-/** The faces of the configuration besides HTTP; none is loaded that is off. */
-async function createListeners(
-  { server, keda }: Config,
-  {
-    directory,
-    controller,
-    logger,
-  }: { readonly directory: string; readonly controller: Controller; readonly logger: Logger },
-): Promise<readonly Listener[]> {
-  const listeners: Listener[] = [];
-  if (keda.scaler !== null) {
-    const { host, port, certFile, keyFile, clientCaFile } = keda.scaler;
-    const section = 'keda.scaler';
-    const tls =
-      certFile === null || keyFile === null
-        ? null
-        : await openTlsFiles(
-            {
-              certFile: resolve(directory, certFile),
-              keyFile: resolve(directory, keyFile),
-              clientCaFile: clientCaFile === null ? null : resolve(directory, clientCaFile),
-            },
-            { section, logger },
-          );
-    const { ScalerServer } = await import('./keda/scaler-server.js');
-    listeners.push(new ScalerServer({ view: controller, host: host ?? server.host, port, tls, logger }));
-  }
-  return listeners;
-}
-
-/** Files of a TLS server, read once now, and followed once it listens: certificates are those of the wall clock. */
-async function openTlsFiles(
-  files: TlsFileNames,
-  { section, logger }: { readonly section: string; readonly logger: Logger },
-): Promise<{ readonly first: TlsMaterial; readonly follow: (onChange: (read: TlsMaterial) => void) => () => void }> {
-  const first = await readTlsFiles(files, section);
-  return {
-    first,
-    follow: (onChange) => reloadTlsFiles({ files, section, first, timer: wallTimer, log: logger, onChange }),
-  };
-}
-
-const wallTimer: Timer = (delayMs, callback) => {
-  const timeout = setTimeout(callback, delayMs);
-  return () => clearTimeout(timeout);
-};
 
 type Time = {
   readonly clock: Clock;

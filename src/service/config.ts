@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { DeepReadonly } from '../core/parse.js';
 import { largestUsd } from '../core/profile.js';
-import { kedaSchema } from './config/consumers-config.js';
+import { externalMetricsSchema, kedaSchema } from './config/consumers-config.js';
 import { demandSchema } from './config/demand-config.js';
 import {
   type configuredDeploymentSchema,
@@ -57,6 +57,7 @@ const configObject = z.strictObject({
   forecast: forecastSchema.prefault({}),
   publish: publishSchema.prefault({}),
   keda: kedaSchema.prefault({}),
+  externalMetrics: externalMetricsSchema,
   stability: stabilitySchema.prefault({}),
   options: optionsSchema.prefault({}),
   history: historySchema.prefault({}),

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { pemFile, whole } from './values.js';
+import { pathPart, pemFile, whole } from './values.js';
 
 /** Who reads the numbers besides HTTP clients, on ports of their own. */
 
@@ -20,3 +20,25 @@ const scalerSchema = z
   .describe("KEDA's external scaler over gRPC (triggers `external` and `external-push`). Null: it is off.");
 
 export const kedaSchema = z.strictObject({ scaler: scalerSchema });
+
+const requiredPem = z.string().min(1);
+
+export const externalMetricsSchema = z
+  .strictObject({
+    host,
+    port: whole.min(0).max(65_535).default(8443).describe('Port of the HTTPS server; 0 takes a free one.'),
+    certFile: requiredPem.describe(
+      'PEM file of its certificate, for `<serviceName>.<serviceNamespace>.svc`. Read again while it runs.',
+    ),
+    keyFile: requiredPem.describe('PEM file of the key of `certFile`.'),
+    serviceName: pathPart.default('gpumix-external-metrics').describe('The Service that the APIService names.'),
+    serviceNamespace: pathPart
+      .nullable()
+      .default(null)
+      .describe('Namespace of that Service; null = the one that gpumix runs in.'),
+  })
+  .nullable()
+  .default(null)
+  .describe(
+    'The Kubernetes external metrics API, for the HPA and AIBrix. One server has it in a cluster: it does not start beside KEDA or prometheus-adapter. Null: it is off.',
+  );

@@ -10,7 +10,6 @@ import {
   status,
 } from '@grpc/grpc-js';
 import type { TlsMaterial } from '../../adapters/tls-files.js';
-import type { Logger } from '../log.js';
 import { type Listener, listenError, shownHost } from '../server.js';
 import type { ControllerView } from '../view.js';
 import {
@@ -38,7 +37,6 @@ export type ScalerServerOptions = {
   readonly port: number;
   /** Null = in the clear. */
   readonly tls: ScalerTls | null;
-  readonly logger: Logger;
   readonly limits?: Partial<ScalerLimits>;
 };
 

@@ -13,13 +13,10 @@ import { loadSync } from '@grpc/proto-loader';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { readTlsFiles, reloadTlsFiles } from '../../../src/adapters/tls-files.js';
 import { ScalerServer, type ScalerServerOptions } from '../../../src/service/keda/scaler-server.js';
-import { createLogger } from '../../../src/service/log.js';
 import { deploymentView, modelView, type ScriptedState, scriptedController } from '../../support/scripted-view.js';
 import { certificateAuthority } from '../../support/self-signed.js';
 
 /** The real server on loopback, asked by a real gRPC client that knows the protocol from the .proto of the samples. */
-
-const quiet = await createLogger({ level: 'silent', to: { write: () => {} }, pretty: false });
 
 const proto = loadSync('samples/keda/external-scaler.proto', { keepCase: true, longs: Number, defaults: true });
 type Scaler = new (address: string, credentials: ChannelCredentials) => Client;
@@ -34,7 +31,6 @@ async function started(
     host: '127.0.0.1',
     port: 0,
     tls: null,
-    logger: quiet,
     ...options.server,
   });
   const said = await server.listen();
