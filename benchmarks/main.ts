@@ -1,6 +1,7 @@
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchmarkBacktest } from './backtest.js';
+import { benchmarkConsumers, describeConsumers } from './consumers.js';
 import { benchmarkCycle, describeCycle } from './cycle.js';
 import { benchmarkEngineCheck, describeEngineCheck } from './engine-check.js';
 import { benchmarkEstimates } from './estimate.js';
@@ -95,6 +96,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   http: {
     about: "the metric's route against a bare Fastify route",
     run: async ({ quick }) => describeHttp(await benchmarkHttp(quick ? { repetitions: 2, secondsEach: 1 } : {})),
+  },
+  consumers: {
+    about: "KEDA's gRPC and the external metrics API at 500 requests/s, against bare grpc-js and Fastify",
+    run: async (options) => describeConsumers(await benchmarkConsumers(options)),
   },
   generator: {
     about: 'the load generator at 2,000 streaming requests/s, beside autocannon',
