@@ -4,13 +4,14 @@ import { APIService } from 'kubernetes-models/apiregistration.k8s.io/v1';
 import { Deployment } from 'kubernetes-models/apps/v1';
 import { HorizontalPodAutoscaler } from 'kubernetes-models/autoscaling/v2';
 import { ClusterRole, ClusterRoleBinding, RoleBinding } from 'kubernetes-models/rbac.authorization.k8s.io/v1';
-import { Service } from 'kubernetes-models/v1';
+import { ConfigMap, Namespace, Service, ServiceAccount } from 'kubernetes-models/v1';
 import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import { loadGpuCatalogue } from '../../src/adapters/catalogue-file.js';
 import { observeDeployment } from '../../src/adapters/kubernetes/observed-deployment.js';
 import { canonicalGpuType } from '../../src/core/gpu-types.js';
+import { desiredReplicasMetric } from '../../src/service/external-metrics/metric-values.js';
 import { scalerMetricName } from '../../src/service/keda/external-scaler.js';
 
 /**
@@ -26,10 +27,16 @@ type Manifest = Json & {
 };
 type Found = { readonly file: string; readonly place: string; readonly manifest: Manifest };
 
-const folders = ['samples/keda', 'samples/external-metrics', 'samples/aibrix', 'samples/heterogeneous'];
+const folders = [
+  'samples/keda',
+  'samples/external-metrics',
+  'samples/aibrix',
+  'samples/heterogeneous',
+  'samples/kubernetes',
+];
 const found: readonly Found[] = folders.flatMap((folder) =>
   readdirSync(folder)
-    .filter((name) => name.endsWith('.yaml') && name !== 'gpumix.yaml')
+    .filter((name) => name.endsWith('.yaml') && `${folder}/${name}` !== 'samples/aibrix/gpumix.yaml')
     .flatMap((name) => {
       const documents = parseAllDocuments(readFileSync(`${folder}/${name}`, 'utf8'));
       return documents.map((document, index): Found => {
@@ -50,7 +57,7 @@ const schemaOf =
   (manifest) =>
     new model(manifest as never).validate();
 
-/** AIBrix's own CRD ships in no package: the fields of its PodAutoscaler, as contracts of that project describe them. */
+/** AIBrix's own CRD ships in no package: its PodAutoscaler, field by field as the Go types of its v1alpha1 are. */
 const metricsSource = z
   .strictObject({
     metricSourceType: z.enum(['pod', 'resource', 'custom', 'external', 'domain']),
@@ -98,7 +105,10 @@ const kustomization = z.strictObject({
 });
 
 const checks: Readonly<Record<string, Check>> = {
+  'v1 ConfigMap': schemaOf(ConfigMap as never),
+  'v1 Namespace': schemaOf(Namespace as never),
   'v1 Service': schemaOf(Service as never),
+  'v1 ServiceAccount': schemaOf(ServiceAccount as never),
   'apps/v1 Deployment': schemaOf(Deployment as never),
   'autoscaling/v2 HorizontalPodAutoscaler': schemaOf(HorizontalPodAutoscaler as never),
   'apiregistration.k8s.io/v1 APIService': schemaOf(APIService as never),
@@ -172,10 +182,13 @@ describe('the manifests of samples', () => {
     expect(unknownKeys(withValue(manifest, ['spec', 'minReplica'], 1) as Manifest, check)).toEqual(['spec.minReplica']);
   });
 
-  it('are all named by the README of their folder or its kustomization', () => {
+  it('are all named by the README of their folder, its kustomization, or the steps of the installation', () => {
     for (const folder of folders) {
-      const list = folder === 'samples/heterogeneous' ? 'kustomization.yaml' : 'README.md';
-      const named = readFileSync(`${folder}/${list}`, 'utf8');
+      const lists: Readonly<Record<string, string>> = {
+        'samples/heterogeneous': 'samples/heterogeneous/kustomization.yaml',
+        'samples/kubernetes': 'docs/install.md',
+      };
+      const named = readFileSync(lists[folder] ?? `${folder}/README.md`, 'utf8');
       for (const name of new Set(found.filter(({ file }) => file.startsWith(`${folder}/`)).map(({ file }) => file))) {
         if (!name.endsWith('kustomization.yaml')) expect(named).toContain(name.slice(folder.length + 1));
       }
@@ -243,6 +256,24 @@ describe('the ScaledObjects', () => {
   it('name a metric that KEDA leaves as it is', () => {
     expect(scalerMetricName).toMatch(/^[a-z0-9]+(-[a-z0-9]+)*$/);
   });
+});
+
+describe('the HorizontalPodAutoscalers', () => {
+  it.each(manifestsOf('HorizontalPodAutoscaler'))(
+    '$place count the replicas of their own Deployment by AverageValue',
+    ({ manifest }) => {
+      const { scaleTargetRef, metrics } = manifest.spec as { scaleTargetRef: { name: string }; metrics: Json[] };
+      expect(metrics).toEqual([
+        {
+          type: 'External',
+          external: {
+            metric: { name: desiredReplicasMetric, selector: { matchLabels: { deployment: scaleTargetRef.name } } },
+            target: { type: 'AverageValue', averageValue: '1' },
+          },
+        },
+      ]);
+    },
+  );
 });
 
 describe('the PodAutoscalers', () => {
