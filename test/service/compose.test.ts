@@ -204,6 +204,6 @@ describe.skipIf(redisMissing !== null)('a cluster', () => {
       { id: 'prod/llama', consumers: [{ kind: 'HorizontalPodAutoscaler', name: 'llama-hpa', maxReplicas: 5 }] },
     ]);
     expect(controller.inputs()).toContainEqual(expect.objectContaining({ input: 'nodes', ok: true }));
-    expect(cluster.server.watches.size).toBe(0);
+    await expect.poll(() => cluster.server.watches.size).toBe(0);
   });
 });
