@@ -11,7 +11,7 @@ function pagesUnder(folder: string): readonly string[] {
     .map((entry) => relative(root, join(entry.parentPath, entry.name)));
 }
 
-const pages = ['README.md', 'CHANGELOG.md', ...['docs', 'samples', 'benchmarks'].flatMap(pagesUnder)].sort();
+const pages = ['README.md', 'CHANGELOG.md', ...['docs', 'samples', 'benchmarks', 'charts'].flatMap(pagesUnder)].sort();
 
 const textOf = (page: string): string => readFileSync(join(root, page), 'utf8');
 
