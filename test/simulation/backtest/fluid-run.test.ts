@@ -68,8 +68,10 @@ describe('where every group is one replica', () => {
           if (settings.meanHoursBetweenFailures !== null) return;
           const { starts, stops, unserved, meanReplicas } = truth;
           expect(result).toMatchObject({ starts, stops, unserved });
-          // A draining replica is paid for until its last request ends, which may come a step later or earlier.
-          expect(result.usd).toBeCloseTo(truth.usd, 2);
+          // A draining replica is paid for until its last request ends, and of two that hold as many either may get
+          // the next one, so that it may come a longest request (60 steps) later or earlier.
+          const longestRequestUsd = 6.5 * (3.6 / 3600);
+          expect(Math.abs(result.usd - truth.usd)).toBeLessThan(Math.max(1, stops) * longestRequestUsd);
           expect(result.meanReplicas).toBeCloseTo(meanReplicas, 1);
           expect(Math.abs(result.failed - truth.failed)).toBeLessThanOrEqual(2);
           expect(Math.abs(result.attained - truth.attained)).toBeLessThanOrEqual(4);
