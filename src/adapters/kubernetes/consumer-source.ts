@@ -1,19 +1,12 @@
-import type { Clock, ConsumerSnapshot, ConsumerSource, ReplicaConsumer } from '../../core/ports.js';
-import { type ClusterAccess, connectToCluster } from './api-client.js';
-import { checkNamespace, type KubernetesLog, pathsOf } from './deployment-source.js';
-import { defaultListWatchTiming, ListWatch, type ListWatchTiming } from './list-watch.js';
+import type { ConsumerSnapshot, ConsumerSource, ReplicaConsumer } from '../../core/ports.js';
+import { FollowedObjects, type FollowOptions, pathsOf } from './followed-objects.js';
+import type { ListWatch } from './list-watch.js';
 import { mostReplicas } from './observed-deployment.js';
 import { countOf, items, record, textOf } from './wire.js';
 
-export type KubernetesConsumersOptions = {
-  readonly clock: Clock;
+export type KubernetesConsumersOptions = FollowOptions & {
   /** Namespaces to follow; empty or absent = all (needs a ClusterRole). */
   readonly namespaces?: readonly string[];
-  readonly access?: ClusterAccess;
-  readonly log?: KubernetesLog;
-  readonly timing?: Partial<ListWatchTiming>;
-  /** In [0, 1), for jitter. */
-  readonly random?: () => number;
 };
 
 /** An object that scales a deployment, and what made it. */
@@ -82,14 +75,13 @@ const kinds: readonly Kind[] = [
  * kept, and only of those that scale a Deployment.
  */
 export class KubernetesConsumers implements ConsumerSource {
-  readonly #options: KubernetesConsumersOptions;
-  readonly #listeners: (() => void)[] = [];
+  readonly #namespaces: readonly string[] | undefined;
+  readonly #followed: FollowedObjects<ConsumerSnapshot>;
   #watches: readonly ListWatch<SeenConsumer>[] = [];
-  #snapshot: ConsumerSnapshot | null = null;
-  #stopped = false;
 
-  constructor(options: KubernetesConsumersOptions) {
-    this.#options = options;
+  constructor({ namespaces, ...options }: KubernetesConsumersOptions) {
+    this.#namespaces = namespaces;
+    this.#followed = new FollowedObjects(options, 'consumers', () => this.#compose());
   }
 
   /**
@@ -98,50 +90,33 @@ export class KubernetesConsumers implements ConsumerSource {
    * @throws InputError where no usable kubeconfig or service account is found, or a namespace cannot be one
    */
   async start(): Promise<void> {
-    const namespaces = [...new Set(this.#options.namespaces ?? [])];
-    for (const [index, namespace] of namespaces.entries()) checkNamespace(namespace, index);
-    const { clock, timing, random, log } = this.#options;
-    const api = await connectToCluster(this.#options.access ?? {});
-    if (this.#stopped) return;
-    this.#watches = kinds.flatMap((kind) =>
-      pathsOf(kind.groupVersion, kind.resource, namespaces).map(
-        (path) =>
-          new ListWatch({
-            api,
+    const places = kinds.map((kind) => ({ kind, paths: pathsOf(kind.groupVersion, kind.resource, this.#namespaces) }));
+    await this.#followed.start((watch) => {
+      this.#watches = places.flatMap(({ kind, paths }) =>
+        paths.map((path) =>
+          watch({
             path,
             listKind: `${kind.kind}List`,
             labelSelector: '',
             permission: kind.permission,
             optional: true,
             read: (object) => readConsumer(object, kind),
-            clock,
-            random: random ?? Math.random,
-            timing: { ...defaultListWatchTiming, ...timing },
-            onChange: () => this.#changed(),
-            log: (level, message) => log?.[level]({ input: 'consumers' }, message),
           }),
-      ),
-    );
-    for (const watch of this.#watches) watch.start();
+        ),
+      );
+    });
   }
 
   snapshot(): ConsumerSnapshot {
-    this.#snapshot ??= this.#compose();
-    return this.#snapshot;
+    return this.#followed.snapshot();
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.push(listener);
+    this.#followed.onChange(listener);
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    await Promise.all(this.#watches.map((watch) => watch.stop()));
-  }
-
-  #changed(): void {
-    this.#snapshot = null;
-    for (const listener of this.#listeners) listener();
+  stop(): Promise<void> {
+    return this.#followed.stop();
   }
 
   #compose(): ConsumerSnapshot {

@@ -1,22 +1,15 @@
 import type { GpuCatalogue } from '../../core/gpu-types.js';
 import { nearestName } from '../../core/parse.js';
-import type { Clock, GpuNode, GpuNodeSource, GpuNodesSnapshot, NodeClosure, NodeGpus } from '../../core/ports.js';
-import { type ClusterAccess, connectToCluster } from './api-client.js';
-import type { KubernetesLog } from './deployment-source.js';
+import type { GpuNode, GpuNodeSource, GpuNodesSnapshot, NodeClosure, NodeGpus } from '../../core/ports.js';
+import { FollowedObjects, type FollowOptions } from './followed-objects.js';
 import { allocatableDevices, countDevices, nodeGpuType } from './gpu-demand.js';
-import { defaultListWatchTiming, ListWatch, type ListWatchTiming } from './list-watch.js';
+import type { ListWatch } from './list-watch.js';
 import { items, record, textEntries, textOf } from './wire.js';
 
-export type KubernetesGpuNodesOptions = {
+export type KubernetesGpuNodesOptions = FollowOptions & {
   readonly catalogue: GpuCatalogue;
-  readonly clock: Clock;
   /** Label selector of the nodes that count; empty = all. */
   readonly nodeSelector: string;
-  readonly access?: ClusterAccess;
-  readonly log?: KubernetesLog;
-  readonly timing?: Partial<ListWatchTiming>;
-  /** In [0, 1), for jitter. */
-  readonly random?: () => number;
 };
 
 /** Devices by extended resource. */
@@ -48,16 +41,15 @@ const holdingPods = 'spec.nodeName!=,status.phase!=Succeeded,status.phase!=Faile
  */
 export class KubernetesGpuNodes implements GpuNodeSource {
   readonly #options: KubernetesGpuNodesOptions;
-  readonly #listeners: (() => void)[] = [];
+  readonly #followed: FollowedObjects<GpuNodesSnapshot>;
   #nodes: ListWatch<SeenNode> | null = null;
   #pods: ListWatch<SeenPod> | null = null;
-  #snapshot: GpuNodesSnapshot | null = null;
   /** The last that somebody asked for while both could be followed: what stays while one cannot. */
   #whole: readonly GpuNode[] | null = null;
-  #stopped = false;
 
   constructor(options: KubernetesGpuNodesOptions) {
     this.#options = options;
+    this.#followed = new FollowedObjects(options, 'nodes', () => this.#compose());
   }
 
   /**
@@ -67,55 +59,36 @@ export class KubernetesGpuNodes implements GpuNodeSource {
    *   refuses, is no error: the snapshot says so, and it is tried until it answers.
    */
   async start(): Promise<void> {
-    const { catalogue, clock, timing, random, log, nodeSelector, access } = this.#options;
-    const api = await connectToCluster(access ?? {});
-    if (this.#stopped) return;
-    const common = {
-      api,
-      clock,
-      random: random ?? Math.random,
-      timing: { ...defaultListWatchTiming, ...timing },
-      onChange: () => this.#changed(),
-      log: (level: 'info' | 'warn', message: string) => log?.[level]({ input: 'nodes' }, message),
-    };
-    this.#nodes = new ListWatch({
-      ...common,
-      path: '/api/v1/nodes',
-      listKind: 'NodeList',
-      permission: 'nodes',
-      labelSelector: nodeSelector,
-      read: (object) => readNode(object, catalogue),
+    const { catalogue, nodeSelector } = this.#options;
+    await this.#followed.start((watch) => {
+      this.#nodes = watch({
+        path: '/api/v1/nodes',
+        listKind: 'NodeList',
+        permission: 'nodes',
+        labelSelector: nodeSelector,
+        read: (object) => readNode(object, catalogue),
+      });
+      this.#pods = watch({
+        path: '/api/v1/pods',
+        listKind: 'PodList',
+        permission: 'pods',
+        labelSelector: '',
+        fieldSelector: holdingPods,
+        read: readPod,
+      });
     });
-    this.#pods = new ListWatch({
-      ...common,
-      path: '/api/v1/pods',
-      listKind: 'PodList',
-      permission: 'pods',
-      labelSelector: '',
-      fieldSelector: holdingPods,
-      read: readPod,
-    });
-    this.#nodes.start();
-    this.#pods.start();
   }
 
   snapshot(): GpuNodesSnapshot {
-    this.#snapshot ??= this.#compose();
-    return this.#snapshot;
+    return this.#followed.snapshot();
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.push(listener);
+    this.#followed.onChange(listener);
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    await Promise.all([this.#nodes?.stop(), this.#pods?.stop()]);
-  }
-
-  #changed(): void {
-    this.#snapshot = null;
-    for (const listener of this.#listeners) listener();
+  stop(): Promise<void> {
+    return this.#followed.stop();
   }
 
   #compose(): GpuNodesSnapshot {
