@@ -227,7 +227,7 @@ export type ReplicaConsumer = {
   readonly kind: (typeof consumerKinds)[number];
   readonly namespace: string;
   readonly name: string;
-  /** Deployment that it scales: namespace/name. */
+  /** Id of the deployment whose object it scales. */
   readonly deployment: string;
   /** It keeps at least so many whatever is published; null = nobody knows. */
   readonly minReplicas: number | null;
@@ -253,6 +253,13 @@ export type ConsumerSnapshot = {
   readonly settled: boolean;
   /** Why some kinds cannot be read now, a sentence each. */
   readonly problems: readonly string[];
+  /** Kinds that were never read: nobody knows what of them scales something. Those that the cluster does not have are not. */
+  readonly unread: readonly {
+    /** Null = all namespaces. */
+    readonly namespace: string | null;
+    /** For people, one line: why not; or that it is on its way. */
+    readonly reason: string;
+  }[];
   /** By deployment, then kind and name. */
   readonly consumers: readonly ReplicaConsumer[];
 };

@@ -6,7 +6,6 @@ import { fileURLToPath } from 'node:url';
 import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
 import { createScrapedEngines, joinEngineMetrics } from '../adapters/engine-metrics.js';
 import { connectToCluster } from '../adapters/kubernetes/api-client.js';
-import { KubernetesConsumers } from '../adapters/kubernetes/consumer-source.js';
 import { KubernetesDeployments } from '../adapters/kubernetes/deployment-source.js';
 import { KubernetesGpuNodes } from '../adapters/kubernetes/gpu-nodes.js';
 import { createTokenReview } from '../adapters/kubernetes/token-review.js';
@@ -24,7 +23,6 @@ import { InputError, quoteInput } from '../core/input-error.js';
 import type { ModelCatalogue } from '../core/model-types.js';
 import type {
   Clock,
-  ConsumerSource,
   DeploymentSource,
   EngineMetrics,
   GpuNodeSource,
@@ -35,6 +33,7 @@ import type {
 } from '../core/ports.js';
 import { type Access, accessOf } from './access.js';
 import { backtestFleet } from './backtest/backtest-fleet.js';
+import { createConsumers, createScaling, type Scaling, scaledDeployments } from './compose-actuation.js';
 import { createListeners, wallTimer } from './compose-listeners.js';
 import { fixedTimes, prometheusDemand, replayedModel, simulatesReplicas } from './config/demand-config.js';
 import { type Config, configuredPools, modelConfig } from './config.js';
@@ -161,6 +160,8 @@ export async function composeService(options: {
     models: modelCatalogue,
     clock: time.clock,
   });
+  const consumers = createConsumers(config, { clock: time.clock, logger });
+  const scaling = createScaling(config, { time, consumers, logger });
   const controller = new Controller({
     config,
     clock: time.clock,
@@ -168,8 +169,9 @@ export async function composeService(options: {
     steadyMs: () => performance.now(),
     store,
     profiles,
-    deployments: cluster ?? createDeployments(config, { catalogue, clock: time.clock, logger }),
-    consumers: createConsumers(config, { clock: time.clock, logger }),
+    deployments: cluster ?? createDeployments(config, { catalogue, time, logger, scaling }),
+    actuation: scaling,
+    consumers,
     gpuNodes: createGpuNodes(config, { catalogue, clock: time.clock, logger }),
     engineMetrics,
     traceSource,
@@ -327,22 +329,22 @@ export async function openProfiles({
 
 function createDeployments(
   config: Config,
-  tools: { readonly catalogue: GpuCatalogue; readonly clock: Clock; readonly logger: Logger },
+  tools: {
+    readonly catalogue: GpuCatalogue;
+    readonly time: Time;
+    readonly logger: Logger;
+    readonly scaling: Scaling | null;
+  },
 ): DeploymentSource {
   const { source, list, namespaces } = config.deployments;
-  if (source === 'config') return createConfiguredDeployments(list, tools.catalogue);
-  return new KubernetesDeployments({ ...tools, namespaces, log: tools.logger });
-}
-
-/** Null where nobody but the configuration says what is scaled, or nobody should look. */
-function createConsumers(
-  config: Config,
-  { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
-): ConsumerSource | null {
-  const { source, namespaces, followConsumers } = config.deployments;
-  return source === 'kubernetes' && followConsumers
-    ? new KubernetesConsumers({ clock, namespaces, log: logger })
-    : null;
+  const { catalogue, time, logger, scaling } = tools;
+  if (source === 'kubernetes') {
+    return new KubernetesDeployments({ catalogue, clock: time.clock, namespaces, log: logger });
+  }
+  const configured = createConfiguredDeployments(list, catalogue);
+  if (scaling === null) return configured;
+  const listed = configured.snapshot().deployments;
+  return scaledDeployments(config, { listed, scaling, time, logger });
 }
 
 /** Null where the configuration itself says how many GPUs there are. */

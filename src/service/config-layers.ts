@@ -4,7 +4,7 @@ import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
 import { check, formatPath, nearestName } from '../core/parse.js';
 import { prometheusIntervalSeconds } from './config/demand-config.js';
-import { configKeys, laterKey, nearestVariable, renamedKey } from './config/reference.js';
+import { configKeys, nearestVariable, renamedKey } from './config/reference.js';
 import { backtestConfigSchema, type Config, configSchema, configuredPools } from './config.js';
 
 /**
@@ -314,17 +314,14 @@ type Origin = { readonly source: string; readonly places: Places; readonly hasFi
 function located(error: InputError, { source, places, hasFile }: Origin): InputError {
   const issues = error.issues.map((issue): InputIssue & { readonly source: string } => {
     const from = origin(issue.place, places);
-    const later = issue.found === 'an unknown key' ? laterKey(issue.place) : undefined;
     const found = /^(redis|prometheus)\b|\burls?(\[\d+\])?$/.test(issue.place)
       ? withoutSecret(issue.found)
       : issue.found;
     const renamed = issue.found === 'an unknown key' ? renamedKey(issue.place) : undefined;
     const said: InputIssue =
-      later !== undefined
-        ? { place: issue.place, found, expected: later }
-        : renamed !== undefined
-          ? { ...issue, found, expected: `${renamed}, which is its name now`, suggestion: renamed }
-          : { ...issue, found };
+      renamed !== undefined
+        ? { ...issue, found, expected: `${renamed}, which is its name now`, suggestion: renamed }
+        : { ...issue, found };
     if (from === undefined) return { ...said, source };
     if (from.startsWith('line ')) return { ...said, place: `${from}: ${issue.place}`, source };
     return { ...said, source: from };

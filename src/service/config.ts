@@ -12,6 +12,7 @@ import {
   type sloSchema,
 } from './config/fleet-config.js';
 import {
+  actuateSchema,
   forecastSchema,
   optionsSchema,
   publishSchema,
@@ -58,6 +59,7 @@ const configObject = z.strictObject({
   publish: publishSchema.prefault({}),
   keda: kedaSchema.prefault({}),
   externalMetrics: externalMetricsSchema,
+  actuate: actuateSchema,
   stability: stabilitySchema.prefault({}),
   options: optionsSchema.prefault({}),
   history: historySchema.prefault({}),

@@ -14,7 +14,7 @@ export function createConfiguredDeployments(
     synced: true,
     staleSince: null,
     problem: null,
-    deployments: list.map((deployment) => ({
+    deployments: list.map(({ target: _, ...deployment }) => ({
       ...deployment,
       id: `${deployment.namespace}/${deployment.name}`,
       gpuType: deployment.gpuType === null ? null : canonicalGpuType(catalogue, deployment.gpuType),

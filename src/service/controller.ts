@@ -1,8 +1,11 @@
 import type { Explanation } from '../core/explanation.js';
 import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
-import { type ReplicaConsumer, Unavailable } from '../core/ports.js';
+import { type ObservedDeployment, type ReplicaConsumer, Unavailable } from '../core/ports.js';
 import type { ModelRouting } from '../core/routing.js';
+import type { ScaleTarget } from '../core/scale.js';
+import type { Actuator } from './actuation/actuator.js';
+import { scaleRequests } from './actuation/scale-requests.js';
 import { prometheusDemand } from './config/demand-config.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
 import { type Explainer, Explanations } from './explanations.js';
@@ -10,6 +13,7 @@ import type { ModelState } from './fleet.js';
 import { PlanningCycle } from './planning-cycle.js';
 import type { ReplicaHold } from './replica-holds.js';
 import {
+  type ActuationView,
   type ConsumerView,
   type ControllerCommands,
   type ControllerView,
@@ -35,6 +39,11 @@ export type ControllerOptions = PlanningCycleOptions & {
   readonly explainer: Explainer;
   /** What users of a model feel, where its replicas are simulated. */
   readonly simulatedService?: (model: string) => SimulatedServiceView | null;
+  /** Writes what is published into the cluster; absent or null = autoscalers do. */
+  readonly actuation?: {
+    readonly actuator: Actuator;
+    readonly targetOf: (deployment: ObservedDeployment) => ScaleTarget;
+  } | null;
 };
 
 /** Records of an interval appear up to half a second after its end; the rest is for clocks that disagree. [ms] */
@@ -56,7 +65,7 @@ export class Controller implements ControllerView, ControllerCommands {
   readonly #cycle: PlanningCycle;
   readonly #explanations: Explanations;
   readonly #listeners: ((report: CycleReport) => void)[] = [];
-  #views: readonly ModelView[] | null = null;
+  #views: { readonly models: readonly ModelView[]; readonly actuationVersion: number } | null = null;
   #problem: PlanningProblem | null | undefined;
   #state: 'stopped' | 'waiting' | 'running' = 'stopped';
   #isWantedNow = false;
@@ -65,7 +74,11 @@ export class Controller implements ControllerView, ControllerCommands {
 
   constructor(options: ControllerOptions) {
     this.#options = options;
-    this.#cycle = new PlanningCycle(options);
+    const { actuation = null } = options;
+    this.#cycle = new PlanningCycle({
+      ...options,
+      whyNotScaled: (id) => actuation?.actuator.whyNotScaled(id) ?? null,
+    });
     this.#explanations = new Explanations(options.explainer);
     this.mode = options.config.publish.mode;
   }
@@ -90,6 +103,7 @@ export class Controller implements ControllerView, ControllerCommands {
       await deployments.start();
       await consumers?.start();
       await gpuNodes?.start();
+      await this.#options.actuation?.actuator.start();
     } catch (error) {
       this.#state = 'stopped';
       await this.#stopSources();
@@ -105,6 +119,7 @@ export class Controller implements ControllerView, ControllerCommands {
     this.#isWantedNow = false;
     this.#cancelTimer();
     await this.#running;
+    await this.#options.actuation?.actuator.stop();
     await this.#cycle.flush();
     await this.#stopSources();
   }
@@ -139,6 +154,7 @@ export class Controller implements ControllerView, ControllerCommands {
   async #runCycle(): Promise<void> {
     const report = await this.#cycle.run();
     this.#forget();
+    this.#actuate(report);
     for (const listener of this.#listeners) {
       try {
         listener(report);
@@ -146,6 +162,17 @@ export class Controller implements ControllerView, ControllerCommands {
         this.#options.logger.error({ err: error }, 'a listener of the cycle failed');
       }
     }
+  }
+
+  /** Hands over what the cycle decided, and waits for nothing of it. */
+  #actuate({ at: atMs }: CycleReport): void {
+    const { actuation, clock } = this.#options;
+    // A process that is told to stop begins nothing.
+    if (actuation == null || this.#state === 'stopped') return;
+    const { observed, published, overrides } = this.#cycle;
+    const { targetOf } = actuation;
+    const fixed = overrides.active(clock.now());
+    actuation.actuator.follow(scaleRequests({ atMs, mode: this.mode, observed, published, fixed, targetOf }), atMs);
   }
 
   /** The first moment after `nowMs` that lies shortly behind an interval boundary. */
@@ -174,8 +201,12 @@ export class Controller implements ControllerView, ControllerCommands {
   }
 
   models(): readonly ModelView[] {
-    this.#views ??= this.#createViews();
-    return this.#views;
+    // Numbers land between cycles, too.
+    const actuationVersion = this.#options.actuation?.actuator.version ?? 0;
+    if (this.#views?.actuationVersion !== actuationVersion) {
+      this.#views = { models: this.#createViews(), actuationVersion };
+    }
+    return this.#views.models;
   }
 
   replicasOf(namespace: string, name: string): PublishedReplicas {
@@ -220,6 +251,10 @@ export class Controller implements ControllerView, ControllerCommands {
 
   shortages(): readonly GpuShortage[] {
     return this.#cycle.shortages();
+  }
+
+  actuation(): ActuationView | null {
+    return this.#options.actuation?.actuator.view() ?? null;
   }
 
   ready(): boolean {
@@ -363,9 +398,13 @@ export class Controller implements ControllerView, ControllerCommands {
             profileDrift: this.#cycle.profileDrift(id),
             landing: this.#cycle.landing(id),
             consumers: this.#cycle.consumersOf(id).map(consumerView),
-            notices: state.notices
-              .filter((notice) => notice.deployment === id)
-              .map(({ code, message }) => ({ code, message })),
+            actuation: this.#options.actuation?.actuator.of(id) ?? null,
+            notices: [
+              ...state.notices
+                .filter((notice) => notice.deployment === id)
+                .map(({ code, message }) => ({ code, message })),
+              ...(this.#options.actuation?.actuator.noticesOf(id) ?? []),
+            ],
           };
         }),
     };

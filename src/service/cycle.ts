@@ -44,6 +44,10 @@ export type PlanningCycleOptions = {
   readonly deployments: DeploymentSource;
   /** Where the objects that scale the deployments are followed; absent or null = nobody looks for them. */
   readonly consumers?: ConsumerSource | null;
+  /**
+   * Where gpumix scales itself: why it has not scaled a deployment, for people; null = it does not scale. Absent = never.
+   */
+  readonly whyNotScaled?: (id: string) => string | null;
   /** Where the nodes are followed that pools are counted from; absent or null = pools are those of the configuration. */
   readonly gpuNodes?: GpuNodeSource | null;
   /** Where the engines' own counters come from; absent or null = nobody asks them. */

@@ -6,7 +6,8 @@ import type { ModelPlan } from './model-plan.js';
  * What scales a deployment, and whether it does what is published.
  *
  * Glossary: a *consumer* is the object that scales a deployment by what gpumix publishes; a number has *landed* when the
- * Deployment asks for it (`spec.replicas`), which is the consumer's part; that pods then start is the cluster's.
+ * Deployment asks for it (`spec.replicas`), which is the consumer's part; that pods then start is the cluster's. With
+ * `actuate: scale` gpumix itself does the consumer's part, of what nothing else scales.
  */
 
 /** Consumers of each deployment, by its id. */
@@ -150,14 +151,14 @@ export function withConsumers(
   if (low !== null && ceiling !== null && maxReplicas > ceiling) {
     notices.push({
       code: 'max_above_consumer',
-      message: `gpumix.dev/max-replicas is ${maxReplicas}, but ${nameOf(low)} starts no more than ${ceiling}: the plan counts on replicas that never come`,
+      message: `gpumix.dev/max-replicas is ${maxReplicas}, but ${consumerName(low)} starts no more than ${ceiling}: the plan counts on replicas that never come`,
     });
   }
   const floor = Math.max(deployment.minReplicas, deployment.idleMinReplicas ?? 0);
   if (bound !== null && floor > maxReplicas) {
     notices.push({
       code: 'min_above_max',
-      message: `at least ${floor} replicas are asked for, but ${nameOf(bound)} starts no more than ${maxReplicas}; using ${maxReplicas}`,
+      message: `at least ${floor} replicas are asked for, but ${consumerName(bound)} starts no more than ${maxReplicas}; using ${maxReplicas}`,
     });
   }
   for (const consumer of consumers) {
@@ -165,11 +166,11 @@ export function withConsumers(
     if (least <= deployment.minReplicas) continue;
     notices.push({
       code: 'consumer_keeps_replicas',
-      message: `${nameOf(consumer)} keeps at least ${least} ${least === 1 ? 'replica' : 'replicas'}, whatever is published: set its minimum to 0, or plan with it by gpumix.dev/min-replicas: "${least}"`,
+      message: `${consumerName(consumer)} keeps at least ${least} ${least === 1 ? 'replica' : 'replicas'}, whatever is published: set its minimum to 0, or plan with it by gpumix.dev/min-replicas: "${least}"`,
     });
   }
   if (consumers.length > 1) {
-    const names = consumers.slice(0, 4).map(nameOf).join(', ');
+    const names = consumers.slice(0, 4).map(consumerName).join(', ');
     notices.push({
       code: 'several_consumers',
       message: `${consumers.length} objects scale it, and each undoes what the others do: ${names}`,
@@ -203,7 +204,7 @@ export function boundNotices(
     return [
       {
         code: 'bounded_by_consumer',
-        message: `${id}: ${nameOf(bound)} starts no more than ${targetReplicas} ${replicas}, so that demand of ${model} stays unserved: raise its maximum, or add a deployment`,
+        message: `${id}: ${consumerName(bound)} starts no more than ${targetReplicas} ${replicas}, so that demand of ${model} stays unserved: raise its maximum, or add a deployment`,
         model,
         deployment: id,
       },
@@ -219,26 +220,29 @@ export function notLandedNotice(input: {
   readonly consumers: readonly ReplicaConsumer[];
   /** Null = nobody looks for consumers. */
   readonly snapshot: Pick<ConsumerSnapshot, 'problems'> | null;
+  /** Why gpumix, which scales it itself, has not; null = it does not scale. */
+  readonly whyNotScaled: string | null;
 }): DeploymentNotice {
   const { deployment, published, sinceMs } = input;
   const asked = `it has asked for others than the published replicas since ${new Date(sinceMs).toISOString()}, now for ${deployment.currentReplicas} instead of ${published}`;
   return { code: 'not_landed', message: `${asked}: ${causeOf(input)}` };
 }
 
-function causeOf({ published, consumers, snapshot }: Parameters<typeof notLandedNotice>[0]): string {
+function causeOf({ published, consumers, snapshot, whyNotScaled }: Parameters<typeof notLandedNotice>[0]): string {
   const paused = consumers.find(({ pausedBy }) => pausedBy !== null);
-  if (paused !== undefined) return `${nameOf(paused)} is paused by ${paused.pausedBy}`;
+  if (paused !== undefined) return `${consumerName(paused)} is paused by ${paused.pausedBy}`;
   const low = consumers.find(({ maxReplicas }) => maxReplicas !== null && published > maxReplicas);
-  if (low !== undefined) return `${nameOf(low)} starts no more than ${low.maxReplicas}`;
+  if (low !== undefined) return `${consumerName(low)} starts no more than ${low.maxReplicas}`;
   const high = consumers.find(({ minReplicas }) => minReplicas !== null && published < minReplicas);
-  if (high !== undefined) return `${nameOf(high)} keeps at least ${high.minReplicas}`;
-  if (consumers.length > 0) return `${consumers.map(nameOf).join(', ')} does not follow`;
+  if (high !== undefined) return `${consumerName(high)} keeps at least ${high.minReplicas}`;
+  if (consumers.length > 0) return `${consumers.map(consumerName).join(', ')} does not follow`;
+  if (whyNotScaled !== null) return whyNotScaled;
   if (snapshot === null) return 'what scales it does not follow, or nothing does';
   if (snapshot.problems.length > 0) return 'the objects that could scale it cannot all be read';
   return 'no HorizontalPodAutoscaler, ScaledObject or PodAutoscaler targets it';
 }
 
 /** `HorizontalPodAutoscaler prod/llama-l4` */
-function nameOf({ kind, namespace, name }: ReplicaConsumer): string {
+export function consumerName({ kind, namespace, name }: ReplicaConsumer): string {
   return `${kind} ${namespace}/${name}`;
 }

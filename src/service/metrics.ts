@@ -1,6 +1,8 @@
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import { type Plan, planStatuses } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
+import { scaleFaults } from '../core/scale.js';
+import { scaleResults } from './actuation/actuation-state.js';
 import { demandByLength } from './demand-by-length.js';
 import { add, gaugeSeries as gauge, SpeltLabels, set, takeExposition } from './exposition.js';
 import { type ControllerView, type CycleReport, cyclePhases, type ModelView } from './view.js';
@@ -40,6 +42,18 @@ export function createMetrics(view: ControllerView): Metrics {
     labelNames: ['input', 'code'] as const,
     registers: [registry],
   });
+  const scaleWrites = new Counter({
+    name: 'gpumix_scale_writes_total',
+    help: 'Attempts to write the replicas of a deployment into the cluster, by what came of them.',
+    labelNames: ['result'] as const,
+    registers: view.actuation() === null ? [] : [registry],
+  });
+  const scaleEvents = new Counter({
+    name: 'gpumix_scale_events_total',
+    help: 'Kubernetes Events on scaled objects, written anew or counted up, or failed to be.',
+    labelNames: ['result'] as const,
+    registers: view.actuation() === null ? [] : [registry],
+  });
   collectDefaultMetrics({ register: registry });
 
   view.onCycle((report: CycleReport) => {
@@ -54,6 +68,7 @@ export function createMetrics(view: ControllerView): Metrics {
     contentType: registry.contentType,
     render: async () => {
       readGauges(gauges, view);
+      readActuation({ gauges, scaleWrites, scaleEvents }, view);
       const text = takeExposition(Object.values(gauges));
       return text + (await registry.metrics());
     },
@@ -81,7 +96,7 @@ function createGauges() {
     ),
     landed: gauge(
       'gpumix_landed',
-      '1 while the Deployment asks for what is published, 0 while it does not; absent where nothing else should scale it.',
+      '1 while the Deployment asks for what is published, 0 while it does not; absent where nothing should scale it.',
       ['namespace', 'deployment'] as const,
     ),
     notLanded: gauge(
@@ -202,6 +217,17 @@ function createGauges() {
       "Factor on the profile's throughputs in the plan; absent where correction is switched off.",
       ofDeployment,
     ),
+    scaleWithheld: gauge(
+      'gpumix_scale_withheld_deployments',
+      'Deployments whose replicas gpumix does not write into the cluster, by reason.',
+      ['reason'] as const,
+    ),
+    scaleFailing: gauge(
+      'gpumix_scale_failing_deployments',
+      'Deployments whose replicas could not be written when it was last tried, by fault.',
+      ['fault'] as const,
+    ),
+    scaleWaiting: gauge('gpumix_scale_waiting_deployments', 'Deployments that wait to be scaled.', []),
     inputAge: gauge('gpumix_input_age_seconds', 'Time since an input was last read whole.', ['input'] as const),
     inputOk: gauge('gpumix_input_ok', '1 where the last reading of an input succeeded, else 0.', ['input'] as const),
     wvaDesired: gauge('wva_desired_replicas', 'Replicas to run now, named as llm-d names them.', [
@@ -317,6 +343,27 @@ function readProblem(gauges: Gauges, problem: PlanningProblem, plan: Plan | null
   for (const { model, inputTokens, outputTokens, rps } of demandByLength(problem.models)) {
     set(gauges.byLength, { model, input_tokens: inputTokens, output_tokens: outputTokens }, rps);
   }
+}
+
+/** Counts are the actuator's own; here they are only told. */
+function readActuation(
+  {
+    gauges,
+    scaleWrites,
+    scaleEvents,
+  }: { readonly gauges: Gauges; readonly scaleWrites: Counter<'result'>; readonly scaleEvents: Counter<'result'> },
+  view: ControllerView,
+): void {
+  const actuation = view.actuation();
+  if (actuation === null) return;
+  scaleWrites.reset();
+  // A rate can only be told of a series that was there before its first count.
+  for (const result of scaleResults) scaleWrites.inc({ result }, actuation.results[result]);
+  scaleEvents.reset();
+  for (const [result, count] of Object.entries(actuation.events)) scaleEvents.inc({ result }, count);
+  for (const [reason, count] of Object.entries(actuation.withheld)) set(gauges.scaleWithheld, { reason }, count);
+  for (const fault of scaleFaults) set(gauges.scaleFailing, { fault }, actuation.failing[fault] ?? 0);
+  set(gauges.scaleWaiting, {}, actuation.waiting);
 }
 
 /** USD per million tokens, input and output alike, that arrive while the plan costs what it costs; null = unknown. */

@@ -63,7 +63,9 @@ export class PlanningCycle {
     const { config, store, clock, newId, logger } = options;
     const stored = new StoredState({ store, keptDecisions: config.history.decisions, logger });
     const fleet = new Fleet({
-      currentIsPublished: config.deployments.source === 'config' && !simulatesReplicas(config),
+      // Where gpumix scales, the cluster says what runs.
+      currentIsPublished:
+        config.deployments.source === 'config' && !simulatesReplicas(config) && config.actuate === 'none',
       saved: () => stored.published,
     });
     const { engineMetrics = null, traceSource = null } = options;
@@ -364,7 +366,7 @@ export class PlanningCycle {
 
   /** The deployments with the bounds of what scales them, and why what was published has not landed. */
   #withConsumers({ snapshot, nowMs }: Cycle): readonly ObservedDeployment[] {
-    const { config, consumers = null, fleet } = this.#context;
+    const { config, consumers = null, fleet, whyNotScaled = () => null } = this.#context;
     const seen = consumers?.snapshot() ?? null;
     this.#consumers = consumersByDeployment(seen?.consumers ?? []);
     return snapshot.deployments.map((deployment) => {
@@ -373,7 +375,14 @@ export class PlanningCycle {
       const sinceMs = this.#landing.overdueSince(deployment.id, nowMs, config.forecast.consumerLagSeconds);
       const published = fleet.published.get(deployment.id)?.replicas ?? null;
       if (sinceMs === null || published === null || deployment.currentReplicas === published) return bounded;
-      const notice = notLandedNotice({ deployment, published, sinceMs, consumers: mine, snapshot: seen });
+      const notice = notLandedNotice({
+        deployment,
+        published,
+        sinceMs,
+        consumers: mine,
+        snapshot: seen,
+        whyNotScaled: whyNotScaled(deployment.id),
+      });
       return { ...bounded, notices: [...bounded.notices, notice] };
     });
   }
@@ -389,10 +398,10 @@ export class PlanningCycle {
     state.notices = [...state.notices, ...boundNotices(state.name, state.planned.part, bounds)];
   }
 
-  /** Only where something else than gpumix says what runs, and is meant to follow: not in shadow mode, nor while paused. */
+  /** Only where the cluster says what runs, and it is meant to follow: not in shadow mode, nor while paused. */
   #watchLanding({ snapshot, nowMs }: Cycle): void {
     const { config, fleet } = this.#context;
-    if (config.deployments.source !== 'kubernetes') return;
+    if (config.deployments.source !== 'kubernetes' && config.actuate === 'none') return;
     this.#landingIsKnown = snapshot.synced && snapshot.staleSince === null;
     if (!this.#landingIsKnown) return;
     const seen: { readonly id: string; readonly published: number; readonly currentReplicas: number }[] = [];

@@ -3,8 +3,11 @@ import type { Plan } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import type { EngineLatency, ReplicaConsumer } from '../core/ports.js';
 import type { ModelRouting } from '../core/routing.js';
+import type { ScaleFaultName } from '../core/scale.js';
 import type { ForecasterName } from '../demand/forecast.js';
 import type { InFlightSurplus } from '../demand/requests-in-flight.js';
+import type { ScaleResult } from './actuation/actuation-state.js';
+import type { WithheldReason } from './actuation/scale-decision.js';
 import type { Landing } from './landing.js';
 import type { HoldRule } from './replica-holds.js';
 
@@ -155,15 +158,50 @@ export type DeploymentView = {
   readonly heldUp: HeldUpView | null;
   /** What its engines say of its profile; null = they are not read, or it has none. */
   readonly profileDrift: ProfileDriftView | null;
-  /** Whether its Deployment asks for what is published; null = nothing is published for others, or nobody can tell. */
+  /** Whether its Deployment asks for what is published; null = nobody is meant to do it, or nobody can tell. */
   readonly landing: Landing | null;
   /** What scales it, as far as was seen. */
   readonly consumers: readonly ConsumerView[];
+  /** What became of its number where gpumix scales it itself; null = it does not, or has not come to it yet. */
+  readonly actuation: DeploymentActuationView | null;
   readonly notices: readonly { readonly code: string; readonly message: string }[];
 };
 
 /** An object that scales a deployment. */
 export type ConsumerView = Omit<ReplicaConsumer, 'deployment'>;
+
+/** States of a number that gpumix writes itself; `waiting`: queued, or the server asked to wait. */
+export const actuationStates = ['landed', 'scaled', 'dry-run', 'waiting', 'withheld', 'failed'] as const;
+
+export type DeploymentActuationView = {
+  readonly state: (typeof actuationStates)[number];
+  /** Why it is withheld or failed. */
+  readonly why: WithheldReason | ScaleFaultName | null;
+  /** The same for people. */
+  readonly message: string | null;
+  /** ISO 8601: since when. */
+  readonly at: string;
+};
+
+/** Direct actuation as a whole: see docs/actuation.md. */
+export type ActuationView = {
+  readonly mode: 'scale' | 'dry-run';
+  /** Why numbers do not land although they should, for people; null = they do. */
+  readonly problem: string | null;
+  /** Why Events are not written, which scales all the same; null = they are. */
+  readonly eventProblem: string | null;
+  /** ISO 8601; null = nothing was written since the start. */
+  readonly lastWriteAt: string | null;
+  /** Deployments that wait for their turn. */
+  readonly waiting: number;
+  /** Deployments whose number is not written, by reason. */
+  readonly withheld: Readonly<Record<WithheldReason, number>>;
+  /** Deployments that could not be scaled when it was last tried, by fault. */
+  readonly failing: Readonly<Partial<Record<ScaleFaultName, number>>>;
+  /** Attempts since the start. */
+  readonly results: Readonly<Record<ScaleResult, number>>;
+  readonly events: { readonly written: number; readonly failed: number };
+};
 
 /** Replicas that are kept for a while: see docs/decisions/stability.md. */
 export type HeldUpView = {
@@ -248,6 +286,8 @@ export interface ControllerView {
   inputs(): readonly InputState[];
   /** GPU types that cannot be had now. */
   shortages(): readonly GpuShortage[];
+  /** Null where gpumix scales nothing itself. */
+  actuation(): ActuationView | null;
   /** True once a first cycle has read every input. */
   ready(): boolean;
   history(query: {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { chooseConfig, composeService, quickstartFile } from '../../src/service/compose.js';
 import type { CycleReport } from '../../src/service/view.js';
+import { customResources } from '../support/fake-api-resources.js';
 import { redisMissing, startRedisServer } from '../support/redis-server.js';
 import { manifest, startFakeCluster } from '../support/test-cluster.js';
 
@@ -204,6 +205,78 @@ describe.skipIf(redisMissing !== null)('a cluster', () => {
       { id: 'prod/llama', consumers: [{ kind: 'HorizontalPodAutoscaler', name: 'llama-hpa', maxReplicas: 5 }] },
     ]);
     expect(controller.inputs()).toContainEqual(expect.objectContaining({ input: 'nodes', ok: true }));
+    await expect.poll(() => cluster.server.watches.size).toBe(0);
+  });
+
+  it('is scaled: listed objects are read and written, and what something else scales is left alone', async () => {
+    const cluster = await startFakeCluster();
+    const redis = await startRedisServer();
+    onTestFinished(async () => {
+      vi.unstubAllEnvs();
+      await redis.stop();
+      await cluster.stop();
+    });
+    vi.stubEnv('KUBECONFIG', cluster.kubeconfig);
+    const { stormServices, podAutoscalers } = customResources;
+    cluster.server.serve(stormServices, podAutoscalers);
+    const apiVersion = 'orchestration.aibrix.ai/v1alpha1';
+    for (const name of ['mine', 'theirs']) {
+      cluster.server.put({
+        apiVersion,
+        kind: 'StormService',
+        metadata: { namespace: 'prod', name },
+        spec: { replicas: 2 },
+      });
+    }
+    cluster.server.put({
+      apiVersion: 'autoscaling.aibrix.ai/v1alpha1',
+      kind: 'PodAutoscaler',
+      metadata: { namespace: 'prod', name: 'kpa' },
+      spec: { maxReplicas: 5, scaleTargetRef: { apiVersion, kind: 'StormService', name: 'theirs' } },
+    });
+    const file = join(folder, 'scaled.yaml');
+    await writeFile(
+      file,
+      `redis: { url: "${redis.url}" }
+actuate: scale
+deployments:
+  source: config
+  list:
+    - { namespace: prod, name: a, model: m, gpuType: L4, target: { kind: StormService, name: mine } }
+    - { namespace: prod, name: b, model: m, gpuType: L4, target: { kind: StormService, name: theirs } }
+`,
+    );
+    const { config, directory } = await chooseConfig({ ...nothing, configFile: file });
+    const { controller, background } = await composeService({ config, directory, logger });
+    const deployments = () => controller.models()[0]?.deployments ?? [];
+    const until = (holds: () => boolean) =>
+      new Promise<void>((resolve) => {
+        controller.onCycle(() => {
+          if (holds()) resolve();
+        });
+      });
+    const isSeen = until(() => deployments().length === 2 && deployments().every((each) => each.currentReplicas === 2));
+    await background.start();
+    await isSeen;
+    const written = cluster.server.nextRequest(({ method }) => method === 'PATCH');
+    const isDecided = until(() => deployments()[1]?.actuation?.why === 'other_scaler');
+    await controller.fixReplicas('prod', 'a', 3, null);
+    await controller.fixReplicas('prod', 'b', 3, null);
+    await isDecided;
+    expect((await written).path).toBe(`/apis/${apiVersion}/namespaces/prod/stormservices/mine/scale`);
+    await background.stop();
+    const asked = cluster.server.objects('stormservices').map(({ metadata, spec }) => [metadata.name, spec]);
+    expect(asked).toEqual([
+      ['mine', { replicas: 3 }],
+      ['theirs', { replicas: 2 }],
+    ]);
+    expect(deployments()).toMatchObject([
+      { id: 'prod/a', consumers: [] },
+      { id: 'prod/b', consumers: [{ kind: 'PodAutoscaler', name: 'kpa' }], actuation: { state: 'withheld' } },
+    ]);
+    // Objects are looked for where they are listed, so that Roles suffice.
+    const lists = cluster.server.requests.filter(({ resource }) => resource === 'horizontalpodautoscalers');
+    expect(lists.every(({ path }) => path.includes('/namespaces/prod/'))).toBe(true);
     await expect.poll(() => cluster.server.watches.size).toBe(0);
   });
 });

@@ -316,7 +316,32 @@ describe('a configuration error', () => {
       `${working}planning: { timeLimitMs: 50 }`,
       'line 6: planning: found an unknown key, expected options, which is its name now; did you mean "options"?',
     ],
-    ['actuate', `${working}actuate: none`, 'arrives with a later version'],
+    ['an actuation that is none', `${working}actuate: yes`, 'actuate: found "yes", expected'],
+    [
+      'a kind that nobody knows, without its resource',
+      `${working}    - { name: fleet, model: m, target: { kind: Fleet, group: example.com, version: v1 } }\n`,
+      'deployments.list[1].target.resource: found nothing, expected a text, because Fleet is no known kind',
+    ],
+    [
+      'a name that no object can have, where it is scaled',
+      `${working}    - { name: Fleet, model: m }\nactuate: scale\n`,
+      'deployments.list[1].name: found "Fleet", expected a name that an API server takes',
+    ],
+    [
+      'a namespace that none can be, where it is scaled',
+      `${working}    - { namespace: a.b, name: x, model: m }\nactuate: scale\n`,
+      'deployments.list[1].namespace: found "a.b", expected a name that a namespace can have',
+    ],
+    [
+      'scaling without looking at what else scales',
+      `${working.replace('deployments:', 'deployments:\n  followConsumers: false')}actuate: scale\n`,
+      'deployments.followConsumers: found false, expected true with actuate: scale, which leaves alone what they scale',
+    ],
+    [
+      'one object under two names, where it is scaled',
+      `${working}    - { name: other, model: m, target: { name: llama-a100 } }\nactuate: dry-run\n`,
+      'an object that no other entry scales (default/llama-a100 does)',
+    ],
     ['no Redis for traces', list, 'expected redis: { url: … }, because demand.source is redis'],
     [
       'a window that is no multiple',

@@ -112,8 +112,14 @@ describe('a published number', () => {
 
 describe('why it has not landed', () => {
   const a100 = deployment({ name: 'a100', currentReplicas: 2 });
-  const cause = (published: number, consumers: readonly ReplicaConsumer[], problems: readonly string[] | null = []) =>
+  const cause = (
+    published: number,
+    consumers: readonly ReplicaConsumer[],
+    problems: readonly string[] | null = [],
+    whyNotScaled: string | null = null,
+  ) =>
     notLandedNotice({
+      whyNotScaled,
       deployment: a100,
       published,
       sinceMs: Date.UTC(2026, 10, 20, 10),
@@ -133,6 +139,13 @@ describe('why it has not landed', () => {
     expect(cause(published, consumers, problems)).toContain(words.replace('KEDA is ', 'default/llama is '));
   });
 
+  it('is what keeps gpumix from scaling it, where gpumix does and nothing else is known to', () => {
+    const whyNotScaled = 'gpumix has not scaled it: GET https://10.0.0.1: 403 Forbidden';
+    expect(cause(5, [], [], whyNotScaled)).toBe(whyNotScaled);
+    expect(cause(5, [], ['403'], whyNotScaled)).toBe(whyNotScaled);
+    expect(cause(5, [consumer({ maxReplicas: 4 })], [], whyNotScaled)).toContain('starts no more than 4');
+  });
+
   it('says what is asked for instead of what, and since when', () => {
     const message = notLandedNotice({
       deployment: a100,
@@ -140,6 +153,7 @@ describe('why it has not landed', () => {
       sinceMs: 0,
       consumers: [],
       snapshot: null,
+      whyNotScaled: null,
     }).message;
     expect(message).toContain('since 1970-01-01T00:00:00.000Z, now for 2 instead of 5');
   });
@@ -282,7 +296,7 @@ describe('the service', () => {
       deployments: [deployment({ name: 'a100', currentReplicas: 2, maxReplicasIsAssumed: true })],
       profiles: { a100: profileText({ rps: 1 }) },
     });
-    made.consumers.current = { settled: false, problems: [], consumers: [] };
+    made.consumers.current = { settled: false, problems: [], unread: [], consumers: [] };
     made.send('llama', { rps: 8 });
     await made.start();
     await made.cycles(3);

@@ -24,7 +24,7 @@ import { formatTraceRecord } from '../../src/demand/trace-record.js';
 import { explain } from '../../src/optimizer/explain.js';
 import { plan } from '../../src/optimizer/plan.js';
 import { type Config, configSchema } from '../../src/service/config.js';
-import { Controller } from '../../src/service/controller.js';
+import { Controller, type ControllerOptions } from '../../src/service/controller.js';
 import type { CycleReport } from '../../src/service/view.js';
 
 /** What a gateway writes of one model: arrivals every second, all completed with the same lengths. */
@@ -131,7 +131,7 @@ class SetDeployments implements DeploymentSource {
 
 /** Objects that scale deployments, as a test sets them. */
 class SetConsumers implements ConsumerSource {
-  current: ConsumerSnapshot = { settled: true, problems: [], consumers: [] };
+  current: ConsumerSnapshot = { settled: true, problems: [], unread: [], consumers: [] };
   #listeners: (() => void)[] = [];
 
   async start(): Promise<void> {}
@@ -161,6 +161,12 @@ export type WorldOptions = {
   /** Where demand comes from instead of the world's gateway; given the world's clock. */
   readonly traceSource?: (clock: { now(): number }) => TraceSource;
   readonly nowMs?: number;
+  /** A cluster instead of the deployments that a test sets. */
+  readonly deploymentSource?: DeploymentSource;
+  /** What scales in it. */
+  readonly consumerSource?: ConsumerSource;
+  /** Writes what is published into it. */
+  readonly actuation?: ControllerOptions['actuation'];
 };
 
 /**
@@ -231,9 +237,10 @@ export class World {
           });
         },
       },
-      deployments: this.deployments,
-      consumers: this.consumers,
+      deployments: options.deploymentSource ?? this.deployments,
+      consumers: options.consumerSource ?? this.consumers,
       gpuNodes: options.gpuNodes ?? null,
+      actuation: options.actuation ?? null,
       engineMetrics: options.engineMetrics ?? null,
       traceSource: options.traceSource?.(clock) ?? null,
       planner: { plan: async (problem) => this.#makePlan(problem) },

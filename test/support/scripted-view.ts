@@ -4,6 +4,7 @@ import { type PlanningProblem, planningProblemSchema } from '../../src/core/plan
 import type { ModelRouting } from '../../src/core/routing.js';
 import { explain } from '../../src/optimizer/explain.js';
 import type {
+  ActuationView,
   ControllerCommands,
   ControllerView,
   CycleReport,
@@ -25,6 +26,7 @@ export type ScriptedState = {
   inputs: InputState[];
   ready: boolean;
   shortages: GpuShortage[];
+  actuation: ActuationView | null;
   /** Of every model; null = the shares of the plan, and nothing else is known. */
   routing: ModelRouting | null;
   history: DecisionRecord[];
@@ -61,6 +63,7 @@ export function deploymentView(overrides: Partial<DeploymentView> = {}): Deploym
     profileDrift: null,
     landing: null,
     consumers: [],
+    actuation: null,
     notices: [],
     ...overrides,
   };
@@ -188,6 +191,7 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
     ],
     ready: true,
     shortages: [],
+    actuation: null,
     routing: null,
     history: [],
     notKnown: new Set(),
@@ -233,6 +237,7 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
       };
     },
     inputs: () => state.inputs,
+    actuation: () => state.actuation,
     shortages: () => state.shortages,
     ready: () => state.ready,
     history: ({ model, sinceMs, limit }) =>

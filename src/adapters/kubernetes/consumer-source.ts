@@ -1,5 +1,5 @@
 import type { ConsumerSnapshot, ConsumerSource, ReplicaConsumer } from '../../core/ports.js';
-import { FollowedObjects, type FollowOptions, pathsOf } from './followed-objects.js';
+import { FollowedObjects, type FollowOptions, placesOf } from './followed-objects.js';
 import type { ListWatch } from './list-watch.js';
 import { mostReplicas } from './observed-deployment.js';
 import { countOf, items, record, textOf } from './wire.js';
@@ -7,7 +7,17 @@ import { countOf, items, record, textOf } from './wire.js';
 export type KubernetesConsumersOptions = FollowOptions & {
   /** Namespaces to follow; empty or absent = all (needs a ClusterRole). */
   readonly namespaces?: readonly string[];
+  /** Id of the deployment that an object is; null = of none that is followed. By default each Deployment is one. */
+  readonly deploymentOf?: DeploymentOf;
 };
+
+/** @param object.group of its apiVersion, without the version */
+export type DeploymentOf = (object: {
+  readonly group: string;
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+}) => string | null;
 
 /** An object that scales a deployment, and what made it. */
 type SeenConsumer = ReplicaConsumer & { readonly owner: { readonly kind: string; readonly name: string } | null };
@@ -66,21 +76,28 @@ const kinds: readonly Kind[] = [
 ];
 
 /**
- * The HorizontalPodAutoscalers, ScaledObjects of KEDA and PodAutoscalers of AIBrix that scale Deployments, followed by list
+ * The HorizontalPodAutoscalers, ScaledObjects of KEDA and PodAutoscalers of AIBrix that scale deployments, followed by list
  * and watch.
  *
  * Each kind is followed only where the cluster has it and allows it: one that is not there is looked for again every few
  * minutes, one that is forbidden is told as a problem, and what was known of it stays. A HorizontalPodAutoscaler that KEDA
  * or AIBrix made for an object of theirs is that object's, and not counted beside it. Only what is needed of an object is
- * kept, and only of those that scale a Deployment.
+ * kept, and only of those that scale a deployment.
  */
 export class KubernetesConsumers implements ConsumerSource {
   readonly #namespaces: readonly string[] | undefined;
+  readonly #deploymentOf: DeploymentOf;
   readonly #followed: FollowedObjects<ConsumerSnapshot>;
-  #watches: readonly ListWatch<SeenConsumer>[] = [];
+  #watches: readonly {
+    /** Null = all. */
+    readonly namespace: string | null;
+    readonly kind: Kind['kind'];
+    readonly watch: ListWatch<SeenConsumer>;
+  }[] = [];
 
-  constructor({ namespaces, ...options }: KubernetesConsumersOptions) {
+  constructor({ namespaces, deploymentOf = eachDeployment, ...options }: KubernetesConsumersOptions) {
     this.#namespaces = namespaces;
+    this.#deploymentOf = deploymentOf;
     this.#followed = new FollowedObjects(options, 'consumers', () => this.#compose());
   }
 
@@ -90,20 +107,22 @@ export class KubernetesConsumers implements ConsumerSource {
    * @throws InputError where no usable kubeconfig or service account is found, or a namespace cannot be one
    */
   async start(): Promise<void> {
-    const places = kinds.map((kind) => ({ kind, paths: pathsOf(kind.groupVersion, kind.resource, this.#namespaces) }));
+    const places = kinds.flatMap((kind) =>
+      placesOf(kind.groupVersion, kind.resource, this.#namespaces).map((place) => ({ ...place, kind })),
+    );
     await this.#followed.start((watch) => {
-      this.#watches = places.flatMap(({ kind, paths }) =>
-        paths.map((path) =>
-          watch({
-            path,
-            listKind: `${kind.kind}List`,
-            labelSelector: '',
-            permission: kind.permission,
-            optional: true,
-            read: (object) => readConsumer(object, kind),
-          }),
-        ),
-      );
+      this.#watches = places.map(({ kind, namespace, path }) => ({
+        namespace,
+        kind: kind.kind,
+        watch: watch({
+          path,
+          listKind: `${kind.kind}List`,
+          labelSelector: '',
+          permission: kind.permission,
+          optional: true,
+          read: (object) => readConsumer(object, kind, this.#deploymentOf),
+        }),
+      }));
     });
   }
 
@@ -120,18 +139,31 @@ export class KubernetesConsumers implements ConsumerSource {
   }
 
   #compose(): ConsumerSnapshot {
-    const watches = this.#watches;
+    const watches = this.#watches.map(({ watch }) => watch);
     const isSettled = ({ synced, absent, problem }: ListWatch<SeenConsumer>) => synced || absent || problem !== null;
     return {
       settled: watches.length > 0 && watches.every(isSettled),
       problems: watches.flatMap(({ problem }) => problem ?? []),
+      unread:
+        watches.length === 0
+          ? [{ namespace: null, reason: 'the cluster has not been found yet' }]
+          : this.#watches.flatMap(({ namespace, kind, watch: { synced, absent, problem } }) =>
+              synced || absent ? [] : [{ namespace, reason: problem ?? `${kind} objects have not been read yet` }],
+            ),
       consumers: withoutMade(watches.flatMap((watch) => [...watch.items.values()])),
     };
   }
 }
 
-/** Null for what scales no Deployment, or is being deleted. */
-function readConsumer(object: unknown, { kind, limitsOf, target }: Kind): SeenConsumer | null {
+const eachDeployment: DeploymentOf = ({ group, kind, namespace, name }) =>
+  group === 'apps' && kind === 'Deployment' ? `${namespace}/${name}` : null;
+
+/** Null for what scales no deployment, or is being deleted. */
+function readConsumer(
+  object: unknown,
+  { kind, limitsOf, target }: Kind,
+  deploymentOf: DeploymentOf,
+): SeenConsumer | null {
   const metadata = record(record(object).metadata);
   const spec = record(record(object).spec);
   const name = textOf(metadata, 'name') ?? '';
@@ -140,16 +172,25 @@ function readConsumer(object: unknown, { kind, limitsOf, target }: Kind): SeenCo
   const apiVersion = textOf(reference, 'apiVersion') || target?.apiVersion;
   const targetKind = textOf(reference, 'kind') || target?.kind;
   const targetName = textOf(reference, 'name') ?? '';
-  const isDeployment = targetKind === 'Deployment' && apiVersion?.startsWith('apps/') === true;
-  if (name === '' || targetName === '' || !isDeployment || (metadata.deletionTimestamp ?? null) !== null) return null;
+  if (name === '' || targetName === '' || (metadata.deletionTimestamp ?? null) !== null) return null;
+  const deployment =
+    apiVersion === undefined || targetKind === undefined
+      ? null
+      : deploymentOf({ group: groupOf(apiVersion), kind: targetKind, namespace, name: targetName });
+  if (deployment === null) return null;
   return {
     kind,
     namespace,
     name,
-    deployment: `${namespace}/${targetName}`,
+    deployment,
     ...limitsOf(spec, record(metadata.annotations)),
     owner: controllerOf(metadata),
   };
+}
+
+/** `apps` of `apps/v1`; the core group of `v1` is ''. */
+function groupOf(apiVersion: string): string {
+  return apiVersion.slice(0, Math.max(0, apiVersion.indexOf('/')));
 }
 
 function controllerOf(metadata: Readonly<Record<string, unknown>>): SeenConsumer['owner'] {

@@ -1,6 +1,6 @@
 import type { GpuCatalogue } from '../../core/gpu-types.js';
 import type { DeploymentSnapshot, DeploymentSource, ObservedDeployment } from '../../core/ports.js';
-import { FollowedObjects, type FollowOptions, pathsOf } from './followed-objects.js';
+import { FollowedObjects, type FollowOptions, placesOf } from './followed-objects.js';
 import type { ListWatch } from './list-watch.js';
 import { modelLabel, observeDeployment } from './observed-deployment.js';
 
@@ -35,9 +35,9 @@ export class KubernetesDeployments implements DeploymentSource {
    */
   async start(): Promise<void> {
     const { catalogue, namespaces } = this.#options;
-    const paths = pathsOf('/apis/apps/v1', 'deployments', namespaces);
+    const places = placesOf('/apis/apps/v1', 'deployments', namespaces);
     await this.#followed.start((watch) => {
-      this.#watches = paths.map((path) =>
+      this.#watches = places.map(({ path }) =>
         watch({
           path,
           listKind: 'DeploymentList',

@@ -85,17 +85,20 @@ export class FollowedObjects<Snapshot> {
   }
 }
 
+/** Where a resource is listed, in all namespaces (null) or in one. */
+export type Place = { readonly namespace: string | null; readonly path: string };
+
 /**
  * Of a resource in all namespaces, or in each of some.
  *
  * @throws InputError where a namespace cannot be one: it would stand in the path of requests
  */
-export function pathsOf(groupVersion: string, resource: string, namespaces: readonly string[] = []): readonly string[] {
+export function placesOf(groupVersion: string, resource: string, namespaces: readonly string[] = []): readonly Place[] {
   const named = [...new Set(namespaces)];
   for (const [index, namespace] of named.entries()) checkNamespace(namespace, index);
   return named.length === 0
-    ? [`${groupVersion}/${resource}`]
-    : named.map((namespace) => `${groupVersion}/namespaces/${namespace}/${resource}`);
+    ? [{ namespace: null, path: `${groupVersion}/${resource}` }]
+    : named.map((namespace) => ({ namespace, path: `${groupVersion}/namespaces/${namespace}/${resource}` }));
 }
 
 /** DNS label, as Kubernetes has it. */

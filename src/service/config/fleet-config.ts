@@ -1,10 +1,33 @@
 import { z } from 'zod';
+import { knownKindNames } from '../../adapters/kubernetes/scale-kinds.js';
 import { weightPrecisions } from '../../core/model-types.js';
 import { problemModelSchema } from '../../core/planning-problem.js';
 import { largestUsd } from '../../core/profile.js';
 import { name, pathPart, replicas, seconds } from './values.js';
 
 /** What there is to plan: deployments, models, GPUs. */
+
+const apiName = z.string().min(1).max(253).nullable().default(null);
+
+/** The object of a cluster that a listed deployment is. */
+const targetSchema = z
+  .strictObject({
+    kind: z
+      .string()
+      .min(1)
+      .max(253)
+      .default('Deployment')
+      .describe(
+        `Its kind: ${knownKindNames.map((kind) => `\`${kind}\``).join(', ')}, or any other that has a \`scale\` subresource, with \`group\`, \`version\` and \`resource\`.`,
+      ),
+    group: apiName.describe('API group, such as `leaderworkerset.x-k8s.io`; null = as known of the kind.'),
+    version: apiName.describe('API version, such as `v1`; null = as known of the kind.'),
+    resource: apiName.describe('Plural of the kind, such as `leaderworkersets`; null = as known of the kind.'),
+    name: apiName.describe('Its name; null = that of the deployment.'),
+  })
+  .nullable()
+  .default(null)
+  .describe('With `actuate`: the object that is scaled; null = a Deployment of that namespace and name.');
 
 /** One deployment that the configuration itself describes. */
 export const configuredDeploymentSchema = z
@@ -30,6 +53,7 @@ export const configuredDeploymentSchema = z
     maxTokens: z.number().gt(0).nullable().default(null).describe('Context limit: input + output tokens.'),
     startupSeconds: z.number().min(0).nullable().default(null).describe('From asked-for to ready.'),
     paused: z.boolean().default(false).describe('Plan it, but publish its current replicas.'),
+    target: targetSchema,
   })
   .refine((deployment) => deployment.minReplicas <= deployment.maxReplicas, {
     path: ['minReplicas'],
@@ -50,7 +74,7 @@ export const deploymentsSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe(
-      'With `source: kubernetes`: read the HorizontalPodAutoscalers, ScaledObjects and PodAutoscalers that scale the Deployments, whose maximum bounds the plan. What is not allowed is a warning.',
+      'With `source: kubernetes` or `actuate`: read the HorizontalPodAutoscalers, ScaledObjects and PodAutoscalers that scale the deployments. Their maximum bounds the plan, and `actuate` leaves alone what they scale. What is not allowed is a warning; nothing is actuated meanwhile.',
     ),
   list: z.array(configuredDeploymentSchema).max(100_000).default([]).describe('With `source: config`.'),
 });

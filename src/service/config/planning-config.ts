@@ -59,6 +59,13 @@ export const forecastSchema = z.strictObject({
     .describe('Known events; they raise the forecast, of a model that is idle too, as long before as replicas need.'),
 });
 
+export const actuateSchema = z
+  .enum(['none', 'scale', 'dry-run'])
+  .default('none')
+  .describe(
+    '`none`: autoscalers read what is published. `scale`: gpumix writes it into the `scale` of the objects itself, see [actuation](actuation.md). `dry-run`: the same, and the API server checks but stores nothing.',
+  );
+
 export const publishSchema = z.strictObject({
   mode: z
     .enum(['live', 'shadow'])

@@ -104,23 +104,12 @@ function variableOf(path: readonly string[]): string {
   return `GPUMIX_${parts.map((part) => part.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()).join('_')}`;
 }
 
-/** Keys of the contract that this version does not act on yet: refused with a sentence, never ignored. */
-const laterKeys: readonly { readonly pattern: RegExp; readonly what: string }[] = [
-  { pattern: /^actuate\b/, what: 'scaling Deployments without an autoscaler' },
-];
-
 /** Keys that had another name in an earlier version, with the one that takes their values now. */
 const formerKeys: Readonly<Record<string, string>> = { planning: 'options' };
 
 /** The key that an unknown one became, or undefined. */
 export function renamedKey(path: string): string | undefined {
   return Object.hasOwn(formerKeys, path) ? formerKeys[path] : undefined;
-}
-
-/** What to say about an unknown key instead of a list of the known ones, or undefined. */
-export function laterKey(path: string): string | undefined {
-  const later = laterKeys.find((entry) => entry.pattern.test(path));
-  return later === undefined ? undefined : `no such key: ${later.what} arrives with a later version`;
 }
 
 /** The variable that was probably meant, or undefined. */

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { isKnownKind, scaleTarget } from '../../adapters/kubernetes/scale-kinds.js';
 import { nearestName } from '../../core/parse.js';
 import type { WholeConfig } from '../config.js';
 import { replayedModel } from './demand-config.js';
@@ -67,6 +68,7 @@ export function checkTogether(
     expect(['pools', 'nodeSelector'], 'none without fromNodes: true');
   }
   checkScaler(config, expect);
+  checkActuation(config, expect);
   const seen = new Set<string>();
   deployments.list.forEach((deployment, index) => {
     const id = `${deployment.namespace}/${deployment.name}`;
@@ -99,6 +101,46 @@ function checkScaler(
   if (clientCaFile !== null && certFile === null && keyFile === null) {
     needed('certFile', 'keda.scaler.clientCaFile asks for client certificates');
   }
+}
+
+/** What an API server takes as a name: a DNS name. */
+const objectName = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
+/** A label of such a name. */
+const namespaceName = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+
+/** Rules on what gpumix scales itself. */
+function checkActuation(
+  { actuate, demand, deployments }: WholeConfig,
+  expect: (path: (string | number)[], message: string) => void,
+): void {
+  if (actuate !== 'none' && demand.source === 'replay') {
+    expect(['actuate'], 'none with demand.source: replay: no cluster is scaled by requests of the past');
+  }
+  if (actuate !== 'none' && !deployments.followConsumers) {
+    expect(['deployments', 'followConsumers'], `true with actuate: ${actuate}, which leaves alone what they scale`);
+  }
+  const owners = new Map<string, string>();
+  deployments.list.forEach(({ namespace, name, target }, index) => {
+    const path = ['deployments', 'list', index];
+    if (target !== null && !isKnownKind(target)) {
+      for (const key of ['group', 'version', 'resource'] as const) {
+        if (target[key] === null) expect([...path, 'target', key], `a text, because ${target.kind} is no known kind`);
+      }
+    }
+    if (actuate === 'none') return;
+    if (!namespaceName.test(namespace)) {
+      expect([...path, 'namespace'], 'a name that a namespace can have: at most 63 small letters, digits and -');
+    }
+    if (!objectName.test(target?.name ?? name)) {
+      const at = target?.name == null ? [...path, 'name'] : [...path, 'target', 'name'];
+      expect(at, 'a name that an API server takes: small letters, digits, - and .');
+    }
+    const { group, resource, name: object } = scaleTarget(target, { namespace, name });
+    const key = `${group}/${resource}/${namespace}/${object}`;
+    const owner = owners.get(key);
+    if (owner !== undefined) expect([...path, 'target'], `an object that no other entry scales (${owner} does)`);
+    owners.set(key, `${namespace}/${name}`);
+  });
 }
 
 /** Rules on who serves replayed requests. */

@@ -85,18 +85,30 @@ function readinessOf(view: ControllerView): Readiness {
   const heldModels = view.models().filter(({ status }) => status === 'held');
   const held = heldModels.map(({ name, heldReason }) => ({ model: name, reason: heldReason }));
   const ready = view.ready();
+  const actuation = view.actuation();
   const failing = inputs.filter(({ ok }) => !ok).map(({ input, problem }) => `${input} (${problem ?? 'not read yet'})`);
   return {
     status: ready ? 'ready' : 'starting',
-    detail: detailOf(ready, failing, heldModels),
+    detail: detailOf({ ready, failing, held: heldModels, actuationProblem: actuation?.problem ?? null }),
     mode: view.mode,
     planStatus: view.plan()?.status ?? null,
     inputs,
     held,
+    actuation,
   };
 }
 
-function detailOf(ready: boolean, failing: readonly string[], held: readonly ModelView[]): string {
+function detailOf({
+  ready,
+  failing,
+  held,
+  actuationProblem,
+}: {
+  readonly ready: boolean;
+  readonly failing: readonly string[];
+  readonly held: readonly ModelView[];
+  readonly actuationProblem: string | null;
+}): string {
   const inputs = failing.join(', ');
   if (!ready) {
     return failing.length === 0 ? 'the first cycle has not ended yet' : `waiting for the first reading of ${inputs}`;
@@ -108,6 +120,7 @@ function detailOf(ready: boolean, failing: readonly string[], held: readonly Mod
   const kept = held.length - unplanned;
   if (kept > 0) parts.push(`the last good plan of ${models(kept)} is held and served`);
   if (unplanned > 0) parts.push(`${models(unplanned)} could not be planned yet`);
+  if (actuationProblem !== null) parts.push(actuationProblem);
   return parts.length === 0 ? 'every input is read' : parts.join('; ');
 }
 

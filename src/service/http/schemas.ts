@@ -3,17 +3,23 @@ import { explanationSchema } from '../../core/explanation.js';
 import { planSchema, planStatuses } from '../../core/plan.js';
 import { planningProblemSchema } from '../../core/planning-problem.js';
 import { consumerKinds, engineLatencies } from '../../core/ports.js';
+import { scaleFaults } from '../../core/scale.js';
 import { forecasterNames } from '../../demand/forecast.js';
+import { scaleResults } from '../actuation/actuation-state.js';
+import { withheldReasons } from '../actuation/scale-decision.js';
 import type { Landing } from '../landing.js';
 import { holdRules } from '../replica-holds.js';
-import type {
-  ConsumerView,
-  DecisionRecord,
-  DemandView,
-  DeploymentView,
-  InputState,
-  ProfileDriftView,
-  SimulatedServiceView,
+import {
+  type ActuationView,
+  actuationStates,
+  type ConsumerView,
+  type DecisionRecord,
+  type DemandView,
+  type DeploymentActuationView,
+  type DeploymentView,
+  type InputState,
+  type ProfileDriftView,
+  type SimulatedServiceView,
 } from '../view.js';
 
 /**
@@ -41,6 +47,22 @@ const inputStateSchema = z.strictObject({
   problem: z.string().nullable(),
 }) satisfies z.ZodType<InputState>;
 
+const count = z.int().describe('deployments');
+
+const actuationSchema = z.strictObject({
+  mode: z.enum(['scale', 'dry-run']),
+  problem: z.string().nullable().describe('why numbers do not land although they should; null = they do'),
+  eventProblem: z.string().nullable().describe('why Events are not written, which scales all the same'),
+  lastWriteAt: isoTime.nullable(),
+  waiting: count.describe('deployments that wait for their turn'),
+  withheld: z.record(z.enum(withheldReasons), count).describe('deployments whose number is not written, by reason'),
+  failing: z
+    .partialRecord(z.enum(scaleFaults), count)
+    .describe('deployments that could not be scaled when it was last tried, by fault'),
+  results: z.record(z.enum(scaleResults), z.int()).describe('attempts since the start'),
+  events: z.strictObject({ written: z.int(), failed: z.int() }),
+}) satisfies z.ZodType<ActuationView>;
+
 export const readinessSchema = z.strictObject({
   status: z.enum(['ready', 'starting']),
   detail: z.string().describe('one sentence'),
@@ -48,6 +70,7 @@ export const readinessSchema = z.strictObject({
   planStatus: z.enum(planStatuses).nullable(),
   inputs: z.array(inputStateSchema),
   held: z.array(z.strictObject({ model: z.string(), reason: z.string().nullable() })),
+  actuation: actuationSchema.nullable().describe('null = autoscalers read the numbers, gpumix writes none'),
 });
 
 const demandSchema = z.strictObject({
@@ -122,6 +145,16 @@ const consumerSchema = z.strictObject({
   pausedBy: z.string().nullable().describe('what keeps it from scaling now; null = nothing'),
 }) satisfies z.ZodType<ConsumerView>;
 
+const deploymentActuationSchema = z.strictObject({
+  state: z.enum(actuationStates),
+  why: z
+    .enum([...withheldReasons, ...scaleFaults])
+    .nullable()
+    .describe('it is withheld or failed'),
+  message: z.string().nullable(),
+  at: isoTime.describe('since when'),
+}) satisfies z.ZodType<DeploymentActuationView>;
+
 const deploymentSchema = z.strictObject({
   id: z.string().describe('namespace/name'),
   namespace: z.string(),
@@ -137,8 +170,11 @@ const deploymentSchema = z.strictObject({
   paused: z.boolean(),
   heldUp: heldUpSchema.nullable().describe('why the plan has more of it than the demand needs now; null = it has not'),
   profileDrift: profileDriftSchema.nullable().describe('its engines beside its profile; null = they are not read'),
-  landing: landingSchema.nullable().describe('null = nothing is published for others to act on, or nobody can tell'),
+  landing: landingSchema.nullable().describe('null = nothing is published to be done, or nobody can tell'),
   consumers: z.array(consumerSchema).describe('the objects that scale it, as far as was seen'),
+  actuation: deploymentActuationSchema
+    .nullable()
+    .describe('what became of its number where gpumix scales it itself; null = it does not'),
   notices: z.array(z.strictObject({ code: z.string(), message: z.string() })),
 }) satisfies z.ZodType<DeploymentView>;
 

@@ -226,11 +226,33 @@ describe('a consumer', () => {
   });
 });
 
+describe('an object that is no Deployment', () => {
+  it('has consumers where it is one of the deployments, told by its group, kind, namespace and name', async () => {
+    cluster.server.serve(customResources.scaledObjects, customResources.podAutoscalers);
+    const pool = { apiVersion: 'orchestration.aibrix.ai/v1alpha1', kind: 'StormService', name: 'pool' };
+    podAutoscaler({ name: 'a', target: pool });
+    podAutoscaler({ name: 'b', target: { ...pool, name: 'other' } });
+    podAutoscaler({ name: 'c', target: { ...pool, apiVersion: 'example.com/v1' } });
+    scaledObject({ name: 'd', target: { name: 'pool' } });
+    const seen: object[] = [];
+    const deploymentOf: KubernetesConsumersOptions['deploymentOf'] = (object) => {
+      seen.push(object);
+      const { group, kind, namespace, name } = object;
+      return `${group}/${kind}/${namespace}/${name}` === 'orchestration.aibrix.ai/StormService/prod/pool'
+        ? 'prod/llama'
+        : null;
+    };
+    const { consumers } = await settled(await follow({ deploymentOf }));
+    expect(consumers).toMatchObject([{ kind: 'PodAutoscaler', name: 'a', deployment: 'prod/llama' }]);
+    expect(seen).toContainEqual({ group: 'apps', kind: 'Deployment', namespace: 'prod', name: 'pool' });
+  });
+});
+
 describe('a kind that the cluster does not have', () => {
   it('is no problem, is looked for seldom, and is followed once it is there', async () => {
     const source = await follow({ timing: { absentMs: 20 } });
     const first = await settled(source);
-    expect(first).toEqual({ settled: true, problems: [], consumers: [] });
+    expect(first).toEqual({ settled: true, problems: [], unread: [], consumers: [] });
     for (let tries = 0; tries < 6; tries++) {
       await cluster.server.nextRequest(({ path }) => path.includes('keda.sh') || path.includes('aibrix'));
     }
@@ -284,6 +306,8 @@ describe('a kind that is forbidden', () => {
     const told = await until(source, ({ problems }) => problems.length > 0);
     expect(told.problems[0]).toContain('(needs list and watch on horizontalpodautoscalers.autoscaling)');
     expect(told.consumers).toHaveLength(2);
+    // It was read: what is known of it is old, but it is known.
+    expect(told.unread).toEqual([]);
     scaledObject({ name: 'new', target: { name: 'c' } });
     await until(source, ({ consumers }) => consumers.length === 3);
     cluster.server.fault = () => undefined;
@@ -293,8 +317,9 @@ describe('a kind that is forbidden', () => {
   it('from the beginning keeps nobody waiting, and is said once however often it is tried', async () => {
     cluster.server.fault = () => ({ kind: 'answer', status: 403 });
     const source = await follow({ timing: { absentMs: 5 } });
-    const { problems, consumers } = await settled(source);
+    const { problems, unread, consumers } = await settled(source);
     expect(problems).toHaveLength(3);
+    expect(unread).toEqual(problems.map((reason) => ({ namespace: null, reason })));
     expect(consumers).toEqual([]);
     for (let tries = 0; tries < 9; tries++) await cluster.server.nextRequest(() => true);
     expect(logged.filter((line) => line.includes('needs list and watch'))).toHaveLength(3);
@@ -326,6 +351,16 @@ describe('a fault', () => {
 
   it('that is a namespace which cannot be one is refused at the start', async () => {
     await expect(follow({ namespaces: ['../x'] })).rejects.toThrow('Kubernetes: namespaces[0]');
+  });
+
+  it('before anything was read leaves everything unread, and then only what is', async () => {
+    const source = new KubernetesConsumers({ clock: { now: () => 0 }, access: { kubeconfig: cluster.kubeconfig } });
+    expect(source.snapshot().unread).toEqual([{ namespace: null, reason: expect.any(String) }]);
+    cluster.server.fault = ({ path }) =>
+      path.includes('/namespaces/test/') ? { kind: 'answer', status: 403 } : undefined;
+    const { unread, problems } = await settled(await follow({ namespaces: ['prod', 'test'] }));
+    expect(unread).toEqual(problems.map((reason) => ({ namespace: 'test', reason })));
+    expect(unread).toHaveLength(3);
   });
 
   it('of one namespace among several is its own', async () => {
