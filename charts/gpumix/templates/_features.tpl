@@ -18,6 +18,11 @@ question is answered by "true" or nothing. Keys that are not here need nothing o
 {{- if kindIs "map" .Values.config.pools }}{{ if .Values.config.pools.fromNodes }}true{{ end }}{{ end -}}
 {{- end -}}
 
+{{/* Writes the scale of objects itself. */}}
+{{- define "gpumix.scales" -}}
+{{- if has (dig "actuate" "none" .Values.config) (list "scale" "dry-run") }}true{{ end -}}
+{{- end -}}
+
 {{/* Who may change something: `anybody`, `bearers`, or `nobody` yet (docs/security.md). */}}
 {{- define "gpumix.mayChange" -}}
 {{- $server := dig "server" dict .Values.config -}}
@@ -46,12 +51,19 @@ question is answered by "true" or nothing. Keys that are not here need nothing o
 
 {{/* Asks the API server anything at all, for which it needs the token of its account. */}}
 {{- define "gpumix.usesApi" -}}
-{{- if or (include "gpumix.followsDeployments" .) (include "gpumix.reviewsTokens" .) (include "gpumix.servesMetricsApi" .) (include "gpumix.countsNodes" .) }}true{{ end -}}
+{{- if or (include "gpumix.followsDeployments" .) (include "gpumix.scales" .) (include "gpumix.reviewsTokens" .) (include "gpumix.servesMetricsApi" .) (include "gpumix.countsNodes" .) }}true{{ end -}}
 {{- end -}}
 
-{{/* The namespaces of what it follows, as a list; empty = all. */}}
+{{/* The namespaces of what it follows or scales, as a list; empty = all. */}}
 {{- define "gpumix.namespaces" -}}
-{{- dig "deployments" "namespaces" list .Values.config | uniq | toYaml -}}
+{{- $deployments := dig "deployments" dict .Values.config -}}
+{{- if include "gpumix.followsDeployments" . -}}
+{{- dig "namespaces" list $deployments | uniq | toYaml -}}
+{{- else -}}
+{{- $found := list -}}
+{{- range dig "list" list $deployments }}{{ $found = append $found (default "default" .namespace) }}{{ end -}}
+{{- uniq $found | toYaml -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Ports of the container, and of the Service under the same names; those without `port` have a Service of their own. */}}

@@ -18,6 +18,19 @@
   resources: [podautoscalers]
   verbs: [list, watch]
 {{- end }}
+{{- if include "gpumix.scales" . }}
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [get, patch]
+{{- range .Values.rbac.alsoScales }}
+- apiGroups: [{{ .group }}]
+  resources: [{{ .resource }}/scale]
+  verbs: [get, patch]
+{{- end }}
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
 {{- end -}}
 
 {{/* Of what has no namespace, or is looked at in all of them. */}}
