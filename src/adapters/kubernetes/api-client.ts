@@ -86,6 +86,8 @@ export interface ApiClient {
    * have been done although it rejects: repeat only what may be done twice.
    */
   send(call: ApiCall): Promise<unknown>;
+  /** What the server's clock shows, by the head of whatever it answers; null where it does not say. Unix [ms], whole seconds */
+  serverTime(request: Pick<ApiRequest, 'answerTimeoutMs' | 'signal'>): Promise<number | null>;
   /** Reads the credentials anew from where they come from, after they were refused. Rejects where that fails. */
   renew(): Promise<void>;
 }
@@ -115,6 +117,7 @@ export async function connectToCluster(access: ClusterAccess): Promise<ApiClient
         return send(config, server, call);
       }
     },
+    serverTime: (request) => serverTime(config, server, request),
     renew: async () => {
       config = await loadKubeConfig(access);
     },
@@ -190,6 +193,27 @@ async function get(config: KubeConfig, server: string, request: ApiRequest): Pro
   const body = decoded(response);
   if (response.statusCode === 200) return body;
   throw await refusalOf(response, body, deadline);
+}
+
+/** Also a refusal is dated: no right is needed to be told the time. */
+async function serverTime(
+  config: KubeConfig,
+  server: string,
+  request: Pick<ApiRequest, 'answerTimeoutMs' | 'signal'>,
+): Promise<number | null> {
+  const deadline = AbortSignal.timeout(request.answerTimeoutMs);
+  const response = await exchange(config, server, {
+    ...request,
+    path: '/version',
+    query: {},
+    method: 'GET',
+    body: null,
+    contentType: null,
+    deadline,
+  });
+  response.destroy();
+  const shown = Date.parse(response.headers.date ?? '');
+  return Number.isFinite(shown) ? shown : null;
 }
 
 async function send(config: KubeConfig, server: string, call: ApiCall): Promise<unknown> {

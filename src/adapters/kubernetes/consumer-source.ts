@@ -20,9 +20,12 @@ export type DeploymentOf = (object: {
 }) => string | null;
 
 /** An object that scales a deployment, and what made it. */
-type SeenConsumer = ReplicaConsumer & { readonly owner: { readonly kind: string; readonly name: string } | null };
+export type SeenConsumer = ReplicaConsumer & {
+  readonly owner: { readonly kind: string; readonly name: string } | null;
+};
 
-type Kind = {
+/** How objects of one kind are found and read. */
+export type ConsumerResource = {
   readonly kind: ReplicaConsumer['kind'];
   readonly groupVersion: string;
   readonly resource: string;
@@ -36,7 +39,7 @@ type Kind = {
   readonly target: { readonly apiVersion: string; readonly kind: string } | null;
 };
 
-const kinds: readonly Kind[] = [
+export const consumerResources: readonly ConsumerResource[] = [
   {
     kind: 'HorizontalPodAutoscaler',
     groupVersion: '/apis/autoscaling/v2',
@@ -91,7 +94,7 @@ export class KubernetesConsumers implements ConsumerSource {
   #watches: readonly {
     /** Null = all. */
     readonly namespace: string | null;
-    readonly kind: Kind['kind'];
+    readonly kind: ConsumerResource['kind'];
     readonly watch: ListWatch<SeenConsumer>;
   }[] = [];
 
@@ -107,7 +110,7 @@ export class KubernetesConsumers implements ConsumerSource {
    * @throws InputError where no usable kubeconfig or service account is found, or a namespace cannot be one
    */
   async start(): Promise<void> {
-    const places = kinds.flatMap((kind) =>
+    const places = consumerResources.flatMap((kind) =>
       placesOf(kind.groupVersion, kind.resource, this.#namespaces).map((place) => ({ ...place, kind })),
     );
     await this.#followed.start((watch) => {
@@ -159,10 +162,10 @@ const eachDeployment: DeploymentOf = ({ group, kind, namespace, name }) =>
   group === 'apps' && kind === 'Deployment' ? `${namespace}/${name}` : null;
 
 /** Null for what scales no deployment, or is being deleted. */
-function readConsumer(
+export function readConsumer(
   object: unknown,
-  { kind, limitsOf, target }: Kind,
-  deploymentOf: DeploymentOf,
+  { kind, limitsOf, target }: ConsumerResource,
+  deploymentOf: DeploymentOf = eachDeployment,
 ): SeenConsumer | null {
   const metadata = record(record(object).metadata);
   const spec = record(record(object).spec);
@@ -226,12 +229,12 @@ function kedaPause(annotations: Readonly<Record<string, unknown>>): string | nul
  * An autoscaler that another one made acts for it: where the maker is known, it alone counts. Where it is not (its kind is
  * forbidden), what it made stands for it with its maximum; what its minimum is nobody knows, since an HPA cannot say 0.
  */
-function withoutMade(seen: readonly SeenConsumer[]): readonly ReplicaConsumer[] {
+export function withoutMade(seen: readonly SeenConsumer[]): readonly ReplicaConsumer[] {
   const keyOf = (kind: string, namespace: string, name: string) => JSON.stringify([kind, namespace, name]);
   const known = new Set(seen.map(({ kind, namespace, name }) => keyOf(kind, namespace, name)));
   return seen
     .flatMap(({ owner, ...consumer }): readonly ReplicaConsumer[] => {
-      const maker = owner === null ? undefined : kinds.find(({ kind }) => kind === owner.kind)?.kind;
+      const maker = owner === null ? undefined : consumerResources.find(({ kind }) => kind === owner.kind)?.kind;
       if (owner === null || maker === undefined) return [consumer];
       if (known.has(keyOf(maker, consumer.namespace, owner.name))) return [];
       return [{ ...consumer, kind: maker, name: owner.name, minReplicas: null }];

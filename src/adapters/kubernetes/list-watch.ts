@@ -300,7 +300,7 @@ export class ListWatch<Item> {
         answerTimeoutMs: timing.answerTimeoutMs,
         signal: AbortSignal.any([this.#stopping.signal, deadline]),
       });
-      return parsePage(await readText(body), listKind);
+      return parsePage(await readPage(body), listKind);
     } catch (error) {
       if (deadline.aborted) throw new Error(`no complete list within ${timing.pageTimeoutMs / 1000} s`);
       throw error;
@@ -433,14 +433,15 @@ export class ListWatch<Item> {
   }
 }
 
-type ListPage = {
+/** One page of a list. */
+export type ListPage = {
   readonly items: readonly unknown[];
   readonly resourceVersion: string;
   readonly next: string | null;
 };
 
 /** A login page with status 200 must not be taken for an empty cluster. */
-function parsePage(text: string, listKind: string): ListPage {
+export function parsePage(text: string, listKind: string): ListPage {
   let document: Readonly<Record<string, unknown>>;
   try {
     document = record(JSON.parse(text));
@@ -459,7 +460,8 @@ function parsePage(text: string, listKind: string): ListPage {
   return { items: items(document.items), resourceVersion, next: next === '' ? null : next };
 }
 
-async function readText(body: Readable): Promise<string> {
+/** The whole text of a page, which has its limit. */
+export async function readPage(body: Readable): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of body) {

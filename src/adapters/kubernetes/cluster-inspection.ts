@@ -1,0 +1,152 @@
+import type { GpuCatalogue } from '../../core/gpu-types.js';
+import type { ObservedDeployment, ReplicaConsumer } from '../../core/ports.js';
+import type { ClockReading } from '../redis-inspection.js';
+import { type AibrixComponent, readAibrixComponent } from './aibrix-components.js';
+import { type ApiClient, ApiError } from './api-client.js';
+import { type ConsumerMetrics, readConsumerMetrics } from './consumer-metrics.js';
+import { consumerResources, readConsumer, type SeenConsumer } from './consumer-source.js';
+import { checkNamespace, pathsOf } from './deployment-source.js';
+import { listOnce } from './list-once.js';
+import { type ModelLabelSlip, modelLabelSlip } from './model-label-slips.js';
+import { observeDeployment } from './observed-deployment.js';
+import { items, record, textOf } from './wire.js';
+
+/** One look at a cluster from outside the service: lists and reads, nothing is followed and nothing written. */
+
+/** An answer, and what of it was left out; null = it is whole. */
+export type Look<Value> = { readonly value: Value; readonly missing: string | null };
+
+/** Each rejects with `ApiError` or the transport's error, and ends with the signal. */
+export interface ClusterInspection {
+  clock(signal: AbortSignal): Promise<ClockReading | null>;
+  workloads(signal: AbortSignal): Promise<
+    Look<{
+      readonly deployments: readonly ObservedDeployment[];
+      readonly slips: readonly ModelLabelSlip[];
+      readonly aibrix: readonly AibrixComponent[];
+    }>
+  >;
+  consumers(
+    kind: ReplicaConsumer['kind'],
+    signal: AbortSignal,
+  ): Promise<Look<readonly (SeenConsumer & ConsumerMetrics)[]>>;
+  externalMetrics(signal: AbortSignal): Promise<
+    Look<{
+      readonly owner: { readonly service: string; readonly available: boolean | null } | null;
+      readonly metrics: readonly string[] | null;
+    }>
+  >;
+}
+
+/** Objects of one kind that are looked at: of the largest clusters, the beginning. */
+const mostObjects = 20_000;
+
+/** Where AIBrix's own parts are, whatever namespaces are followed. */
+const aibrixNamespace = 'aibrix-system';
+
+const externalGroup = 'external.metrics.k8s.io';
+
+/**
+ * Asks nothing yet.
+ *
+ * @throws InputError for a namespace that can be none
+ */
+export function inspectCluster(options: {
+  readonly api: ApiClient;
+  readonly catalogue: GpuCatalogue;
+  /** Those that gpumix follows; empty = all. */
+  readonly namespaces: readonly string[];
+  readonly answerTimeoutMs: number;
+  readonly now: () => number;
+}): ClusterInspection {
+  const { api, catalogue, answerTimeoutMs, now } = options;
+  const namespaces = [...new Set(options.namespaces)];
+  for (const [index, namespace] of namespaces.entries()) checkNamespace(namespace, index);
+
+  const listAll = async (
+    paths: readonly string[],
+    listKind: string,
+    signal: AbortSignal,
+    each: (object: unknown) => void,
+  ) => {
+    let complete = true;
+    for (const path of paths) {
+      const list = await listOnce({ api, path, listKind, mostObjects, answerTimeoutMs, signal, each });
+      complete &&= list.complete;
+    }
+    return complete ? null : `only the first ${mostObjects}: there are more`;
+  };
+  const readJson = (path: string, signal: AbortSignal) =>
+    api.send({ method: 'GET', path, query: {}, body: null, contentType: null, answerTimeoutMs, signal });
+
+  return {
+    async clock(signal) {
+      const before = now();
+      const shown = await api.serverTime({ answerTimeoutMs, signal });
+      // The head of an answer has whole seconds.
+      return shown === null ? null : { where: api.server, shownMs: [shown, shown + 1000], askedMs: [before, now()] };
+    },
+    async workloads(signal) {
+      const deployments: ObservedDeployment[] = [];
+      const slips: ModelLabelSlip[] = [];
+      const aibrix = new Map<string, AibrixComponent>();
+      const takeComponent = (object: unknown) => {
+        const component = readAibrixComponent(object);
+        if (component !== null) aibrix.set(component.id, component);
+      };
+      const paths = pathsOf('/apis/apps/v1', 'deployments', namespaces);
+      let missing = await listAll(paths, 'DeploymentList', signal, (object) => {
+        takeComponent(object);
+        const deployment = observeDeployment(object, catalogue);
+        if (deployment !== null) deployments.push(deployment);
+        const slip = modelLabelSlip(object);
+        if (slip !== null) slips.push(slip);
+      });
+      if (namespaces.length > 0 && !namespaces.includes(aibrixNamespace)) {
+        const [path] = pathsOf('/apis/apps/v1', 'deployments', [aibrixNamespace]);
+        await listAll([path!], 'DeploymentList', signal, takeComponent).catch((error) => {
+          if (!(error instanceof ApiError && (error.status === 403 || error.status === 404))) throw error;
+          missing = missing ?? `Deployments of ${aibrixNamespace}, which may not be read`;
+        });
+      }
+      return { value: { deployments, slips, aibrix: [...aibrix.values()] }, missing };
+    },
+    async consumers(kind, signal) {
+      const resource = consumerResources.find((each) => each.kind === kind)!;
+      const found: (SeenConsumer & ConsumerMetrics)[] = [];
+      const paths = pathsOf(resource.groupVersion, resource.resource, namespaces);
+      const missing = await listAll(paths, `${kind}List`, signal, (object) => {
+        const consumer = readConsumer(object, resource);
+        if (consumer !== null) found.push({ ...consumer, ...readConsumerMetrics(object, kind) });
+      });
+      return { value: found, missing };
+    },
+    async externalMetrics(signal) {
+      const service = await readJson(
+        `/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.${externalGroup}`,
+        signal,
+      ).catch((error) => {
+        if (error instanceof ApiError && error.status === 404) return null;
+        throw error;
+      });
+      if (service === null) return { value: { owner: null, metrics: null }, missing: null };
+      const owner = ownerOf(service);
+      const listed = await readJson(`/apis/${externalGroup}/v1beta1`, signal).catch((error: Error) => error);
+      if (listed instanceof Error) {
+        return { value: { owner, metrics: null }, missing: `its metrics: ${listed.message}` };
+      }
+      const metrics = items(record(listed).resources).map((each) => textOf(record(each), 'name') ?? '');
+      return { value: { owner, metrics }, missing: null };
+    },
+  };
+}
+
+function ownerOf(apiService: unknown): { readonly service: string; readonly available: boolean | null } {
+  const { spec, status } = record(apiService);
+  const { name, namespace } = record(record(spec).service);
+  const condition = items(record(status).conditions)
+    .map(record)
+    .find(({ type }) => type === 'Available');
+  const service = typeof name === 'string' && typeof namespace === 'string' ? `${namespace}/${name}` : 'the API server';
+  return { service, available: condition === undefined ? null : condition.status !== 'False' };
+}

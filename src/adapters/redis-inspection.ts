@@ -1,0 +1,232 @@
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import { Unavailable } from '../core/ports.js';
+import { describeRedis, type RedisSettings } from './redis-settings.js';
+import { defaultStatePrefix } from './store-keys.js';
+
+/**
+ * A look at a Redis from outside the service: its clock, the names of AIBrix's keys, what gateways say of pods. It reads
+ * only, bounded in keys and time; the service itself never scans.
+ */
+
+/** What a clock elsewhere showed, and between which moments here. Unix [ms] */
+export type ClockReading = {
+  readonly where: string;
+  /** It showed a moment of this range; a clock of whole seconds is a second wide. */
+  readonly shownMs: readonly [earliest: number, latest: number];
+  /** Our clock when it was asked, and when the answer was here. */
+  readonly askedMs: readonly [before: number, after: number];
+};
+
+/** What one gateway says of one pod. */
+export type PodActivity = {
+  readonly gateway: string;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly running: number;
+  /** Requests that it has seen end since it started; null = not told. */
+  readonly completed: number | null;
+};
+
+export type AibrixKeys = {
+  /** Newest interval record of each model. Unix [s] */
+  readonly newestTraces: ReadonlyMap<string, number>;
+  /** Names of keys, whole. */
+  readonly profiles: readonly string[];
+  readonly pods: readonly PodActivity[];
+  /** False where there were more keys than are looked at. */
+  readonly complete: boolean;
+};
+
+export interface RedisInspection {
+  /** One for each server; rejects with `Unavailable`. */
+  clocks(): Promise<readonly ClockReading[]>;
+  keys(): Promise<AibrixKeys>;
+  /** Anew, of pods that were seen before: the counters that still are there. */
+  activity(pods: readonly PodActivity[]): Promise<readonly PodActivity[]>;
+  close(): Promise<void>;
+}
+
+/** Keys that one step of a scan passes by: some hundred microseconds of the server. */
+const scanCount = 1000;
+/** Steps of a scan of one server: two million keys of whatever kind. */
+const mostSteps = 2000;
+/** Keys of AIBrix that are kept: a thousand models have 60,000 records. */
+const mostKeys = 200_000;
+/** Pods that are asked about. */
+const mostPods = 5000;
+/** Longest field of a pod that is read; real ones have 20 digits. [bytes] */
+const longestField = 64;
+
+/** Connects at the first question. */
+export function openRedisInspection(
+  settings: RedisSettings,
+  options: { readonly timeoutMs: number; readonly now: () => number },
+): RedisInspection {
+  const { timeoutMs, now } = options;
+  const name = describeRedis(settings);
+  const client = connect(settings, timeoutMs);
+  let lastError: Error | null = null;
+  const remember = (error: Error) => {
+    lastError = error;
+  };
+  client.on('error', remember);
+  let opened: Promise<void> | null = null;
+
+  const unavailable = (error: unknown): Unavailable => {
+    if (error instanceof Unavailable) return error;
+    const own = error instanceof Error ? error.message : String(error);
+    const text = lastError === null || !/closed|retries/i.test(own) ? own : lastError.message || own;
+    // Without `cause`: errors of ioredis carry the arguments of their command, which may be the password.
+    const shown = settings.password === null ? text : text.replaceAll(settings.password, '***');
+    return new Unavailable('redis_unreachable', `Redis at ${name}: ${shown}`);
+  };
+  const asking = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      opened ??= Promise.resolve(client.connect()).then(() => undefined);
+      await opened;
+      return await work();
+    } catch (error) {
+      throw unavailable(error);
+    }
+  };
+  const servers = (): readonly Redis[] => (client instanceof Cluster ? client.nodes('master') : [client]);
+
+  const activityOf = async (keys: readonly string[]): Promise<readonly PodActivity[]> => {
+    const named = keys.map((key) => ({ key, ...podOfKey(key) }));
+    const lengths = await Promise.all(
+      named.flatMap(({ key }) => [client.hstrlen(key, 'requests_running'), client.hstrlen(key, 'seq')]),
+    ).catch(() => null);
+    // A key of another type among them spoils the question; then nothing is known of any.
+    if (lengths === null) return [];
+    const read = await Promise.all(
+      named.map(async ({ key, ...pod }, index) => {
+        const tooLong = (lengths[2 * index] ?? 0) > longestField || (lengths[2 * index + 1] ?? 0) > longestField;
+        const [running, completed] = tooLong ? [null, null] : await client.hmget(key, 'requests_running', 'seq');
+        // Gateways let these keys live for half a second: one that is gone says nothing any more.
+        return running == null && completed == null
+          ? null
+          : { ...pod, running: countOf(running) ?? 0, completed: countOf(completed) };
+      }),
+    );
+    return read.filter((pod) => pod !== null);
+  };
+
+  return {
+    clocks: () =>
+      asking(() =>
+        Promise.all(
+          servers().map(async (server) => {
+            const before = now();
+            const [seconds, microseconds] = await server.time();
+            const shown = Number(seconds) * 1000 + Number(microseconds) / 1000;
+            const { host, port } = server.options;
+            return {
+              where: `Redis at ${host}:${port}`,
+              shownMs: [shown, shown] as const,
+              askedMs: [before, now()] as const,
+            };
+          }),
+        ),
+      ),
+    keys: () =>
+      asking(async () => {
+        const newestTraces = new Map<string, number>();
+        const profiles = new Set<string>();
+        const pods = new Set<string>();
+        let complete = true;
+        for (const server of servers()) {
+          let cursor = '0';
+          for (let step = 0; ; step++) {
+            const [next, keys] = await server.scan(cursor, 'MATCH', 'aibrix:*', 'COUNT', scanCount);
+            for (const key of keys) {
+              if (newestTraces.size + profiles.size + pods.size >= mostKeys) complete = false;
+              else take(key, newestTraces, profiles, pods);
+            }
+            cursor = next;
+            if (cursor === '0') break;
+            if (step >= mostSteps || !complete) {
+              complete = false;
+              break;
+            }
+          }
+        }
+        const asked = [...pods].sort().slice(0, mostPods);
+        return {
+          newestTraces,
+          profiles: [...profiles].sort(),
+          pods: await activityOf(asked),
+          complete: complete && asked.length === pods.size,
+        };
+      }),
+    activity: (pods) =>
+      asking(() => activityOf(pods.map(({ gateway, namespace, pod }) => `${podPrefix}${gateway}:${namespace}:${pod}`))),
+    close: async () => {
+      client.disconnect();
+    },
+  };
+}
+
+function connect(settings: RedisSettings, timeoutMs: number): Redis | Cluster {
+  const common = {
+    ...(settings.username === null ? {} : { username: settings.username }),
+    ...(settings.password === null ? {} : { password: settings.password }),
+    ...(settings.tls === null
+      ? {}
+      : { tls: Object.fromEntries(Object.entries(settings.tls).filter(([, text]) => text !== null)) }),
+    connectionName: `${defaultStatePrefix}-doctor`,
+    protocol: 2,
+    disableClientInfo: true,
+    connectTimeout: timeoutMs,
+    commandTimeout: timeoutMs,
+    socketTimeout: timeoutMs,
+    disconnectTimeout: 500,
+    maxRetriesPerRequest: 0,
+    // A command that looks once has nothing to gain from trying again: what is not there is what it tells.
+    retryStrategy: () => null,
+    enableOfflineQueue: false,
+    lazyConnect: true,
+  } satisfies RedisOptions;
+  if (!settings.cluster) {
+    const { host, port } = settings.nodes[0]!;
+    return new Redis({ ...common, host, port, db: settings.database });
+  }
+  return new Cluster([...settings.nodes], {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    clusterRetryStrategy: () => null,
+    slotsRefreshTimeout: timeoutMs,
+    redisOptions: common,
+    ...(settings.tls === null ? {} : { dnsLookup: (address, callback) => callback(null, address) }),
+  });
+}
+
+const podPrefix = 'aibrix:pod:';
+const profilePrefix = 'aibrix:profile_';
+
+function take(key: string, newestTraces: Map<string, number>, profiles: Set<string>, pods: Set<string>): void {
+  const trace = /^aibrix:([\s\S]+)_request_trace_(\d{1,12})$/.exec(key);
+  if (trace !== null) {
+    const model = trace[1]!;
+    newestTraces.set(model, Math.max(newestTraces.get(model) ?? 0, Number(trace[2])));
+  } else if (key.startsWith(profilePrefix)) profiles.add(key);
+  else if (key.startsWith(podPrefix) && key.split(':').length >= 5) pods.add(key);
+}
+
+/** `aibrix:pod:<gateway>:<namespace>:<pod>`; names of Kubernetes hold no colon, the gateway's own may. */
+function podOfKey(key: string): Pick<PodActivity, 'gateway' | 'namespace' | 'pod'> {
+  const parts = key.slice(podPrefix.length).split(':');
+  return { gateway: parts.slice(0, -2).join(':'), namespace: parts.at(-2) ?? '', pod: parts.at(-1) ?? '' };
+}
+
+function countOf(text: string | null | undefined): number | null {
+  return text != null && /^\d{1,15}$/.test(text) ? Number(text) : null;
+}
+
+/**
+ * Model and deployment of a profile's key: names of deployments hold no `_`, so the last one divides them.
+ */
+export function profileOfKey(key: string): { readonly model: string; readonly deployment: string } {
+  const rest = key.slice(profilePrefix.length);
+  const at = rest.lastIndexOf('_');
+  return at < 0 ? { model: '', deployment: rest } : { model: rest.slice(0, at), deployment: rest.slice(at + 1) };
+}
