@@ -37,6 +37,10 @@ const commands: Readonly<Record<string, LazyCommand>> = {
     summary: 'write a request log into Redis as the AIBrix gateway does',
     load: async () => (await import('./replay.js')).replayCommand(),
   },
+  doctor: {
+    summary: 'look at a live set-up and say what would silently not work, and how to mend it',
+    load: async () => (await import('./doctor.js')).doctorCommand(),
+  },
   benchmark: {
     summary: 'measure an OpenAI-compatible server: the highest rate that meets an SLO, for each length',
     load: async () => (await import('./benchmark.js')).benchmarkCommand(),
@@ -58,6 +62,7 @@ Examples:
   gpumix plan problem.json              a plan as a table
   gpumix plan --json - < problem.json   a plan as JSON
   gpumix explain problem.json           why that plan, and what would change it
+  gpumix doctor                         what of Redis and the cluster would silently not work
   gpumix simulate --help                what autoscaling would have cost on a recorded day
   gpumix replay --help                  try the service on Redis without a gateway
   gpumix engine --gpu L4 --model llama-3.1-8b    an engine to try things on, without a GPU

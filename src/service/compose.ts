@@ -5,7 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { loadGpuCatalogue, loadModelCatalogue } from '../adapters/catalogue-file.js';
 import { createScrapedEngines, joinEngineMetrics } from '../adapters/engine-metrics.js';
-import { connectToCluster } from '../adapters/kubernetes/api-client.js';
+import { ApiError, type ClusterAccess, connectToCluster } from '../adapters/kubernetes/api-client.js';
+import { inspectCluster } from '../adapters/kubernetes/cluster-inspection.js';
 import { KubernetesDeployments } from '../adapters/kubernetes/deployment-source.js';
 import { KubernetesGpuNodes } from '../adapters/kubernetes/gpu-nodes.js';
 import { createTokenReview } from '../adapters/kubernetes/token-review.js';
@@ -40,6 +41,7 @@ import { type Config, configuredPools, modelConfig } from './config.js';
 import { type ConfigFlag, type ConfigLayers, type LoadedConfig, loadConfig } from './config-layers.js';
 import { createConfiguredDeployments } from './configured-deployments.js';
 import { Controller, type Timer } from './controller.js';
+import type { DoctorSources } from './doctor/gather.js';
 import { fixedEngines, replayAsGateway } from './gateway-replay.js';
 import type { Logger } from './log.js';
 import { ReplayTime } from './replay-time.js';
@@ -75,8 +77,10 @@ export async function chooseConfig(options: {
   readonly flags?: readonly ConfigFlag[];
   /** As in `ConfigLayers`. */
   readonly demandIsGiven?: boolean;
+  /** Without a file: Redis and Kubernetes with defaults, never the quickstart. */
+  readonly live?: boolean;
 }): Promise<ChosenConfig> {
-  const { configFile, quickstart, environment, flags = [], demandIsGiven = false } = options;
+  const { configFile, quickstart, environment, flags = [], demandIsGiven = false, live = false } = options;
   const catalogue = await loadGpuCatalogue();
   if (configFile !== null && quickstart) {
     throw new InputError('flag --quickstart', [
@@ -96,7 +100,7 @@ export async function chooseConfig(options: {
       description: `configuration from ${configFile}`,
     };
   }
-  if (!quickstart && (isSet(environment.KUBERNETES_SERVICE_HOST) || isSet(environment.REDIS_HOST))) {
+  if (!quickstart && (live || isSet(environment.KUBERNETES_SERVICE_HOST) || isSet(environment.REDIS_HOST))) {
     return {
       ...loadConfig({ file: null, environment, flags, catalogue }),
       kind: 'cluster',
@@ -282,25 +286,30 @@ async function createStore(
   config: Config,
   { directory, clock, logger }: { readonly directory: string; readonly clock: Clock; readonly logger: Logger | null },
 ): Promise<SharedStore> {
-  const { redis } = config;
-  if (redis === null) return createMemoryStore(clock);
+  const settings = await redisSettings(config, directory);
+  if (settings === null) return createMemoryStore(clock);
+  // Loaded where it is used: its driver is a tenth of the time that the quickstart takes to start.
+  const { createRedisStore } = await import('../adapters/redis-store.js');
+  return createRedisStore(settings, clock, {
+    ...(config.redis === null ? {} : { statePrefix: config.redis.statePrefix }),
+    onConnection: ({ connected, message }) => logger?.[connected ? 'info' : 'warn']({ input: 'redis' }, message),
+  });
+}
+
+/** Null where no Redis is configured. */
+async function redisSettings({ redis }: Config, directory: string): Promise<RedisSettings | null> {
+  if (redis === null) return null;
   const parsed = parseRedisUrl(redis.url, 'redis.url');
   const pem = (key: 'caFile' | 'certFile' | 'keyFile') => {
     const file = redis[key];
     return file === null ? null : readText(resolve(directory, file), `the PEM file of redis.${key}`);
   };
-  const settings: RedisSettings = {
+  return {
     ...parsed,
     password: redis.password ?? parsed.password,
     tls:
       parsed.tls === null ? null : { ca: await pem('caFile'), cert: await pem('certFile'), key: await pem('keyFile') },
   };
-  // Loaded where it is used: its driver is a tenth of the time that the quickstart takes to start.
-  const { createRedisStore } = await import('../adapters/redis-store.js');
-  return createRedisStore(settings, clock, {
-    statePrefix: redis.statePrefix,
-    onConnection: ({ connected, message }) => logger?.[connected ? 'info' : 'warn']({ input: 'redis' }, message),
-  });
 }
 
 function createProfiles(config: Config, directory: string, store: SharedStore): ProfileSource {
@@ -325,6 +334,90 @@ export async function openProfiles({
       ? createMemoryStore(clock)
       : await createStore(config, { directory, clock, logger: null });
   return { source: createProfiles(config, directory, store), close: () => store.close() };
+}
+
+/**
+ * What a live set-up can be looked at by, without running anything of the service.
+ *
+ * @throws InputError for files that the configuration names and that cannot be used
+ */
+export async function openDoctor(options: {
+  readonly config: Config;
+  readonly directory: string;
+  readonly access: ClusterAccess;
+  /** For each part that is looked at. */
+  readonly timeoutMs: number;
+  readonly clock?: Clock;
+  readonly sleep?: (ms: number) => Promise<void>;
+}): Promise<{ readonly sources: DoctorSources; readonly close: () => Promise<void> }> {
+  const { config, directory, timeoutMs, clock = { now: () => Date.now() } } = options;
+  const { deployments, demand, profiles, publish } = config;
+  const catalogue = await loadGpuCatalogue();
+  const settings = await redisSettings(config, directory);
+  const store = await createStore(config, { directory, clock, logger: null });
+  const engines = await createEngineMetrics(config, { directory, clock });
+  // Loaded where it is used, as the store's driver.
+  const { openRedisInspection } = await import('../adapters/redis-inspection.js');
+  const inspection = settings === null ? null : openRedisInspection(settings, { timeoutMs, now: () => clock.now() });
+  const { list, fromNodes } = configuredPools(config);
+  return {
+    sources: {
+      settings: {
+        intervalSeconds: demand.intervalSeconds,
+        readsTraces: demand.source === 'redis',
+        aibrixUnit: publish.aibrixUnit,
+        publishes: publish.mode === 'live',
+        pools: { list, areCounted: fromNodes !== null },
+        profilesDirectory: profiles.source === 'files' ? resolve(directory, profiles.directory ?? '.') : null,
+      },
+      catalogue,
+      clock,
+      sleep: options.sleep ?? (async (ms) => void (await sleep(ms))),
+      timeoutMs,
+      redis: inspection === null ? null : { inspection, store },
+      cluster:
+        deployments.source === 'config'
+          ? 'deployments.source is config: no cluster is followed'
+          : await inspectionOfCluster(options.access, { catalogue, clock, timeoutMs, config }),
+      listed:
+        deployments.source === 'config'
+          ? createConfiguredDeployments(deployments.list, catalogue).snapshot().deployments
+          : null,
+      profiles: createProfiles(config, directory, store),
+      engines,
+      statusOf: (error) => (error instanceof ApiError ? error.status : null),
+    },
+    async close() {
+      await Promise.all([inspection?.close(), engines?.close(), store.close()]);
+    },
+  };
+}
+
+/** The error where nothing describes a cluster: that is told like one that does not answer. */
+async function inspectionOfCluster(
+  access: ClusterAccess,
+  tools: {
+    readonly catalogue: GpuCatalogue;
+    readonly clock: Clock;
+    readonly timeoutMs: number;
+    readonly config: Config;
+  },
+): Promise<DoctorSources['cluster']> {
+  const { catalogue, clock, timeoutMs, config } = tools;
+  // What a flag names must be usable; what the surroundings happen to offer need not.
+  const isGiven = Object.keys(access).length > 0;
+  try {
+    return inspectCluster({
+      api: await connectToCluster(access),
+      catalogue,
+      namespaces: config.deployments.namespaces,
+      answerTimeoutMs: timeoutMs,
+      now: () => clock.now(),
+    });
+  } catch (error) {
+    if (isGiven || !(error instanceof InputError)) throw error;
+    return error;
+  }
 }
 
 function createDeployments(

@@ -1,0 +1,283 @@
+import { aibrixMetricPrefix, type ConsumerMetric } from '../../adapters/kubernetes/consumer-metrics.js';
+import { withoutMade } from '../../adapters/kubernetes/consumer-source.js';
+import { consumerKinds, type ObservedDeployment } from '../../core/ports.js';
+import { withConsumers } from '../landing.js';
+import { type DoctorFacts, notInstalled, type ScalingObject, seenOr } from './facts.js';
+import { type Finding, finding } from './report.js';
+
+/** Whether what is published is done: the objects that scale the followed Deployments, field by field. */
+
+export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
+  const { workloads, settings } = facts;
+  if (workloads.kind === 'unseen') return [];
+  const objects = consumerKinds.flatMap((kind) => seenOr(facts.consumers[kind], []));
+  const byDeployment = new Map<string, ScalingObject[]>();
+  for (const object of objects) {
+    const others = byDeployment.get(object.deployment);
+    if (others === undefined) byDeployment.set(object.deployment, [object]);
+    else others.push(object);
+  }
+  const allSeen = consumerKinds.every((kind) => isWhole(facts.consumers[kind]));
+  return workloads.value.deployments.flatMap((deployment) => {
+    const all = byDeployment.get(deployment.id) ?? [];
+    const own = withoutMade(all);
+    const scaling = all.filter(({ kind, name }) => own.some((each) => each.kind === kind && each.name === name));
+    if (all.length === 0) {
+      if (!allSeen || !settings.publishes) return [];
+      return [
+        finding('nothing_scales', {
+          place: `Deployment ${deployment.id}`,
+          found: 'no HorizontalPodAutoscaler, ScaledObject or PodAutoscaler that targets it',
+          expected: 'one that reads the number of gpumix',
+        }),
+      ];
+    }
+    return [
+      ...limitFindings(deployment, own),
+      ...(settings.publishes ? foreign(deployment, scaling) : []),
+      ...scaling.flatMap((object) => ofObject(object, deployment, facts)),
+      ...dropped(all),
+    ];
+  });
+}
+
+/** Absent kinds are seen: they have no objects. */
+function isWhole(sight: DoctorFacts['consumers'][keyof DoctorFacts['consumers']]): boolean {
+  return sight.kind === 'seen' ? sight.missing === null : !sight.isFault && sight.because === notInstalled;
+}
+
+const limits = new Set(['max_above_consumer', 'min_above_max', 'consumer_keeps_replicas', 'several_consumers']);
+
+/** What plans say of limits too, there as warnings. */
+function limitFindings(deployment: ObservedDeployment, own: Parameters<typeof withConsumers>[1]): readonly Finding[] {
+  // A PodAutoscaler's minimum has a finding of its own.
+  const counted = own.map((each) => (each.kind === 'PodAutoscaler' ? { ...each, minReplicas: null } : each));
+  return withConsumers({ ...deployment, notices: [] }, counted)
+    .notices.filter(({ code }) => limits.has(code))
+    .map(({ message }) =>
+      finding('consumer_limits', {
+        place: `Deployment ${deployment.id}`,
+        found: message,
+        expected: 'one object that scales it, with limits that the Deployment knows',
+      }),
+    );
+}
+
+function foreign({ id }: ObservedDeployment, scaling: readonly ScalingObject[]): readonly Finding[] {
+  const metrics = scaling.flatMap((object) => object.metrics.map((metric) => ({ object, metric })));
+  // What was made by an object that cannot be read asks for what its maker says.
+  if (scaling.length === 0 || metrics.some(({ metric }) => metric.isOurs === null)) return [];
+  const others = metrics.filter(({ metric }) => metric.isOurs === false);
+  const isRead = metrics.some(({ metric }) => metric.isOurs === true);
+  const place = scaling.map(nameOf).slice(0, 3).join(', ');
+  if (!isRead) {
+    const asked = others.map(({ metric }) => metric.asks).slice(0, 4);
+    return [
+      finding('foreign_metric', {
+        place,
+        found: asked.length === 0 ? 'no metric' : `nothing but ${asked.join(', ')}`,
+        expected: `the number of gpumix for ${id}`,
+      }),
+    ];
+  }
+  return others.map(({ object, metric }) =>
+    finding('foreign_metric', {
+      place: `${nameOf(object)} ${metric.place}`,
+      found: `${metric.asks} beside the number of gpumix`,
+      expected: 'that number alone',
+    }),
+  );
+}
+
+function ofObject(object: ScalingObject, deployment: ObservedDeployment, facts: DoctorFacts): readonly Finding[] {
+  const { pausedBy, metrics } = object;
+  const found: Finding[] = [];
+  if (pausedBy !== null) {
+    const place = nameOf(object);
+    found.push(finding('consumer_paused', { place, found: pausedBy, expected: 'no such annotation' }));
+  }
+  const read = metrics.filter(({ isOurs }) => isOurs !== false);
+  if (read.length === 0) return found;
+  for (const metric of read) found.push(...ofMetric(object, metric, facts));
+  if (object.kind === 'PodAutoscaler') found.push(...ofPodAutoscaler(object));
+  else found.push(...deadBand(object, deployment));
+  return found;
+}
+
+function ofMetric(object: ScalingObject, metric: ConsumerMetric, facts: DoctorFacts): readonly Finding[] {
+  const place = `${nameOf(object)} ${metric.place}`;
+  const found: Finding[] = [];
+  if (metric.deployment !== null && metric.deployment !== object.deployment) {
+    found.push(
+      finding('other_deployment', {
+        place,
+        found: `the number of ${metric.deployment} (${metric.asks})`,
+        expected: `that of ${object.deployment}, which it scales`,
+      }),
+    );
+  }
+  if (metric.targetType === 'Value') {
+    found.push(finding('value_target', { place, found: 'type Value', expected: 'AverageValue' }));
+  }
+  found.push(...selectorFindings(place, object, metric), ...unitFindings(place, object, metric, facts));
+  if (object.kind === 'ScaledObject') found.push(...triggerFindings(place, metric));
+  return found;
+}
+
+const seriesLabels: readonly string[] = ['namespace', 'deployment', 'model', 'gpu_type'];
+/** After a scrape of Prometheus, and those of the series for switchers. */
+const otherLabels: readonly string[] = [
+  'exported_namespace',
+  'exported_deployment',
+  'variant_name',
+  'accelerator_type',
+  'job',
+  'instance',
+  'pod',
+  'service',
+];
+
+function selectorFindings(place: string, object: ScalingObject, metric: ConsumerMetric): readonly Finding[] {
+  if (metric.way !== 'external-metrics' || object.kind !== 'HorizontalPodAutoscaler') return [];
+  if (metric.asks.startsWith(aibrixMetricPrefix)) return [];
+  const keys = Object.keys(metric.selector ?? {});
+  const unknown = keys.filter((key) => !seriesLabels.includes(key) && !otherLabels.includes(key));
+  if (unknown.length === 0 && metric.deployment !== null) return [];
+  const name = object.deployment.slice(object.deployment.indexOf('/') + 1);
+  return [
+    finding('metric_selector', {
+      place: `${place}.external.metric.selector`,
+      found:
+        unknown.length > 0
+          ? `the label ${unknown.join(', ')}, which no series has`
+          : keys.length === 0
+            ? 'no matchLabels: every deployment is added up'
+            : `matchLabels of ${keys.join(', ')}, and no deployment`,
+      expected: `matchLabels: { deployment: ${name} }, of ${seriesLabels.join(', ')}`,
+    }),
+  ];
+}
+
+function unitFindings(
+  place: string,
+  object: ScalingObject,
+  metric: ConsumerMetric,
+  { settings }: DoctorFacts,
+): readonly Finding[] {
+  // The scaler itself says the target over gRPC.
+  if (metric.way === 'external-scaler' || metric.targetType === 'Value') return [];
+  const unit = metric.way === 'endpoint' ? settings.aibrixUnit : 1;
+  // KEDA takes an absent threshold for an error of its own, and AIBrix an absent target.
+  if (metric.target === unit) return [];
+  return [
+    finding('target_units', {
+      place,
+      found: `target ${metric.targetText ?? '(none)'}${metric.targetType === null ? '' : ` of type ${metric.targetType}`}`,
+      expected: `${unit} for each replica${metric.way === 'endpoint' ? ' (publish.aibrixUnit)' : ''}${object.kind === 'HorizontalPodAutoscaler' ? ', as averageValue' : ''}`,
+    }),
+  ];
+}
+
+function triggerFindings(place: string, metric: ConsumerMetric): readonly Finding[] {
+  const { way, options } = metric;
+  const option = (name: string) => (Object.hasOwn(options, name) ? options[name] : undefined);
+  const found: Finding[] = [];
+  if (way === 'metrics-api' && !['replicas', 'targetReplicas'].includes(option('valueLocation') ?? '')) {
+    found.push(
+      finding('value_location', {
+        place: `${place}.metadata.valueLocation`,
+        found: option('valueLocation') ?? '(not set)',
+        expected: 'replicas',
+      }),
+    );
+  }
+  if (way === 'prometheus' && option('ignoreNullValues') !== 'false') {
+    found.push(
+      finding('null_values', {
+        place: `${place}.metadata.ignoreNullValues`,
+        found: option('ignoreNullValues') ?? '(not set, which is true)',
+        expected: '"false"',
+      }),
+    );
+  }
+  const activation = option(way === 'prometheus' ? 'activationThreshold' : 'activationTargetValue');
+  if (activation !== undefined && Number(activation) >= 1) {
+    found.push(finding('activation', { place: `${place}.metadata`, found: activation, expected: 'below 1, best "0"' }));
+  }
+  return found;
+}
+
+/** From so many replicas on, one more or one less is within the tolerance that an HPA has by default. */
+const bandReplicas = 10;
+
+function deadBand(object: ScalingObject, deployment: ObservedDeployment): readonly Finding[] {
+  const most = Math.min(object.maxReplicas ?? Number.POSITIVE_INFINITY, deployment.maxReplicas);
+  const { up, down } = object.tolerance;
+  if (most < bandReplicas || (up === 0 && down === 0)) return [];
+  const shown = (side: number | null) => side ?? 'not set (0.1)';
+  const path =
+    object.kind === 'ScaledObject' ? 'spec.advanced.horizontalPodAutoscalerConfig.behavior' : 'spec.behavior';
+  return [
+    finding('dead_band', {
+      place: `${nameOf(object)} ${path}`,
+      found: `tolerance ${shown(up)} up, ${shown(down)} down, with up to ${most} replicas`,
+      expected: '"0" for both where there may be ten replicas or more',
+    }),
+  ];
+}
+
+/** What KEDA made of a tolerance that it was told. */
+function dropped(all: readonly ScalingObject[]): readonly Finding[] {
+  return all.flatMap((object) => {
+    const { owner, tolerance } = object;
+    if (owner?.kind !== 'ScaledObject') return [];
+    const maker = all.find(({ kind, name }) => kind === 'ScaledObject' && name === owner.name);
+    const isSame = maker?.tolerance.up === tolerance.up && maker.tolerance.down === tolerance.down;
+    if (maker === undefined || isSame || (tolerance.up !== null && tolerance.down !== null)) return [];
+    if ((maker.tolerance.up ?? maker.tolerance.down) === null) return [];
+    return [
+      finding('tolerance_dropped', {
+        place: `${nameOf(object)} spec.behavior`,
+        found: 'no tolerance',
+        expected: `that of ${nameOf(maker)}`,
+      }),
+    ];
+  });
+}
+
+function ofPodAutoscaler(object: ScalingObject): readonly Finding[] {
+  const { minReplicas, strategy, tolerance } = object;
+  const found: Finding[] = [];
+  const place = nameOf(object);
+  if (minReplicas !== 0) {
+    const value = minReplicas ?? 'what is no number';
+    found.push(
+      finding('aibrix_min_replicas', { place: `${place} spec.minReplicas`, found: `${value}`, expected: '0' }),
+    );
+  }
+  if (strategy !== 'KPA') {
+    found.push(
+      finding('aibrix_strategy', {
+        place: `${place} spec.scalingStrategy`,
+        found: strategy ?? '(none)',
+        expected: 'KPA',
+      }),
+    );
+  }
+  const wide = Math.max(tolerance.up ?? 0, tolerance.down ?? 0);
+  if (wide >= 0.5) {
+    found.push(
+      finding('aibrix_tolerance', {
+        place: `${place} annotations autoscaling.aibrix.ai/scale-up-tolerance, scale-down-tolerance`,
+        found: String(wide),
+        expected: '"0"',
+      }),
+    );
+  }
+  return found;
+}
+
+/** `HorizontalPodAutoscaler prod/llama-l4` */
+export function nameOf({ kind, namespace, name }: Pick<ScalingObject, 'kind' | 'namespace' | 'name'>): string {
+  return `${kind} ${namespace}/${name}`;
+}

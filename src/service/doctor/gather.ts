@@ -1,0 +1,264 @@
+import type { ClusterInspection, Look } from '../../adapters/kubernetes/cluster-inspection.js';
+import type { AibrixKeys, PodActivity, RedisInspection } from '../../adapters/redis-inspection.js';
+import type { GpuCatalogue } from '../../core/gpu-types.js';
+import type {
+  Clock,
+  EngineMetrics,
+  ObservedDeployment,
+  ProfileReading,
+  ProfileSource,
+  Reading,
+  SharedStore,
+} from '../../core/ports.js';
+import { type BusyDeployment, type DoctorFacts, type DoctorSettings, notInstalled, type Sight } from './facts.js';
+
+/** Looks at a live set-up, each part under a time limit of its own: what cannot be seen is told, and ends nothing. */
+
+/** What can be looked at, or why it is not. */
+export type DoctorSources = {
+  readonly settings: DoctorSettings;
+  readonly catalogue: GpuCatalogue;
+  readonly clock: Clock;
+  readonly sleep: (ms: number) => Promise<void>;
+  /** For each part. */
+  readonly timeoutMs: number;
+  readonly redis: { readonly inspection: RedisInspection; readonly store: SharedStore } | null;
+  /** A fault: there should be a cluster. A text: nobody needs one. */
+  readonly cluster: ClusterInspection | Error | string;
+  /** What the configuration lists, where it does. */
+  readonly listed: readonly ObservedDeployment[] | null;
+  readonly profiles: ProfileSource;
+  readonly engines: EngineMetrics | null;
+  /** Status of an answer of the API server; null for any other error. */
+  readonly statusOf: (error: unknown) => number | null;
+};
+
+/** Time in which a pod that serves shows it. [ms] */
+const pauseMs = 1000;
+/** After an interval ends, its record comes within half a second; clocks may differ by this. [s] */
+const lateSeconds = 2;
+/** Models whose newest record is read. */
+const mostModels = 5000;
+
+export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> {
+  const { settings, catalogue, clock, redis, cluster } = sources;
+  const atMs = clock.now();
+  const inRedis = <Value>(work: (look: NonNullable<typeof redis>) => Promise<Look<Value>>) =>
+    redis === null ? unneeded<Value>('no Redis is configured') : look(sources, () => work(redis), { optional: false });
+  const inCluster = <Value>(
+    work: (look: ClusterInspection, signal: AbortSignal) => Promise<Look<Value>>,
+    options: { readonly optional: boolean },
+  ): Promise<Sight<Value>> => {
+    if (typeof cluster === 'string') return unneeded(cluster);
+    if (cluster instanceof Error) {
+      return Promise.resolve({ kind: 'unseen', because: cluster.message, isFault: !options.optional });
+    }
+    return look(sources, (signal) => work(cluster, signal), options);
+  };
+  const consumersOf = (kind: keyof DoctorFacts['consumers']) =>
+    inCluster((inspection, signal) => inspection.consumers(kind, signal), { optional: true });
+
+  const [redisClocks, keys, apiClock, seen, hpas, scaledObjects, podAutoscalers, externalMetrics] = await Promise.all([
+    inRedis(async ({ inspection }) => whole(await inspection.clocks())),
+    inRedis(async ({ inspection }) => {
+      const found = await inspection.keys();
+      return { value: found, missing: found.complete ? null : 'only a part of the keys: there are too many' };
+    }),
+    inCluster(
+      async (inspection, signal) => {
+        const reading = await inspection.clock(signal);
+        if (reading === null) throw new Error('the answer of the API server has no date');
+        return whole(reading);
+      },
+      { optional: true },
+    ),
+    inCluster((inspection, signal) => inspection.workloads(signal), { optional: false }),
+    consumersOf('HorizontalPodAutoscaler'),
+    consumersOf('ScaledObject'),
+    consumersOf('PodAutoscaler'),
+    inCluster((inspection, signal) => inspection.externalMetrics(signal), { optional: true }),
+  ]);
+  const workloads: DoctorFacts['workloads'] =
+    sources.listed === null
+      ? seen
+      : { kind: 'seen', value: { deployments: sources.listed, slips: [], aibrix: [] }, missing: null };
+  const deployments = workloads.kind === 'seen' ? workloads.value.deployments : [];
+  const [profiles, newestTraces, untraced] = await Promise.all([
+    workloads.kind === 'unseen'
+      ? unneeded<ReadonlyMap<string, ProfileReading>>('the Deployments are not known')
+      : look(sources, () => readProfiles(sources.profiles, deployments), { optional: false }),
+    newestRecords(sources, keys),
+    findUntraced(sources, keys, deployments),
+  ]);
+  return {
+    atMs,
+    settings,
+    catalogue,
+    redisClocks,
+    apiClock,
+    keys,
+    newestTraces,
+    untraced,
+    workloads,
+    consumers: {
+      HorizontalPodAutoscaler: hpas,
+      ScaledObject: scaledObjects,
+      PodAutoscaler: podAutoscalers,
+    },
+    externalMetrics,
+    profiles,
+  };
+}
+
+function whole<Value>(value: Value): Look<Value> {
+  return { value, missing: null };
+}
+
+function unneeded<Value>(because: string): Promise<Sight<Value>> {
+  return Promise.resolve({ kind: 'unseen', because, isFault: false });
+}
+
+/** @param options.optional whether a set-up may do without it, or keep it from being read */
+async function look<Value>(
+  { timeoutMs, statusOf }: DoctorSources,
+  work: (signal: AbortSignal) => Promise<Look<Value>>,
+  { optional }: { readonly optional: boolean },
+): Promise<Sight<Value>> {
+  const calledOff = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
+  });
+  try {
+    return { kind: 'seen', ...(await Promise.race([work(calledOff.signal), late])) };
+  } catch (error) {
+    const status = statusOf(error);
+    if (optional && status === 404) return { kind: 'unseen', because: notInstalled, isFault: false };
+    const message = error instanceof Error ? error.message || error.name : String(error);
+    const code = error instanceof Error && 'code' in error && error.message === '' ? ` (${String(error.code)})` : '';
+    return {
+      kind: 'unseen',
+      because: `${message}${code}`.replaceAll('\n', ' '),
+      isFault: !(optional && status === 403),
+    };
+  } finally {
+    clearTimeout(timer);
+    calledOff.abort();
+  }
+}
+
+async function readProfiles(
+  source: ProfileSource,
+  deployments: readonly ObservedDeployment[],
+): Promise<Look<ReadonlyMap<string, ProfileReading>>> {
+  const readings = await source.read(deployments.map(({ id, model, name }) => ({ id, model, deployment: name })));
+  return whole(new Map(deployments.map(({ id }, index) => [id, readings[index]!])));
+}
+
+function newestRecords(sources: DoctorSources, keys: Sight<AibrixKeys>): Promise<DoctorFacts['newestTraces']> {
+  const { redis, settings } = sources;
+  if (!settings.readsTraces) return unneeded('demand does not come of request traces');
+  if (redis === null || keys.kind === 'unseen') return unneeded('the keys of Redis are not known');
+  const newest = [...keys.value.newestTraces].slice(0, mostModels);
+  return look(
+    sources,
+    async () => {
+      const readings = await redis.store.readTraces(newest.map(([model, endSeconds]) => ({ model, endSeconds })));
+      const missing = newest.length < keys.value.newestTraces.size ? `only those of ${mostModels} models` : null;
+      const records = newest.map(([model, endSeconds], index): [string, { endSeconds: number; reading: Reading }] => [
+        model,
+        { endSeconds, reading: readings[index]! },
+      ]);
+      return { value: new Map(records), missing };
+    },
+    { optional: false },
+  );
+}
+
+/**
+ * Deployments that serve requests now, of models without any record: those that stay without when an interval has passed,
+ * since the first record of new traffic is late by up to that.
+ */
+async function findUntraced(
+  sources: DoctorSources,
+  keys: Sight<AibrixKeys>,
+  deployments: readonly ObservedDeployment[],
+): Promise<DoctorFacts['untraced']> {
+  const { redis, engines, settings, clock, sleep } = sources;
+  if (!settings.readsTraces) return unneeded('demand does not come of request traces');
+  if (redis === null || keys.kind === 'unseen') return unneeded('the keys of Redis are not known');
+  if (!keys.value.complete) return unneeded('only a part of the keys of Redis was seen');
+  if (keys.value.pods.length === 0 && engines === null) {
+    return unneeded(
+      'nobody says what pods do: no keys aibrix:pod:* (AIBrix before v0.7.0 writes none), and no engines are configured',
+    );
+  }
+  const busy = await look(sources, async () => whole(await busyNow(sources, keys.value.pods, deployments)), {
+    optional: false,
+  });
+  if (busy.kind === 'unseen') return busy;
+  const suspects = busy.value.filter(({ model }) => !keys.value.newestTraces.has(model));
+  if (suspects.length === 0) return { kind: 'seen', value: [], missing: busy.missing };
+  const { intervalSeconds } = settings;
+  await sleep((intervalSeconds + lateSeconds) * 1000);
+  const models = [...new Set(suspects.map(({ model }) => model))].slice(0, mostModels);
+  const last = Math.floor(clock.now() / 1000 / intervalSeconds) * intervalSeconds;
+  return look(
+    sources,
+    async () => {
+      const asked = models.flatMap((model) =>
+        [0, 1, 2].map((back) => ({ model, endSeconds: last - back * intervalSeconds })),
+      );
+      const readings = await redis.store.readTraces(asked);
+      const traced = new Set(asked.filter((_, index) => readings[index]!.kind !== 'absent').map(({ model }) => model));
+      return whole(suspects.filter(({ model }) => models.includes(model) && !traced.has(model)));
+    },
+    { optional: false },
+  );
+}
+
+async function busyNow(
+  { redis, engines, sleep }: DoctorSources,
+  pods: readonly PodActivity[],
+  deployments: readonly ObservedDeployment[],
+): Promise<readonly BusyDeployment[]> {
+  const tokens = async () => {
+    const { samples } = (await engines?.read(deployments).catch(() => null)) ?? { samples: [] };
+    return new Map(
+      samples.map(({ deployment, instance, promptTokens, generationTokens }) => [
+        `${deployment}\n${instance}`,
+        { deployment, tokens: promptTokens + generationTokens },
+      ]),
+    );
+  };
+  const before = await tokens();
+  await sleep(pauseMs);
+  const [later, after] = await Promise.all([redis?.inspection.activity(pods) ?? [], tokens()]);
+  const first = new Map(pods.map((each) => [podKey(each), each.completed]));
+  const shown = new Map<string, string>();
+  for (const pod of later) {
+    const ended = (pod.completed ?? 0) - (first.get(podKey(pod)) ?? pod.completed ?? 0);
+    if (pod.running === 0 && ended <= 0) continue;
+    const deployment = deployments.find((each) => isPodOf(each, pod));
+    if (deployment !== undefined)
+      shown.set(deployment.id, `gateway ${pod.gateway} counts ${pod.running} on ${pod.pod}`);
+  }
+  for (const [key, { deployment, tokens: now }] of after) {
+    const then = before.get(key)?.tokens;
+    if (then !== undefined && now > then && !shown.has(deployment)) shown.set(deployment, 'its engines count tokens');
+  }
+  return deployments.flatMap(({ id, model }) => {
+    const shownBy = shown.get(id);
+    return shownBy === undefined ? [] : [{ id, model, shownBy }];
+  });
+}
+
+function podKey({ gateway, namespace, pod }: PodActivity): string {
+  return `${gateway}\n${namespace}\n${pod}`;
+}
+
+/** Pods of a Deployment are named after it, its ReplicaSet and five characters. */
+function isPodOf({ namespace, name }: ObservedDeployment, pod: PodActivity): boolean {
+  if (pod.namespace !== namespace || !pod.pod.startsWith(`${name}-`)) return false;
+  return /^[a-z0-9]+-[a-z0-9]{5}$/.test(pod.pod.slice(name.length + 1));
+}

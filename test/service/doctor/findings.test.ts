@@ -1,0 +1,520 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { runDoctor } from '../../../src/cli/doctor.js';
+import { findingCodes } from '../../../src/service/doctor/findings.js';
+import {
+  aibrixPart,
+  apiService,
+  type DoctorWorld,
+  hpa,
+  lastTick,
+  model,
+  names,
+  podAutoscaler,
+  scaledObject,
+  served,
+  startDoctorWorld,
+  traceText,
+  tracing,
+} from '../../support/doctor-world.js';
+import { redisMissing, startRedisServer } from '../../support/redis-server.js';
+
+/** Every finding is provoked here in a set-up that is otherwise well: a real Redis, and the fake API server. */
+
+let world: DoctorWorld;
+const provoked = new Set<string>();
+
+/** The codes that are found, each with its place; and nothing else may be found. */
+async function found(...options: Parameters<DoctorWorld['examine']>): Promise<readonly string[]> {
+  const { code, report, text } = await world.examine(...options);
+  expect(code).toBe(report.findings.length === 0 ? 0 : 1);
+  for (const each of report.findings) {
+    provoked.add(each.code);
+    expect(text).toContain(each.code);
+  }
+  return report.findings.map((each) => `${each.code} ${each.place}: ${each.found}`);
+}
+
+describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
+  beforeAll(async () => {
+    world = await startDoctorWorld();
+  });
+  afterAll(() => world?.stop());
+  beforeEach(() => world.heal());
+
+  it('finds nothing in a set-up that is well, and says what it looked at', async () => {
+    const { code, report, text } = await world.examine();
+    expect(report.findings).toEqual([]);
+    expect(code).toBe(0);
+    expect(text).toContain('nothing found');
+    expect(report.looked.map(({ at }) => at)).toEqual([
+      'clock of Redis',
+      'keys of AIBrix in Redis',
+      'request traces',
+      'clock of the API server',
+      'Deployments',
+      'HorizontalPodAutoscalers',
+      'ScaledObjects',
+      'PodAutoscalers',
+      'external metrics API',
+      'profiles',
+    ]);
+    // AIBrix v0.3 does not say what pods do.
+    expect(report.notLooked.map(({ at }) => at)).toEqual(['pods that serve without traces']);
+  });
+
+  it('changes nothing of what it looks at', async () => {
+    const before = [world.redis.command('INFO', 'commandstats'), world.cluster.server.version];
+    world.cluster.server.requests.length = 0;
+    await world.examine();
+    expect(world.cluster.server.version).toBe(before[1]);
+    expect(new Set(world.cluster.server.requests.map(({ method }) => method))).toEqual(new Set(['GET']));
+    const stats = world.redis.command('INFO', 'commandstats');
+    const writes = [...stats.matchAll(/cmdstat_(set|del|expire|hset|rpush|ltrim)\b[^\n]*calls=(\d+)/g)].map(String);
+    const writesBefore = [
+      ...String(before[0]).matchAll(/cmdstat_(set|del|expire|hset|rpush|ltrim)\b[^\n]*calls=(\d+)/g),
+    ].map(String);
+    expect(writes).toEqual(writesBefore);
+  });
+
+  describe('demand', () => {
+    it('says that Redis cannot be reached, and looks at the rest', async () => {
+      const { code, report } = await world.examine({ redis: 'redis://127.0.0.1:1/0' });
+      expect(code).toBe(1);
+      for (const each of report.findings) provoked.add(each.code);
+      expect(report.findings.map((each) => each.code)).toEqual(['redis_unreachable']);
+      expect(report.findings[0]!.found).toContain('ECONNREFUSED');
+      expect(report.looked.map(({ at }) => at)).toContain('PodAutoscalers');
+    });
+
+    it('waits for a Redis that hangs no longer than it was told', async () => {
+      world.redis.pause();
+      try {
+        const { report } = await world.examine({ timeout: 0.3 });
+        expect(report.findings.map((each) => each.code)).toEqual(['redis_unreachable']);
+      } finally {
+        world.redis.resume();
+      }
+    });
+
+    it('never shows the password', async () => {
+      const guarded = await startRedisServer({ password: 'the-right-one' });
+      try {
+        const url = `redis://:hunter2-secret@127.0.0.1:${guarded.port}/0`;
+        const { report, text } = await world.examine({ redis: url });
+        expect(report.findings.map((each) => each.code)).toEqual(['redis_unreachable']);
+        expect(report.findings[0]!.found).toContain('WRONGPASS');
+        expect(JSON.stringify(report) + text).not.toMatch(/hunter2|the-right-one/);
+      } finally {
+        await guarded.stop();
+      }
+    });
+
+    it('finds pods that serve while nobody records', async () => {
+      noTraces();
+      podSays('gateway-1', `${names.aibrix}-5d4f8b9c7-x2x4z`, 3);
+      const [only, ...rest] = await found();
+      expect(rest).toEqual([]);
+      expect(only).toContain(`no_traces Redis key aibrix:${model}_request_trace_*`);
+      expect(only).toContain(`prod/${names.aibrix} (gateway gateway-1 counts 3`);
+    });
+
+    it('gives a first record the time of an interval before it says that there is none', async () => {
+      noTraces();
+      podSays('gateway-1', `${names.aibrix}-5d4f8b9c7-x2x4z`, 3);
+      const waits: number[] = [];
+      const sleep = async (ms: number) => {
+        waits.push(ms);
+        if (ms > 1000) world.redis.command('SET', `aibrix:${model}_request_trace_${lastTick()}`, traceText());
+      };
+      expect(await found({}, { sleep })).toEqual([]);
+      expect(Math.max(...waits)).toBe(12_000);
+    });
+
+    it('takes pods without requests for idle', async () => {
+      noTraces();
+      podSays('gateway-1', `${names.aibrix}-5d4f8b9c7-x2x4z`, 0);
+      expect(await found()).toEqual([]);
+    });
+
+    it('finds several gateways by what they say of pods', async () => {
+      podSays('gateway-1', `${names.aibrix}-5d4f8b9c7-x2x4z`, 0);
+      podSays('gateway-2', `${names.aibrix}-5d4f8b9c7-x2x4z`, 0);
+      expect(await found()).toEqual(['several_gateways Redis keys aibrix:pod:*: 2 gateways: gateway-1, gateway-2']);
+    });
+
+    it('finds several gateways by the replicas of their Deployment', async () => {
+      world.put(aibrixPart('gateway-plugins', 'v0.3.0', { env: tracing, replicas: 3 }));
+      expect(await found()).toEqual(['several_gateways Deployment aibrix-system/aibrix-gateway-plugins: 3 replicas']);
+    });
+
+    it.each([
+      ['v0.3.0', {}, ['AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=(not set)']],
+      ['v0.5.0', tracing, ['KV_EVENT_SYNC_ENABLED=(not set)', 'USE_REMOTE_TOKENIZER=(not set)']],
+      ['nightly', { AIBRIX_GPU_OPTIMIZER_TRACING_FLAG: 'false' }, ['AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=false']],
+    ])('finds a gateway %s with %j, which records nothing', async (tag, env, expected) => {
+      world.put(aibrixPart('gateway-plugins', tag, { env }));
+      const [only, ...rest] = await found();
+      expect(rest).toEqual([]);
+      expect(only).toContain('gateway_does_not_trace Deployment aibrix-system/aibrix-gateway-plugins');
+      for (const text of expected) expect(only).toContain(text);
+    });
+
+    it('finds no fault with a gateway of v0.8 that has the one variable', async () => {
+      world.put(aibrixPart('gateway-plugins', 'v0.8.1', { env: tracing }));
+      expect(await found()).toEqual([]);
+    });
+
+    it('finds records that cannot be read, such as those of another interval', async () => {
+      world.redis.command('SET', `aibrix:${model}_request_trace_${lastTick() + 1}`, traceText(30));
+      const [only, ...rest] = await found();
+      expect(rest).toEqual([]);
+      expect(only).toMatch(/^unreadable_traces .*meta_interval_sec: found 30/);
+    });
+
+    it('finds requests for a model that no Deployment serves, and says which name is near', async () => {
+      world.redis.command('SET', `aibrix:meta/llama-8B_request_trace_${lastTick()}`, traceText());
+      const { report } = await world.examine();
+      expect(report.findings[0]).toMatchObject({ code: 'traces_without_deployment' });
+      expect(report.findings[0]!.expected).toContain(`"${model}"`);
+      expect(await found()).toHaveLength(1);
+    });
+
+    it('finds clocks that disagree: those of Redis and of the API server', async () => {
+      const now = () => Date.now() + 3_600_000;
+      expect(await found({}, { now })).toEqual([
+        expect.stringMatching(/^clock_skew clock of Redis at 127.*: 3600 s behind/),
+        expect.stringMatching(/^clock_skew clock of http:.*: 3\d{3} s behind/),
+      ]);
+    });
+
+    it('finds a gateway whose clock is ahead by its records', async () => {
+      world.redis.command('SET', `aibrix:${model}_request_trace_${lastTick() + 120}`, traceText());
+      expect(await found()).toEqual([expect.stringMatching(/^clock_skew Redis key .* in the future/)]);
+    });
+  });
+
+  describe('Deployments and profiles', () => {
+    it('says that the API server cannot be reached, and looks at Redis', async () => {
+      await world.cluster.network.cut();
+      try {
+        const { report } = await world.examine();
+        for (const each of report.findings) provoked.add(each.code);
+        expect(report.findings.map((each) => each.code)).toEqual(['kubernetes_unreachable']);
+        expect(report.looked.map(({ at }) => at)).toEqual([
+          'clock of Redis',
+          'keys of AIBrix in Redis',
+          'request traces',
+        ]);
+      } finally {
+        await world.cluster.network.connect();
+      }
+    });
+
+    it('lists what may not be read as not looked at', async () => {
+      world.cluster.server.fault = ({ resource }) =>
+        resource === 'scaledobjects' ? { kind: 'answer', status: 403 } : undefined;
+      const { code, report } = await world.examine();
+      expect([code, report.findings]).toEqual([0, []]);
+      expect(report.notLooked.map(({ at, because }) => `${at}: ${because}`)).toContainEqual(
+        expect.stringContaining('ScaledObjects: 403'),
+      );
+    });
+
+    it('finds that nothing carries the model label', async () => {
+      for (const name of Object.values(names)) world.cluster.server.remove('prod', name);
+      world.redis.command('FLUSHALL');
+      expect(await found()).toEqual([expect.stringMatching(/^no_deployments /)]);
+    });
+
+    it.each([
+      ['a key that is nearly the one', { labels: { 'model.aibrix.ai/nmae': model } }],
+      ['the label without a value', { labels: { 'model.aibrix.ai/name': '' } }],
+      ['the label as an annotation', { annotations: { 'model.aibrix.ai/name': model } }],
+    ])('finds %s', async (_, metadata) => {
+      const lost = served('llama-l40s', 'L40S');
+      world.put({ ...lost, metadata: { namespace: 'prod', name: 'llama-l40s', ...metadata } });
+      expect(await found()).toEqual([expect.stringMatching(/^model_label_slip Deployment prod\/llama-l40s/)]);
+    });
+
+    it('finds annotations that are ignored', async () => {
+      world.put(served(names.hpa, 'H100', { annotations: { 'gpumix.dev/max-replica': '3' } }));
+      expect(await found()).toEqual([expect.stringMatching(/^setting_ignored .*max-replica/)]);
+    });
+
+    it('finds GPU types that nobody knows', async () => {
+      world.put(served(names.hpa, 'H10O'));
+      expect(await found()).toEqual([`unknown_gpu_type Deployment prod/${names.hpa}: GPU type "H10O"`]);
+    });
+
+    it('finds types without a pool, and pools without a type', async () => {
+      const pools = 'pools: [{ gpuType: L4, gpus: 8 }, { gpuType: A100-40GB, gpus: 8 }, { gpuType: H100, gpus: 8 }]';
+      expect(await withConfig(pools)).toEqual([
+        expect.stringMatching(`^type_without_pool Deployment prod/${names.keda}: GPU type A100-80GB`),
+        expect.stringMatching(/^pool_without_deployment pools, gpuType A100-40GB/),
+      ]);
+    });
+
+    it('finds a Deployment without a profile, and the profile that was meant for it', async () => {
+      world.redis.command(
+        'RENAME',
+        `aibrix:profile_${model}_${names.hpa}`,
+        `aibrix:profile_${model}_prod/${names.hpa}`,
+      );
+      expect(await found()).toEqual([
+        `deployment_without_profile Deployment prod/${names.hpa}: no profile for model "${model}"`,
+        expect.stringMatching(`^profile_without_deployment Redis key aibrix:profile_${model}_prod/${names.hpa}`),
+      ]);
+    });
+
+    it('finds a profile that cannot be used', async () => {
+      world.redis.command('SET', `aibrix:profile_${model}_${names.hpa}`, '{"tputs": [[NaN]]}');
+      expect(await found()).toEqual([expect.stringMatching(`^bad_profile Deployment prod/${names.hpa}: .*NaN`)]);
+    });
+  });
+
+  describe('what scales', () => {
+    it('finds a Deployment that nothing scales, but not in shadow mode', async () => {
+      world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
+      expect(await found()).toEqual([expect.stringMatching(`^nothing_scales Deployment prod/${names.hpa}`)]);
+      expect(await withConfig('publish: { mode: shadow }')).toEqual([]);
+    });
+
+    it('does not say so where it may not read all that could', async () => {
+      world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
+      world.cluster.server.fault = ({ resource }) =>
+        resource === 'horizontalpodautoscalers' ? { kind: 'answer', status: 403 } : undefined;
+      expect(await found()).toEqual([]);
+    });
+
+    it('finds an autoscaler that reads nothing of ours', async () => {
+      const cpu = {
+        type: 'Resource',
+        resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: 80 } },
+      };
+      world.put(hpa({ metrics: [cpu] }));
+      expect(await found()).toEqual([`foreign_metric HorizontalPodAutoscaler prod/${names.hpa}: nothing but Resource`]);
+    });
+
+    it('finds a metric beside ours, which can overrule it', async () => {
+      const [trigger] = (scaledObject().spec as { readonly triggers: readonly unknown[] }).triggers;
+      world.put(scaledObject({ triggers: [trigger, { type: 'cpu', metadata: { value: '80' } }] }));
+      expect(await found()).toEqual([
+        `foreign_metric ScaledObject prod/${names.keda} spec.triggers[1]: cpu beside the number of gpumix`,
+      ]);
+    });
+
+    it.each([
+      ['PodAutoscaler', () => podAutoscaler({}, { path: '/metrics/default/llama-l4' })],
+      ['ScaledObject', () => scaledObject({}, {}, { url: 'http://gpumix:8080/api/v1/replicas/prod/llama-l4' })],
+      ['HorizontalPodAutoscaler', () => hpa({}, desired({ deployment: 'llama-l4' }))],
+    ])('finds a %s that reads the number of another Deployment', async (kind, object) => {
+      world.put(object());
+      expect(await found()).toEqual([expect.stringMatching(`^other_deployment ${kind} prod/`)]);
+    });
+
+    it.each([
+      ['no labels', undefined, 'no matchLabels'],
+      ['a misspelt label', { deploymnet: names.hpa }, 'deploymnet, which no series has'],
+      ['labels of many deployments', { model: 'llama' }, 'matchLabels of model, and no deployment'],
+    ])('finds a selector with %s', async (_, matchLabels, text) => {
+      world.put(hpa({}, desired(matchLabels)));
+      const [only, ...rest] = await found();
+      expect([only, rest]).toEqual([expect.stringMatching(/^metric_selector /), []]);
+      expect(only).toContain(text);
+    });
+
+    it('finds targets of type Value, which run away', async () => {
+      world.put(hpa({}, { target: { type: 'Value', value: '1' } }));
+      world.put(scaledObject({}, { metricType: 'Value' }));
+      expect(await found()).toEqual([
+        expect.stringMatching(`^value_target ScaledObject prod/${names.keda}`),
+        expect.stringMatching(`^value_target HorizontalPodAutoscaler prod/${names.hpa}`),
+      ]);
+    });
+
+    it.each([
+      ['PodAutoscaler', () => podAutoscaler({}, { targetValue: '1' }), 'target 1'],
+      ['ScaledObject', () => scaledObject({}, {}, { targetValue: '100' }), 'target 100'],
+      ['HorizontalPodAutoscaler', () => hpa({}, { target: { type: 'AverageValue', averageValue: '100m' } }), '100m'],
+    ])('finds a target of a %s in other units', async (kind, object, text) => {
+      world.put(object());
+      const [only, ...rest] = await found();
+      expect([only, rest]).toEqual([expect.stringMatching(`^target_units ${kind} prod/`), []]);
+      expect(only).toContain(text);
+    });
+
+    it('takes 1000m for 1, and the unit that is configured', async () => {
+      world.put(hpa({}, { target: { type: 'AverageValue', averageValue: '1000m' } }));
+      world.put(podAutoscaler({}, { targetValue: '10' }));
+      expect(await withConfig('publish: { aibrixUnit: 10 }')).toEqual([]);
+    });
+
+    it('finds the dead band of an HPA and of a ScaledObject that may reach ten replicas', async () => {
+      world.put(hpa({ behavior: { scaleUp: { tolerance: '0' } } }));
+      world.put(scaledObject({ advanced: {} }));
+      expect(await found()).toEqual([
+        expect.stringMatching(`^dead_band ScaledObject prod/${names.keda} .*not set`),
+        expect.stringMatching(`^dead_band HorizontalPodAutoscaler prod/${names.hpa} .*0 up, not set`),
+      ]);
+      world.put(hpa({ behavior: {}, maxReplicas: 9 }));
+      world.put(scaledObject({ advanced: {}, maxReplicaCount: 9 }));
+      expect(await found()).toEqual([]);
+    });
+
+    it('finds a tolerance that the cluster dropped from what KEDA made', async () => {
+      const ownerReferences = [{ kind: 'ScaledObject', name: names.keda, controller: true }];
+      const made = (behavior: unknown) => {
+        const object = hpa({
+          scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: names.keda },
+          behavior,
+        });
+        world.put({ ...object, metadata: { namespace: 'prod', name: `keda-hpa-${names.keda}`, ownerReferences } });
+      };
+      made({ scaleUp: { stabilizationWindowSeconds: 0 } });
+      expect(await found()).toEqual([
+        expect.stringMatching(/^tolerance_dropped HorizontalPodAutoscaler prod\/keda-hpa/),
+      ]);
+      made({ scaleUp: { tolerance: '0' }, scaleDown: { tolerance: '0' } });
+      expect(await found()).toEqual([]);
+    });
+
+    it.each([1, 3, undefined])('finds a PodAutoscaler with minReplicas %s', async (minReplicas) => {
+      world.put(podAutoscaler({ minReplicas }));
+      expect(await found()).toEqual([
+        `aibrix_min_replicas PodAutoscaler prod/${names.aibrix} spec.minReplicas: ${minReplicas ?? 1}`,
+      ]);
+    });
+
+    it.each(['APA', 'HPA'])('finds a PodAutoscaler of strategy %s', async (scalingStrategy) => {
+      world.put(podAutoscaler({ scalingStrategy }));
+      expect(await found()).toEqual([expect.stringMatching(`^aibrix_strategy .*: ${scalingStrategy}`)]);
+    });
+
+    it('finds a tolerance of AIBrix that is as wide as half a replica', async () => {
+      world.put(podAutoscaler({}, {}, { 'autoscaling.aibrix.ai/scale-up-tolerance': '0.5' }));
+      expect(await found()).toEqual([expect.stringMatching(/^aibrix_tolerance .*: 0.5/)]);
+    });
+
+    it.each([
+      ['v0.1.1', 'endpoint', true],
+      ['v0.2.0', 'endpoint', false],
+      ['v0.4.1', 'endpoint', false],
+      ['v0.5.0', 'endpoint', true],
+      ['v0.7.0', 'endpoint', true],
+      ['v0.8.0', 'endpoint', false],
+      ['nightly', 'endpoint', false],
+      ['v0.4.1', 'external', true],
+      ['v0.7.0', 'external', true],
+      ['v0.8.0-rc.1', 'external', false],
+    ])('knows whether AIBrix %s reads us over an %s', async (tag, way, isFinding) => {
+      world.put(aibrixPart('controller-manager', tag));
+      if (way === 'external') {
+        const metric = { endpoint: '', targetMetric: `gpumix-aibrix-${names.aibrix}`, targetValue: '1' };
+        world.put(podAutoscaler({}, { metricSourceType: 'external', ...metric }));
+      }
+      const expected = [expect.stringMatching(`^aibrix_version PodAutoscaler prod/.*aibrix/controller-manager:${tag}`)];
+      expect(await found()).toEqual(isFinding ? expected : []);
+    });
+
+    it('finds that nobody, or somebody else, owns the external metrics API', async () => {
+      world.cluster.server.remove(null, 'v1beta1.external.metrics.k8s.io', 'apiservices');
+      expect(await found()).toEqual([expect.stringMatching(/^external_metrics_owner .*: no APIService/)]);
+      world.put(apiService('gpumix-metrics', 'False'));
+      expect(await found()).toEqual([
+        expect.stringMatching(/^external_metrics_owner .*gpumix-metrics is not available/),
+      ]);
+      world.put(apiService('keda-operator-metrics-apiserver'));
+      world.cluster.server.fault = ({ path }) =>
+        path === '/apis/external.metrics.k8s.io/v1beta1'
+          ? { kind: 'answer', status: 200, body: '{"resources":[{"name":"externalmetrics"}]}' }
+          : undefined;
+      expect(await found()).toEqual([expect.stringMatching(/^external_metrics_owner .*gpu\/keda-operator/)]);
+    });
+
+    it('finds fields of triggers of KEDA that do not do what they should', async () => {
+      world.put(scaledObject({}, {}, { valueLocation: 'replica', activationTargetValue: '1' }));
+      expect(await found()).toEqual([
+        expect.stringMatching(/^value_location .*: replica$/),
+        expect.stringMatching(/^activation .*: 1$/),
+      ]);
+      const query = `gpumix_desired_replicas{exported_namespace="prod",exported_deployment="${names.keda}"}`;
+      const metadata = { serverAddress: 'http://prometheus:9090', query, threshold: '1' };
+      world.put(scaledObject({}, { type: 'prometheus', metadata }));
+      expect(await found()).toEqual([expect.stringMatching(/^null_values /)]);
+      world.put(scaledObject({}, { type: 'prometheus', metadata: { ...metadata, ignoreNullValues: 'false' } }));
+      expect(await found()).toEqual([]);
+    });
+
+    it('finds a paused ScaledObject', async () => {
+      const paused = scaledObject();
+      const annotations = { 'autoscaling.keda.sh/paused': 'true' };
+      world.put({ ...paused, metadata: { ...paused.metadata, annotations } });
+      expect(await found()).toEqual([expect.stringMatching(/^consumer_paused .*paused: "true"/)]);
+    });
+
+    it('finds limits that disagree', async () => {
+      world.put(hpa({ minReplicas: 3 }));
+      expect(await found()).toEqual([expect.stringMatching(/^consumer_limits .*keeps at least 3/)]);
+    });
+  });
+
+  describe('the command', () => {
+    const flags = { json: false, all: false, timeout: 5 };
+    const around = { environment: {}, write: () => {}, color: false, width: 80 };
+
+    it('refuses a replay, which has no live set-up', async () => {
+      const quickstart = { ...flags, config: 'samples/quickstart/gpumix.yaml' };
+      await expect(runDoctor(quickstart, around)).rejects.toThrow(
+        'demand.source: found replay, expected a live set-up',
+      );
+    });
+
+    it('refuses a context that the kubeconfig does not have', async () => {
+      const wrong = { ...flags, redis: world.redis.url, kubeconfig: world.cluster.kubeconfig, context: 'tset' };
+      await expect(runDoctor(wrong, around)).rejects.toThrow('did you mean "test"?');
+    });
+
+    it('shows the first places of many, or all, within the width of the terminal', async () => {
+      for (let i = 0; i < 12; i++) world.redis.command('SET', `aibrix:profile_other_${'x'.repeat(150)}-${i}`, '{}');
+      const { text } = await world.examine();
+      expect(text).toContain('and 7 more (--all)');
+      expect(text.split('\n').filter((line) => line.length > 100)).toEqual([]);
+      const { text: everything } = await world.examine({ all: true });
+      expect(everything.match(/ at {8}Redis key/g)).toHaveLength(12);
+    });
+  });
+
+  it('has each of its findings provoked by a test above', () => {
+    expect([...provoked].sort()).toEqual([...findingCodes].sort());
+  });
+});
+
+function podSays(gateway: string, pod: string, running: number): void {
+  const key = `aibrix:pod:${gateway}:prod:${pod}`;
+  world.redis.command('HSET', key, 'requests_running', String(running), 'seq', '17', 'gateway_instance_id', gateway);
+}
+
+/** The record may be of the interval before, where one ended since. */
+function noTraces(): void {
+  for (const end of [lastTick(), lastTick() - 10]) {
+    world.redis.command('DEL', `aibrix:${model}_request_trace_${end}`);
+  }
+}
+
+function desired(matchLabels: Readonly<Record<string, string>> | undefined) {
+  return { metric: { name: 'gpumix_desired_replicas', selector: { matchLabels } } };
+}
+
+async function withConfig(yaml: string): Promise<readonly string[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'gpumix-doctor-'));
+  const config = join(folder, 'gpumix.yaml');
+  try {
+    writeFileSync(config, `redis: { url: "${world.redis.url}" }\n${yaml}\n`);
+    return await found({ config });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
