@@ -54,6 +54,7 @@ const mostSteps = 2000;
 const mostKeys = 200_000;
 /** Pods that are asked about. */
 const mostPods = 5000;
+const podFields = ['requests_running', 'seq'] as const;
 /** Longest field of a pod that is read; real ones have 20 digits. [bytes] */
 const longestField = 64;
 
@@ -70,7 +71,7 @@ export function openRedisInspection(
     lastError = error;
   };
   client.on('error', remember);
-  let opened: Promise<void> | null = null;
+  let opened: Promise<unknown> | null = null;
 
   const unavailable = (error: unknown): Unavailable => {
     if (error instanceof Unavailable) return error;
@@ -82,7 +83,8 @@ export function openRedisInspection(
   };
   const asking = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
-      opened ??= Promise.resolve(client.connect()).then(() => undefined);
+      // A cluster that is not whole leaves this open for ever, without any error.
+      opened ??= within(Promise.resolve(client.connect()), 2 * timeoutMs);
       await opened;
       return await work();
     } catch (error) {
@@ -92,20 +94,15 @@ export function openRedisInspection(
   const servers = (): readonly Redis[] => (client instanceof Cluster ? client.nodes('master') : [client]);
 
   const activityOf = async (keys: readonly string[]): Promise<readonly PodActivity[]> => {
-    const named = keys.map((key) => ({ key, ...podOfKey(key) }));
-    const lengths = await Promise.all(
-      named.flatMap(({ key }) => [client.hstrlen(key, 'requests_running'), client.hstrlen(key, 'seq')]),
-    ).catch(() => null);
-    // A key of another type among them spoils the question; then nothing is known of any.
-    if (lengths === null) return [];
     const read = await Promise.all(
-      named.map(async ({ key, ...pod }, index) => {
-        const tooLong = (lengths[2 * index] ?? 0) > longestField || (lengths[2 * index + 1] ?? 0) > longestField;
-        const [running, completed] = tooLong ? [null, null] : await client.hmget(key, 'requests_running', 'seq');
+      keys.map(async (key) => {
+        const lengths = await Promise.all(podFields.map((field) => client.hstrlen(key, field))).catch(wrongType);
+        if (lengths === null || lengths.some((length) => length > longestField)) return null;
+        const values = await client.hmget(key, ...podFields).catch(wrongType);
+        const [running = null, completed = null] = values ?? [];
         // Gateways let these keys live for half a second: one that is gone says nothing any more.
-        return running == null && completed == null
-          ? null
-          : { ...pod, running: countOf(running) ?? 0, completed: countOf(completed) };
+        if (running === null && completed === null) return null;
+        return { ...podOfKey(key), running: countOf(running) ?? 0, completed: countOf(completed) };
       }),
     );
     return read.filter((pod) => pod !== null);
@@ -166,6 +163,14 @@ export function openRedisInspection(
   };
 }
 
+async function within<Value>(work: Promise<Value>, ms: number): Promise<Value> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no connection within ${ms / 1000} s`)), ms);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
 function connect(settings: RedisSettings, timeoutMs: number): Redis | Cluster {
   const common = {
     ...(settings.username === null ? {} : { username: settings.username }),
@@ -216,6 +221,12 @@ function take(key: string, newestTraces: Map<string, number>, profiles: Set<stri
 function podOfKey(key: string): Pick<PodActivity, 'gateway' | 'namespace' | 'pod'> {
   const parts = key.slice(podPrefix.length).split(':');
   return { gateway: parts.slice(0, -2).join(':'), namespace: parts.at(-2) ?? '', pod: parts.at(-1) ?? '' };
+}
+
+/** Something else lies under that name: it says nothing of a pod, and is no fault of the others. */
+function wrongType(error: Error): null {
+  if (error.message.startsWith('WRONGTYPE')) return null;
+  throw error;
 }
 
 function countOf(text: string | null | undefined): number | null {

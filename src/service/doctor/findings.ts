@@ -29,6 +29,12 @@ export const findingKinds = {
     why: 'Without it nobody knows which Deployments there are: gpumix holds what it published last.',
     mend: 'Mend the kubeconfig or the service account, and the rights on deployments.apps (docs/kubernetes.md).',
   },
+  profiles_unreadable: {
+    severity: 'broken',
+    title: 'The profiles cannot be read',
+    why: 'gpumix keeps those that it has read before; after a restart it has none, and holds everything.',
+    mend: 'Mend profiles.directory, or the rights on it.',
+  },
   clock_skew: {
     severity: 'broken',
     title: 'Clocks disagree',

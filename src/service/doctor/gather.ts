@@ -193,7 +193,7 @@ async function findUntraced(
       'nobody says what pods do: no keys aibrix:pod:* (AIBrix before v0.7.0 writes none), and no engines are configured',
     );
   }
-  const busy = await look(sources, async () => whole(await busyNow(sources, keys.value.pods, deployments)), {
+  const busy = await look(sources, () => busyNow(sources, keys.value.pods, deployments), {
     optional: false,
   });
   if (busy.kind === 'unseen') return busy;
@@ -211,7 +211,8 @@ async function findUntraced(
       );
       const readings = await redis.store.readTraces(asked);
       const traced = new Set(asked.filter((_, index) => readings[index]!.kind !== 'absent').map(({ model }) => model));
-      return whole(suspects.filter(({ model }) => models.includes(model) && !traced.has(model)));
+      const value = suspects.filter(({ model }) => models.includes(model) && !traced.has(model));
+      return { value, missing: busy.missing };
     },
     { optional: false },
   );
@@ -221,9 +222,14 @@ async function busyNow(
   { redis, engines, sleep }: DoctorSources,
   pods: readonly PodActivity[],
   deployments: readonly ObservedDeployment[],
-): Promise<readonly BusyDeployment[]> {
+): Promise<Look<readonly BusyDeployment[]>> {
+  let missing: string | null = null;
   const tokens = async () => {
-    const { samples } = (await engines?.read(deployments).catch(() => null)) ?? { samples: [] };
+    const { samples, problems } = (await engines?.read(deployments).catch((error: Error) => ({
+      samples: [],
+      problems: [error.message],
+    }))) ?? { samples: [], problems: [] };
+    missing = problems.length === 0 ? missing : `some engines: ${problems[0]}`;
     return new Map(
       samples.map(({ deployment, instance, promptTokens, generationTokens }) => [
         `${deployment}\n${instance}`,
@@ -247,10 +253,11 @@ async function busyNow(
     const then = before.get(key)?.tokens;
     if (then !== undefined && now > then && !shown.has(deployment)) shown.set(deployment, 'its engines count tokens');
   }
-  return deployments.flatMap(({ id, model }) => {
+  const value = deployments.flatMap(({ id, model }) => {
     const shownBy = shown.get(id);
     return shownBy === undefined ? [] : [{ id, model, shownBy }];
   });
+  return { value, missing };
 }
 
 function podKey({ gateway, namespace, pod }: PodActivity): string {

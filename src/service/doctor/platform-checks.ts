@@ -7,9 +7,9 @@ import { type Finding, finding } from './report.js';
 
 /** Whether the parts between gpumix and the Deployments can read it: reachability, AIBrix's version, the APIService. */
 
-export function checkReach({ redisClocks, keys, workloads }: DoctorFacts): readonly Finding[] {
+export function checkReach({ redisClocks, keys, newestTraces, workloads, profiles }: DoctorFacts): readonly Finding[] {
   const found: Finding[] = [];
-  const redis = [redisClocks, keys].find((sight) => sight.kind === 'unseen' && sight.isFault);
+  const redis = [redisClocks, keys, newestTraces].find((sight) => sight.kind === 'unseen' && sight.isFault);
   if (redis?.kind === 'unseen') {
     found.push(
       finding('redis_unreachable', { place: 'Redis', found: redis.because, expected: 'a server that answers' }),
@@ -23,6 +23,11 @@ export function checkReach({ redisClocks, keys, workloads }: DoctorFacts): reado
         expected: 'a list of Deployments',
       }),
     );
+  }
+  // Those in Redis are unreadable with it.
+  if (redis === undefined && profiles.kind === 'unseen' && profiles.isFault) {
+    const expected = 'profiles of the Deployments, or none';
+    found.push(finding('profiles_unreadable', { place: 'profiles', found: profiles.because, expected }));
   }
   return found;
 }

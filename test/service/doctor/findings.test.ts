@@ -20,6 +20,7 @@ import {
   tracing,
 } from '../../support/doctor-world.js';
 import { redisMissing, startRedisServer } from '../../support/redis-server.js';
+import { startEndpoint } from '../../support/scripted-endpoint.js';
 
 /** Every finding is provoked here in a set-up that is otherwise well: a real Redis, and the fake API server. */
 
@@ -119,6 +120,25 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       expect(rest).toEqual([]);
       expect(only).toContain(`no_traces Redis key aibrix:${model}_request_trace_*`);
       expect(only).toContain(`prod/${names.aibrix} (gateway gateway-1 counts 3`);
+    });
+
+    it('finds them by what their engines count, where no gateway says what pods do', async () => {
+      noTraces();
+      let tokens = 100;
+      const engine = await startEndpoint((_, response) => {
+        tokens += 7;
+        const counters = ['prompt_tokens_total', 'generation_tokens_total', 'time_to_first_token_seconds_sum'];
+        const lines = [...counters, 'time_to_first_token_seconds_count'].map((name) => `vllm:${name} ${tokens}\n`);
+        response.end(lines.join(''));
+      });
+      try {
+        const yaml = `engines: { scrape: [{ deployment: prod/${names.keda}, urls: ["${engine.url}/metrics"] }] }`;
+        expect(await withConfig(yaml)).toEqual([
+          expect.stringMatching(`^no_traces .*prod/${names.keda} \\(its engines count tokens\\)`),
+        ]);
+      } finally {
+        await engine.stop();
+      }
     });
 
     it('gives a first record the time of an interval before it says that there is none', async () => {
@@ -267,6 +287,22 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
         `deployment_without_profile Deployment prod/${names.hpa}: no profile for model "${model}"`,
         expect.stringMatching(`^profile_without_deployment Redis key aibrix:profile_${model}_prod/${names.hpa}`),
       ]);
+    });
+
+    it('finds a folder of profiles that is not there', async () => {
+      expect(await withConfig('profiles: { source: files, directory: nowhere }')).toEqual([
+        expect.stringMatching(/^profiles_unreadable profiles: .*nowhere: found nothing, expected a directory/),
+      ]);
+    });
+
+    it('looks at the Deployments of a configuration without a cluster', async () => {
+      const list = [`{ namespace: prod, name: ${names.hpa}, model: ${model}, gpuType: H100 }`];
+      expect(await withConfig(`deployments: { source: config, list: [${list}] }`)).toEqual(
+        [names.keda, names.aibrix].map((name) => expect.stringMatching(`^profile_without_deployment .*${name}`)),
+      );
+      expect(
+        await withConfig(`deployments: { source: config, list: [{ name: other, model: ${model}, gpuType: L4 }] }`),
+      ).toContainEqual(expect.stringMatching(/^deployment_without_profile Deployment default\/other/));
     });
 
     it('finds a profile that cannot be used', async () => {
