@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { InputError } from '../core/input-error.js';
-import { chooseConfig, openDoctor } from '../service/compose.js';
+import { chooseConfig } from '../service/choose-config.js';
+import { openDoctor } from '../service/compose-doctor.js';
 import type { ConfigFlag, ConfigLayers } from '../service/config-layers.js';
 import { diagnose } from '../service/doctor/diagnose.js';
 import { gatherFacts } from '../service/doctor/gather.js';

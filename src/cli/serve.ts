@@ -1,7 +1,8 @@
 import { setFlagsFromString } from 'node:v8';
 import { Command, InvalidArgumentError } from 'commander';
 import { InputError, quoteInput } from '../core/input-error.js';
-import { type ChosenConfig, chooseConfig, composeService } from '../service/compose.js';
+import { type ChosenConfig, chooseConfig } from '../service/choose-config.js';
+import { composeService } from '../service/compose.js';
 import { type Config, modelConfig, type SloConfig } from '../service/config.js';
 import type { ConfigFlag, ConfigLayers } from '../service/config-layers.js';
 import { buildApp } from '../service/http/app.js';

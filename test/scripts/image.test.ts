@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { shippedCatalogueFile, shippedModelsFile } from '../../src/adapters/catalogue-file.js';
-import { quickstartFile } from '../../src/service/compose.js';
+import { quickstartFile } from '../../src/service/choose-config.js';
 
 /** No image can be built in a test: what its recipe says is held against what the tree has and the service reads. */
 

@@ -5,7 +5,7 @@ import { type AibrixComponent, readAibrixComponent } from './aibrix-components.j
 import { type ApiClient, ApiError } from './api-client.js';
 import { type ConsumerMetrics, readConsumerMetrics } from './consumer-metrics.js';
 import { consumerResources, readConsumer, type SeenConsumer } from './consumer-source.js';
-import { checkNamespace, pathsOf } from './deployment-source.js';
+import { type Place, placesOf } from './followed-objects.js';
 import { listOnce } from './list-once.js';
 import { type ModelLabelSlip, modelLabelSlip } from './model-label-slips.js';
 import { observeDeployment } from './observed-deployment.js';
@@ -59,18 +59,17 @@ export function inspectCluster(options: {
   readonly answerTimeoutMs: number;
   readonly now: () => number;
 }): ClusterInspection {
-  const { api, catalogue, answerTimeoutMs, now } = options;
-  const namespaces = [...new Set(options.namespaces)];
-  for (const [index, namespace] of namespaces.entries()) checkNamespace(namespace, index);
+  const { api, catalogue, namespaces, answerTimeoutMs, now } = options;
+  const deploymentPlaces = placesOf('/apis/apps/v1', 'deployments', namespaces);
 
   const listAll = async (
-    paths: readonly string[],
+    places: readonly Place[],
     listKind: string,
     signal: AbortSignal,
     each: (object: unknown) => void,
   ) => {
     let complete = true;
-    for (const path of paths) {
+    for (const { path } of places) {
       const list = await listOnce({ api, path, listKind, mostObjects, answerTimeoutMs, signal, each });
       complete &&= list.complete;
     }
@@ -94,8 +93,7 @@ export function inspectCluster(options: {
         const component = readAibrixComponent(object);
         if (component !== null) aibrix.set(component.id, component);
       };
-      const paths = pathsOf('/apis/apps/v1', 'deployments', namespaces);
-      let missing = await listAll(paths, 'DeploymentList', signal, (object) => {
+      let missing = await listAll(deploymentPlaces, 'DeploymentList', signal, (object) => {
         takeComponent(object);
         const deployment = observeDeployment(object, catalogue);
         if (deployment !== null) deployments.push(deployment);
@@ -103,8 +101,8 @@ export function inspectCluster(options: {
         if (slip !== null) slips.push(slip);
       });
       if (namespaces.length > 0 && !namespaces.includes(aibrixNamespace)) {
-        const [path] = pathsOf('/apis/apps/v1', 'deployments', [aibrixNamespace]);
-        await listAll([path!], 'DeploymentList', signal, takeComponent).catch((error) => {
+        const places = placesOf('/apis/apps/v1', 'deployments', [aibrixNamespace]);
+        await listAll(places, 'DeploymentList', signal, takeComponent).catch((error) => {
           if (!(error instanceof ApiError && (error.status === 403 || error.status === 404))) throw error;
           missing = missing ?? `Deployments of ${aibrixNamespace}, which may not be read`;
         });
@@ -114,8 +112,8 @@ export function inspectCluster(options: {
     async consumers(kind, signal) {
       const resource = consumerResources.find((each) => each.kind === kind)!;
       const found: (SeenConsumer & ConsumerMetrics)[] = [];
-      const paths = pathsOf(resource.groupVersion, resource.resource, namespaces);
-      const missing = await listAll(paths, `${kind}List`, signal, (object) => {
+      const places = placesOf(resource.groupVersion, resource.resource, namespaces);
+      const missing = await listAll(places, `${kind}List`, signal, (object) => {
         const consumer = readConsumer(object, resource);
         if (consumer !== null) found.push({ ...consumer, ...readConsumerMetrics(object, kind) });
       });

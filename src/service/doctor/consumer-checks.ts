@@ -23,7 +23,7 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
     const own = withoutMade(all);
     const scaling = all.filter(({ kind, name }) => own.some((each) => each.kind === kind && each.name === name));
     if (all.length === 0) {
-      if (!allSeen || !settings.publishes) return [];
+      if (!allSeen || settings.followedBy !== 'autoscalers') return [];
       return [
         finding('nothing_scales', {
           place: `Deployment ${deployment.id}`,
@@ -32,9 +32,18 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
         }),
       ];
     }
+    if (settings.followedBy === 'gpumix') {
+      return [
+        finding('other_scaler', {
+          place: scaling.map(nameOf).slice(0, 3).join(', '),
+          found: `${scaling.length === 1 ? 'it targets' : 'they target'} Deployment ${deployment.id}`,
+          expected: 'nothing else that scales it, because of actuate: scale',
+        }),
+      ];
+    }
     return [
       ...limitFindings(deployment, own),
-      ...(settings.publishes ? foreign(deployment, scaling) : []),
+      ...(settings.followedBy === 'autoscalers' ? foreign(deployment, scaling) : []),
       ...scaling.flatMap((object) => ofObject(object, deployment, facts)),
       ...dropped(all),
     ];

@@ -20,8 +20,8 @@ export type DoctorSettings = {
   readonly readsTraces: boolean;
   /** What one replica counts on AIBrix's endpoint. */
   readonly aibrixUnit: number;
-  /** False in shadow mode: then nothing need follow. */
-  readonly publishes: boolean;
+  /** Who has to follow what is published: nobody in shadow mode. */
+  readonly followedBy: 'autoscalers' | 'gpumix' | 'nobody';
   readonly pools: {
     readonly list: readonly { readonly gpuType: string; readonly gpus: number | null }[];
     readonly areCounted: boolean;

@@ -129,7 +129,13 @@ export const findingKinds = {
     severity: 'broken',
     title: 'Nothing scales a followed Deployment',
     why: 'gpumix publishes a number for it, and no HorizontalPodAutoscaler, ScaledObject or PodAutoscaler acts on it.',
-    mend: 'Create one that reads the number of gpumix.',
+    mend: 'Create one that reads the number of gpumix, or let gpumix scale it (actuate: scale).',
+  },
+  other_scaler: {
+    severity: 'broken',
+    title: 'Something else scales what gpumix is to scale',
+    why: 'With actuate: scale gpumix leaves alone what a HorizontalPodAutoscaler, a ScaledObject or a PodAutoscaler targets, paused or not: the plan for it is not carried out.',
+    mend: 'Delete that object, or set actuate: none and let it read the number of gpumix.',
   },
   foreign_metric: {
     severity: 'broken',

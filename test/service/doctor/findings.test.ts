@@ -318,6 +318,17 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       expect(await withConfig('publish: { mode: shadow }')).toEqual([]);
     });
 
+    it('finds what else scales a Deployment that gpumix is to scale itself', async () => {
+      world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
+      expect(await withConfig('actuate: scale')).toEqual([
+        expect.stringMatching(`^other_scaler ScaledObject prod/${names.keda}.*targets Deployment prod/${names.keda}`),
+        expect.stringMatching(`^other_scaler PodAutoscaler prod/.*targets Deployment prod/${names.aibrix}`),
+      ]);
+      expect(await withConfig('actuate: dry-run')).toEqual([
+        expect.stringMatching(`^nothing_scales Deployment prod/${names.hpa}`),
+      ]);
+    });
+
     it('does not say so where it may not read all that could', async () => {
       world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
       world.cluster.server.fault = ({ resource }) =>

@@ -34,7 +34,7 @@ function factsOf(objects: readonly unknown[], keys: readonly string[] = []): Doc
       intervalSeconds: 10,
       readsTraces: true,
       aibrixUnit: 100,
-      publishes: true,
+      followedBy: 'autoscalers',
       pools: { list: [{ gpuType: 'L4', gpus: 3 }], areCounted: false },
       profilesDirectory: null,
     },

@@ -1,0 +1,96 @@
+import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { loadGpuCatalogue } from '../adapters/catalogue-file.js';
+import { ApiError, type ClusterAccess, connectToCluster } from '../adapters/kubernetes/api-client.js';
+import { inspectCluster } from '../adapters/kubernetes/cluster-inspection.js';
+import type { GpuCatalogue } from '../core/gpu-types.js';
+import { InputError } from '../core/input-error.js';
+import type { Clock } from '../core/ports.js';
+import { createEngineMetrics, createProfiles, createStore, redisSettings } from './compose-inputs.js';
+import { type Config, configuredPools } from './config.js';
+import { createConfiguredDeployments } from './configured-deployments.js';
+import type { DoctorSources } from './doctor/gather.js';
+
+/**
+ * What a live set-up can be looked at by, without running anything of the service.
+ *
+ * @throws InputError for files that the configuration names and that cannot be used
+ */
+export async function openDoctor(options: {
+  readonly config: Config;
+  readonly directory: string;
+  readonly access: ClusterAccess;
+  /** For each part that is looked at. */
+  readonly timeoutMs: number;
+  readonly clock?: Clock;
+  readonly sleep?: (ms: number) => Promise<void>;
+}): Promise<{ readonly sources: DoctorSources; readonly close: () => Promise<void> }> {
+  const { config, directory, timeoutMs, clock = { now: () => Date.now() } } = options;
+  const { deployments, demand, profiles, publish } = config;
+  const catalogue = await loadGpuCatalogue();
+  const settings = await redisSettings(config, directory);
+  const store = await createStore(config, { directory, clock, logger: null });
+  const engines = await createEngineMetrics(config, { directory, clock });
+  // Loaded where it is used, as the store's driver.
+  const { openRedisInspection } = await import('../adapters/redis-inspection.js');
+  const inspection = settings === null ? null : openRedisInspection(settings, { timeoutMs, now: () => clock.now() });
+  const { list, fromNodes } = configuredPools(config);
+  return {
+    sources: {
+      settings: {
+        intervalSeconds: demand.intervalSeconds,
+        readsTraces: demand.source === 'redis',
+        aibrixUnit: publish.aibrixUnit,
+        followedBy: publish.mode === 'shadow' ? 'nobody' : config.actuate === 'scale' ? 'gpumix' : 'autoscalers',
+        pools: { list, areCounted: fromNodes !== null },
+        profilesDirectory: profiles.source === 'files' ? resolve(directory, profiles.directory ?? '.') : null,
+      },
+      catalogue,
+      clock,
+      sleep: options.sleep ?? (async (ms) => void (await sleep(ms))),
+      timeoutMs,
+      redis: inspection === null ? null : { inspection, store },
+      cluster:
+        deployments.source === 'config'
+          ? 'deployments.source is config: no cluster is followed'
+          : await inspectionOfCluster(options.access, { catalogue, clock, timeoutMs, config }),
+      listed:
+        deployments.source === 'config'
+          ? createConfiguredDeployments(deployments.list, catalogue).snapshot().deployments
+          : null,
+      profiles: createProfiles(config, directory, store),
+      engines,
+      statusOf: (error) => (error instanceof ApiError ? error.status : null),
+    },
+    async close() {
+      await Promise.all([inspection?.close(), engines?.close(), store.close()]);
+    },
+  };
+}
+
+/** The error where nothing describes a cluster: that is told like one that does not answer. */
+async function inspectionOfCluster(
+  access: ClusterAccess,
+  tools: {
+    readonly catalogue: GpuCatalogue;
+    readonly clock: Clock;
+    readonly timeoutMs: number;
+    readonly config: Config;
+  },
+): Promise<DoctorSources['cluster']> {
+  const { catalogue, clock, timeoutMs, config } = tools;
+  // What a flag names must be usable; what the surroundings happen to offer need not.
+  const isGiven = Object.keys(access).length > 0;
+  try {
+    return inspectCluster({
+      api: await connectToCluster(access),
+      catalogue,
+      namespaces: config.deployments.namespaces,
+      answerTimeoutMs: timeoutMs,
+      now: () => clock.now(),
+    });
+  } catch (error) {
+    if (isGiven || !(error instanceof InputError)) throw error;
+    return error;
+  }
+}
