@@ -51,6 +51,8 @@ export type PublicationFacts = {
   readonly hold: ReplicaHold | null;
   /** Replicas that stay because the demand needs them, while what others have is kept; null = none that no floor keeps anyway. */
   readonly wantedBesideKept: number | null;
+  /** Its GPU type is short, and nothing else serves what its replicas would that do not come: at most so many stay asked for. */
+  readonly askedForInVain: number | null;
   /** It is started because requests wait of which nothing is known. */
   readonly isWoken: boolean;
 };
@@ -122,6 +124,13 @@ export function publishDeployment(input: {
   if (facts.isUncounted) return uncountedNumber(facts, deployment);
   // What was on its way up is not cut because its profile went away.
   const isKept = facts.keptReplicas !== null && step > (current ?? 0);
+  const waiting = Math.min(facts.published ?? 0, facts.askedForInVain ?? 0);
+  if (waiting > step) {
+    return {
+      replicas: waiting,
+      reason: `Still asked for: ${deployment.gpuType} comes for ${step} only, and nothing else serves this demand.`,
+    };
+  }
   const reason = isKept
     ? `It lost its profile or its price: it keeps the ${step} that were published when it could last be planned.`
     : (heldUpReason(facts, { deployment, settings }) ?? deployment.reason);

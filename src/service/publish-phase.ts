@@ -10,6 +10,7 @@ import type { Override } from './overrides.js';
 import { heldReplicas, lowestReplicas, type PublicationFacts, publishPlan, RecentlyPublished } from './publication.js';
 import { publishedState } from './published-state.js';
 import type { ReplicaHolds } from './replica-holds.js';
+import { stillAskedFor } from './stock-out.js';
 import type { DecisionRecord } from './view.js';
 
 /** Phase 7: the parts of all models become one plan, the plan becomes the numbers that are served. */
@@ -63,7 +64,15 @@ export class PublishPhase {
     );
     const overrides = stored.overrides.active(clock.now());
     const { mode, maxStepsDownPerMinute, maxStepsUpPerMinute } = config.publish;
-    const plan = publishPlan(joined, (id) => this.#factsOf(id, { cycle, override: overrides.get(id) }), {
+    const inVain = stillAskedFor(joined, {
+      shortages: this.#context.shortages(cycle.nowMs),
+      replicasOf: (id) => ({
+        ready: fleet.observed.get(id)?.readyReplicas ?? null,
+        published: fleet.published.get(id)?.replicas ?? null,
+      }),
+    });
+    const factsOf = (id: string) => this.#factsOf(id, { cycle, override: overrides.get(id), inVain });
+    const plan = publishPlan(joined, factsOf, {
       mode,
       // Where models share limits the plan itself falls no faster: what is kept is missing to the others.
       maxStepsDownPerMinute: isLimited(cycle.limits) ? null : maxStepsDownPerMinute,
@@ -154,7 +163,7 @@ export class PublishPhase {
     const standing = new Map<string, number | null>();
     for (const { id, paused, currentReplicas } of state.deployments) {
       const override = overrides.get(id);
-      const facts = this.#factsOf(id, { cycle, override });
+      const facts = this.#factsOf(id, { cycle, override, inVain: new Set() });
       if (facts === undefined) continue;
       const heading = targets.get(id) ?? currentReplicas;
       // What is paused runs on whatever was planned for it: where others want its GPUs, that is what counts.
@@ -203,14 +212,19 @@ export class PublishPhase {
 
   #factsOf(
     id: string,
-    { cycle, override }: { readonly cycle: Cycle; readonly override: Override | undefined },
+    {
+      cycle,
+      override,
+      inVain,
+    }: { readonly cycle: Cycle; readonly override: Override | undefined; readonly inVain: ReadonlySet<string> },
   ): PublicationFacts | undefined {
     const { fleet } = this.#context;
     const deployment = fleet.observed.get(id);
     if (deployment === undefined) return undefined;
     const before = fleet.published.get(id);
     const state = fleet.models.get(deployment.model);
-    const floor = state?.built?.model.deployments.find((each) => each.id === id)?.minReplicas ?? 0;
+    const built = state?.built?.model.deployments.find((each) => each.id === id);
+    const floor = built?.minReplicas ?? 0;
     const wanted = state?.holds?.wanted.get(id) ?? 0;
     return {
       currentReplicas: deployment.currentReplicas,
@@ -231,6 +245,7 @@ export class PublishPhase {
       lowestWithinMinute: this.#recent.lowest(id, cycle.nowMs),
       hold: state?.holds?.replicas.get(id) ?? null,
       wantedBesideKept: wanted > floor ? wanted : null,
+      askedForInVain: inVain.has(id) ? (built?.maxReplicas ?? Number.POSITIVE_INFINITY) : null,
       isWoken: state?.built?.woken === id,
     };
   }

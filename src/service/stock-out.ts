@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { check } from '../core/parse.js';
-import type { PlanNotice } from '../core/plan.js';
+import type { Plan, PlanNotice } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
 import type { ObservedDeployment } from '../core/ports.js';
 
@@ -324,6 +324,43 @@ export function withShortages(problem: PlanningProblem, shortages: readonly Shor
     .filter(({ gpuType }) => !pooled.has(gpuType))
     .map(({ gpuType, usableGpus }) => ({ gpuType, gpus: usableGpus }));
   return { ...problem, pools: [...pools, ...added] };
+}
+
+/**
+ * The deployments whose replicas stay asked for although their GPU type is short: nothing else serves what they would, so
+ * that letting them go frees nothing for anybody, takes back the request that a cluster's autoscaler is working on, and
+ * leaves 0 replicas of a sole deployment whose image is broken, where its owner then looks for the mended one.
+ *
+ * Not where the plan takes ready replicas away, and not on a type on which somebody else grows into what was released.
+ *
+ * @param plan with the next steps, before anything is published
+ * @param replicasOf by id of the deployment: ready ones, and those published before; null = not known
+ */
+export function stillAskedFor(
+  plan: Pick<Plan, 'deployments' | 'unserved'>,
+  {
+    shortages,
+    replicasOf,
+  }: {
+    readonly shortages: readonly Shortage[];
+    readonly replicasOf: (id: string) => { readonly ready: number | null; readonly published: number | null };
+  },
+): ReadonlySet<string> {
+  const short = new Set(shortages.map(({ gpuType }) => gpuType));
+  const starved = new Set(plan.unserved.flatMap(({ model, reason }) => (reason === 'capacity' ? model : [])));
+  const onShortTypes = plan.deployments.flatMap(({ id, model, gpuType, replicas: step }) =>
+    short.has(gpuType) && step !== null ? { id, model, gpuType, step, ...replicasOf(id) } : [],
+  );
+  const grownInto = new Set(
+    onShortTypes.flatMap(({ gpuType, step, published }) => (step > (published ?? 0) ? gpuType : [])),
+  );
+  return new Set(
+    onShortTypes
+      .filter(({ model, gpuType, step, ready }) => {
+        return starved.has(model) && ready !== null && step >= ready && !grownInto.has(gpuType);
+      })
+      .map(({ id }) => id),
+  );
 }
 
 /** One warning per short type, for the plan. */

@@ -105,6 +105,7 @@ function publish(change: {
       lowestWithinMinute: null,
       hold: null,
       wantedBesideKept: null,
+      askedForInVain: null,
       isWoken: false,
       ...change.facts,
     },

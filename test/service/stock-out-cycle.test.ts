@@ -136,6 +136,45 @@ describe('a GPU type of which no more come', () => {
     expect(replicas(world, 'a100')[1]).toBe(4);
   });
 
+  it('stays asked for where nothing else serves the demand, and is there as soon as its cause is mended', async () => {
+    const world = await start({ deployments: deployments.slice(0, 1) });
+    world.send('llama', { rps: 4 });
+    // The image of the only deployment cannot be pulled.
+    await cycles(world, 12 * minute, { L4: 0 });
+    expect(world.controller.shortages()).toMatchObject([{ gpuType: 'L4', usableGpus: 0 }]);
+    expect(replicas(world, 'l4')).toEqual([4, 0, 0]);
+    expect(world.controller.plan()!.deployments[0]!.reason).toBe(
+      'Still asked for: L4 comes for 0 only, and nothing else serves this demand.',
+    );
+    // What runs stays too, and less demand asks for less once it is known to be served.
+    await cycles(world, 1, { L4: 3 });
+    expect(replicas(world, 'l4')[0]).toBe(4);
+    await cycles(world, 2, { L4: 8 });
+    expect(world.controller.shortages()).toEqual([]);
+    expect(replicas(world, 'l4')).toEqual([4, 4, 4]);
+  });
+
+  it('is let go where the demand went', async () => {
+    const world = await start({ deployments: deployments.slice(0, 1) });
+    world.send('llama', { rps: 4 });
+    await cycles(world, 3 * minute, { L4: 1 });
+    expect(replicas(world, 'l4')).toEqual([4, 1, 1]);
+    world.send('llama', { rps: 0.5 });
+    await cycles(world, 8 * minute, { L4: 1 });
+    expect(replicas(world, 'l4')).toEqual([1, 1, 1]);
+  });
+
+  it('is asked for within the limits of the deployment', async () => {
+    const world = await start({ deployments: deployments.slice(0, 1) });
+    world.send('llama', { rps: 4 });
+    await cycles(world, 3 * minute, { L4: 0 });
+    world.deployments.set({
+      deployments: world.deployments.current.deployments.map((each) => ({ ...each, maxReplicas: 2 })),
+    });
+    await cycles(world, 2, { L4: 0 });
+    expect(replicas(world, 'l4')[0]).toBe(2);
+  });
+
   it('is remembered through a restart', async () => {
     const before = await start();
     before.send('llama', { rps: 4 });

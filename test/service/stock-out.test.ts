@@ -1,11 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/core/input-error.js';
+import type { PlannedDeployment, UnservedDemand } from '../../src/core/plan.js';
 import {
   type StockOutSettings,
   StockOutWatch,
   type SupplyObservation,
   startupAllowanceMs,
+  stillAskedFor,
   stockOutNotices,
   withShortages,
 } from '../../src/service/stock-out.js';
@@ -403,6 +405,50 @@ describe('any course of events', () => {
       }),
       { numRuns: 500 },
     );
+  });
+});
+
+describe('replicas that do not come', () => {
+  const unserved = { model: 'chat', inputTokens: 1, outputTokens: 1, rps: 1, reason: 'capacity' } as const;
+  const shortages = [{ gpuType: 'A100', shortGpus: 2, usableGpus: 6, until: start, deployments: ['ns/chat'] }];
+  /** Two models on the short type; of each the next step, ready replicas and what was published. */
+  const stillAsked = (
+    chat: { readonly step: number; readonly ready: number | null; readonly published: number },
+    other: { readonly step: number; readonly ready: number; readonly published: number | null },
+    left: readonly UnservedDemand[] = [unserved],
+  ) => {
+    const planned = (model: string, replicas: number): PlannedDeployment => ({
+      id: `ns/${model}`,
+      model,
+      gpuType: 'A100',
+      replicas,
+      targetReplicas: replicas,
+      utilization: 0,
+      usdPerHour: 0,
+      reason: '',
+    });
+    const plan = { deployments: [planned('chat', chat.step), planned('code', other.step)], unserved: left };
+    return [...stillAskedFor(plan, { shortages, replicasOf: (id) => (id === 'ns/chat' ? chat : other) })];
+  };
+  const full = { step: 2, ready: 2, published: 2 };
+
+  it('stay asked for where nothing else serves their demand', () => {
+    expect(stillAsked({ step: 4, ready: 4, published: 6 }, full)).toEqual(['ns/chat']);
+  });
+
+  it('are let go where all demand is served, or another limit keeps the rest out', () => {
+    expect(stillAsked({ step: 4, ready: 4, published: 6 }, full, [])).toEqual([]);
+    expect(stillAsked({ step: 4, ready: 4, published: 6 }, full, [{ ...unserved, reason: 'budget' }])).toEqual([]);
+  });
+
+  it('are let go where the plan takes ready ones, or where nobody knows how many are ready', () => {
+    expect(stillAsked({ step: 3, ready: 4, published: 6 }, full)).toEqual([]);
+    expect(stillAsked({ step: 4, ready: null, published: 6 }, full)).toEqual([]);
+  });
+
+  it('are let go where another deployment grows on their type', () => {
+    expect(stillAsked({ step: 4, ready: 4, published: 6 }, { step: 3, ready: 2, published: 2 })).toEqual([]);
+    expect(stillAsked({ step: 4, ready: 4, published: 6 }, { step: 1, ready: 0, published: null })).toEqual([]);
   });
 });
 
