@@ -9,9 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { parseRedisUrl } from '../src/adapters/redis-settings.js';
 import { createRedisStore } from '../src/adapters/redis-store.js';
 import type { SharedStore } from '../src/core/ports.js';
-import { tokensOfBucketIndex } from '../src/core/token-bucket.js';
-import { formatTraceRecord } from '../src/demand/trace-record.js';
 import { cyclePhases } from '../src/service/view.js';
+import { fleetDeployments, fleetRecords, intervalSeconds, writeFleetProfiles } from './large-fleet.js';
 import type { BenchmarkOptions } from './main.js';
 import { brief, median, table } from './timing.js';
 
@@ -53,7 +52,6 @@ export const aims = { cycleSeconds: 2, rssMb: 400, readySeconds: 1, stallSeconds
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const host = '127.0.0.1';
-const intervalSeconds = 10;
 /** Records live ten minutes: a service that starts beside a gateway finds as many as fit in them. */
 const intervalsKept = 60;
 
@@ -70,7 +68,7 @@ export async function benchmarkCycle({ quick }: BenchmarkOptions): Promise<Cycle
     const redisPort = await startRedis(folder, children);
     const url = `redis://${host}:${redisPort}/0`;
     store = createRedisStore(parseRedisUrl(url, 'the benchmark'), { now: () => Date.now() });
-    await writeProfiles(store, models);
+    await writeFleetProfiles(store, models);
     const writer = await startWriter(store, models);
     try {
       const fleet = await measureFleet({ folder, children, models, steadyCycles, redisUrl: url });
@@ -161,84 +159,25 @@ export function describeCycle(result: CycleBenchmark): string {
   ].join('\n');
 }
 
-// ── The fleet ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const powers = [1, 2.2, 4.7] as const;
-const modelName = (m: number) => `model-${m}`;
-const deploymentName = (m: number, d: number) => `model-${m}-gpu${d}`;
-
 function configuration(options: {
   readonly port: number;
   readonly redisUrl: string;
   readonly models: number;
 }): unknown {
-  const list = Array.from({ length: options.models }, (_, m) =>
-    powers.map((power, d) => ({
-      name: deploymentName(m, d),
-      model: modelName(m),
-      gpuType: `GPU${d}`,
-      usdPerReplicaHour: Number((power * (1 + ((m * 7 + d * 3) % 10) / 40)).toFixed(2)),
-      maxReplicas: 1000,
-    })),
-  ).flat();
   return {
     server: { host, port: options.port },
     redis: { url: options.redisUrl },
     demand: { source: 'redis', intervalSeconds },
     profiles: { source: 'redis' },
-    deployments: { source: 'config', list },
+    deployments: { source: 'config', list: fleetDeployments(options.models) },
   };
 }
 
-const tokenAxis = [32, 64, 128, 256, 512, 1024, 2048, 4096];
-
-/** Every model has a profile of its own for each of its deployments. */
-async function writeProfiles(store: SharedStore, models: number): Promise<void> {
-  for (let m = 0; m < models; m += 1) {
-    await Promise.all(
-      powers.map((power, d) => {
-        const seconds = (input: number, output: number) => input / 12_000 + output / (600 + d * 40);
-        const matrix = (cell: (input: number, output: number) => number) =>
-          tokenAxis.map((output) => tokenAxis.map((input) => Number(cell(input, output).toPrecision(5))));
-        const speed = power * (1 + d * 0.05) * (1 + (m % 13) / 100);
-        const profile = {
-          gpu: deploymentName(m, d),
-          cost: power,
-          indexes: [tokenAxis, tokenAxis],
-          tputs: matrix((input, output) => speed / (0.02 + seconds(input, output))),
-          e2e: matrix((input, output) => 0.1 + 4 * seconds(input, output)),
-          ttft: matrix((input) => 0.05 + input / 4000),
-          created: 1_767_225_600,
-          slos: { percentile: 99, ttft: 2, tpot: 0.1 },
-        };
-        return store.writeProfile({ model: modelName(m), deployment: deploymentName(m, d) }, JSON.stringify(profile));
-      }),
-    );
-  }
-}
-
-/** Forty lengths, the same for every model; the rates differ from model to model and from interval to interval. */
-const lengths = Array.from({ length: 40 }, (_, b) => ({
-  inputTokens: tokensOfBucketIndex(60 + (b % 8) * 7, 10),
-  outputTokens: tokensOfBucketIndex(50 + Math.floor(b / 8) * 9, 10),
-}));
-
-function record(m: number, endSeconds: number): string {
-  const wobble = 1 + 0.2 * Math.sin(endSeconds / 90 + m);
-  const buckets = lengths.map((length, b) => ({
-    ...length,
-    count: Math.max(1, Math.round(wobble * (0.2 + ((m * 31 + b * 17 + endSeconds) % 97) / 12))),
-  }));
-  const arrivals = buckets.reduce((sum, { count }) => sum + count, 0);
-  return formatTraceRecord({ intervalSeconds, arrivals, pending: 3, queueing: 0, unknownLength: 0, buckets });
-}
+// ── The gateway ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Writes the last ten minutes, then the interval that has just ended, every ten seconds. */
 async function startWriter(store: SharedStore, models: number): Promise<{ stop(): Promise<void> }> {
-  const write = (endSeconds: number) =>
-    store.writeTraces(
-      Array.from({ length: models }, (_, m) => ({ model: modelName(m), endSeconds, text: record(m, endSeconds) })),
-    );
+  const write = (endSeconds: number) => store.writeTraces(fleetRecords(models, endSeconds));
   const lastEnd = () => Math.floor(Date.now() / 1000 / intervalSeconds) * intervalSeconds;
   let written = lastEnd();
   for (let back = intervalsKept - 1; back >= 0; back -= 1) await write(written - back * intervalSeconds);

@@ -10,6 +10,7 @@ import { benchmarkGenProfile, describeGenProfile } from './gen-profile.js';
 import { benchmarkGenerator, describeGenerator } from './generator.js';
 import { benchmarkHttp, describeHttp } from './http.js';
 import { benchmarkJoint, describeJoint } from './joint.js';
+import { benchmarkMemory } from './memory.js';
 import { benchmarkPeers, describePeers } from './peers.js';
 import { benchmarkPlan, describePlanBenchmark } from './plan.js';
 import { benchmarkPlanningThread, describePlanningThread } from './planning-thread.js';
@@ -59,6 +60,11 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   cycle: {
     about: "a fleet's cycle on a real Redis: time, memory, start",
     run: async (options) => describeCycle(await benchmarkCycle(options)),
+  },
+  memory: {
+    about: 'what the service holds after a simulated hour of 1,000 models, and a simulated day of 100',
+    isOnItsOwn: true,
+    run: benchmarkMemory,
   },
   backtest: {
     about: 'money and attainment over recorded traces: gpumix, its peers, the best constant fleet, a proven bound',
