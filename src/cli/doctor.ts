@@ -57,7 +57,7 @@ export function doctorCommand(): Command {
 Examples:
   gpumix doctor --config gpumix.yaml
   gpumix doctor --redis redis://127.0.0.1:6379/0 --context staging
-  kubectl exec deploy/gpumix -- gpumix doctor --json
+  kubectl -n gpumix exec deployment/gpumix -- /nodejs/bin/node /app/dist/cli/main.js doctor --config /etc/gpumix/config/gpumix.yaml
 `,
     )
     .argument('[file]') // only to say where it belongs
