@@ -1,4 +1,4 @@
-import { chooseDeployments, type DashboardSpec, series } from './panels.js';
+import { chooseDeployments, colorSteps, type DashboardSpec, series } from './panels.js';
 
 const replicas = (what: string) => series(`gpumix_${what}_replicas`, ['namespace', 'model']);
 const targetGpus = series('gpumix_target_gpus', ['namespace']);
@@ -47,11 +47,7 @@ export const capacityDashboard: DashboardSpec = {
           width: 4,
           unit: 'percentunit',
           noValue: 'no pools',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 0.9, color: 'orange' },
-            { value: 1, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [0.9, 'orange'], [1, 'red']),
           queries: [{ expr: `max(${poolUse})`, legend: 'used' }],
         },
         {
@@ -63,11 +59,7 @@ export const capacityDashboard: DashboardSpec = {
           width: 4,
           unit: 'percentunit',
           noValue: '0 %',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 0.0001, color: 'orange' },
-            { value: 0.01, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [0.0001, 'orange'], [0.01, 'red']),
           queries: [
             { expr: `sum(${unserved}) / sum(${series('gpumix_forecast_rps', ['model'])})`, legend: 'unserved' },
           ],
@@ -80,10 +72,7 @@ export const capacityDashboard: DashboardSpec = {
           width: 4,
           unit: 'none',
           noValue: 'not known',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 1, color: 'orange' },
-          ],
+          thresholds: colorSteps('green', [1, 'orange']),
           queries: [{ expr: `sum(${replicas('pending')})`, legend: 'pending' }],
         },
         {
@@ -95,10 +84,7 @@ export const capacityDashboard: DashboardSpec = {
           width: 4,
           unit: 'none',
           noValue: '0',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 1, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [1, 'red']),
           queries: [{ expr: `sum(${series('gpumix_gpu_type_short_gpus')})`, legend: 'GPUs' }],
         },
       ],
@@ -208,10 +194,7 @@ export const capacityDashboard: DashboardSpec = {
             'Share that the plan takes of each pool, and of each quota of the chosen namespaces. At 100 % the limit decides.',
           width: 12,
           unit: 'percentunit',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 1, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [1, 'red']),
           queries: [
             { expr: poolUse, legend: '{{gpu_type}}' },
             {

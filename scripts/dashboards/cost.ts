@@ -1,4 +1,4 @@
-import { chooseModels, type DashboardSpec, series } from './panels.js';
+import { chooseModels, colorSteps, type DashboardSpec, series } from './panels.js';
 
 const cost = series('gpumix_cost_usd_per_hour', ['model']);
 const idle = series('gpumix_idle_cost_usd_per_hour', ['model']);
@@ -65,11 +65,7 @@ export const costDashboard: DashboardSpec = {
           width: 3,
           unit: 'percentunit',
           noValue: 'nothing to compare',
-          thresholds: [
-            { value: null, color: 'orange' },
-            { value: 0, color: 'text' },
-            { value: 0.05, color: 'green' },
-          ],
+          thresholds: colorSteps('orange', [0, 'text'], [0.05, 'green']),
           queries: [{ expr: `1 - ${comparedCost} / sum(${single})`, legend: 'saving' }],
         },
         {
@@ -90,11 +86,7 @@ export const costDashboard: DashboardSpec = {
             'Idle part of the cost. Whole replicas never fit exactly: with few replicas of a model a third is usual. Above half, look at minimums, at models that could share a type, and at smaller GPUs.',
           width: 3,
           unit: 'percentunit',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 0.35, color: 'orange' },
-            { value: 0.5, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [0.35, 'orange'], [0.5, 'red']),
           queries: [{ expr: `sum(${idle}) / sum(${cost})`, legend: 'idle' }],
         },
         {
@@ -106,11 +98,7 @@ export const costDashboard: DashboardSpec = {
           width: 3,
           unit: 'percentunit',
           noValue: 'no budget',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 0.9, color: 'orange' },
-            { value: 0.999, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [0.9, 'orange'], [0.999, 'red']),
           queries: [{ expr: budgetUse, legend: 'used' }],
         },
         {
@@ -122,11 +110,7 @@ export const costDashboard: DashboardSpec = {
           width: 3,
           unit: 'percentunit',
           noValue: 'no plan',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 0.02, color: 'orange' },
-            { value: 0.1, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [0.02, 'orange'], [0.1, 'red']),
           queries: [{ expr: `max(${series('gpumix_plan_gap_ratio')})`, legend: 'gap' }],
         },
       ],

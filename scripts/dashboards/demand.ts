@@ -1,4 +1,4 @@
-import { chooseModels, type DashboardSpec, series } from './panels.js';
+import { chooseModels, colorSteps, type DashboardSpec, series } from './panels.js';
 
 const demand = series('gpumix_demand_rps', ['model']);
 const forecast = series('gpumix_forecast_rps', ['model']);
@@ -48,11 +48,7 @@ export const demandDashboard: DashboardSpec = {
           width: 4,
           unit: 'none',
           noValue: 'nothing arrives',
-          thresholds: [
-            { value: null, color: 'orange' },
-            { value: 0.95, color: 'green' },
-            { value: 3, color: 'orange' },
-          ],
+          thresholds: colorSteps('orange', [0.95, 'green'], [3, 'orange']),
           queries: [{ expr: `sum(${forecast}) / (sum(${demand}) > 0)`, legend: 'ratio' }],
         },
         {

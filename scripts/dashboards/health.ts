@@ -1,4 +1,4 @@
-import { chooseFleet, type DashboardSpec, series } from './panels.js';
+import { chooseFleet, colorSteps, type DashboardSpec, series } from './panels.js';
 
 const phase = (what: 'sum' | 'count' | 'bucket') =>
   `rate(${series(`gpumix_phase_duration_seconds_${what}`)}[$__rate_interval])`;
@@ -39,10 +39,7 @@ export const healthDashboard: DashboardSpec = {
           width: 4,
           unit: 'none',
           noValue: '0',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 1, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [1, 'red']),
           queries: [{ expr: `count(${series('gpumix_plan_held')})`, legend: 'held' }],
         },
         {
@@ -53,11 +50,7 @@ export const healthDashboard: DashboardSpec = {
           width: 4,
           unit: 's',
           noValue: 'none read yet',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 60, color: 'orange' },
-            { value: 300, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [60, 'orange'], [300, 'red']),
           queries: [{ expr: `max(${inputAge})`, legend: 'age' }],
         },
         {
@@ -67,10 +60,7 @@ export const healthDashboard: DashboardSpec = {
           reading: 'Inputs whose last reading failed, or that were never read.',
           width: 4,
           unit: 'none',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 1, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [1, 'red']),
           queries: [{ expr: `sum(1 - ${series('gpumix_input_ok')})`, legend: 'failing' }],
         },
         {
@@ -82,11 +72,7 @@ export const healthDashboard: DashboardSpec = {
           width: 4,
           unit: 'percentunit',
           noValue: 'no cycle',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 0.5, color: 'orange' },
-            { value: 0.8, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [0.5, 'orange'], [0.8, 'red']),
           queries: [{ expr: busy, legend: 'busy' }],
         },
         {
@@ -112,10 +98,7 @@ export const healthDashboard: DashboardSpec = {
             'Seconds since it was last read whole. It stays below the interval of the cycles; a ramp is an input that is gone.',
           width: 12,
           unit: 's',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 300, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [300, 'red']),
           queries: [{ expr: `max by (input) (${inputAge})`, legend: '{{input}}' }],
         },
         {
@@ -202,10 +185,7 @@ export const healthDashboard: DashboardSpec = {
           reading: 'Seconds in cycles per second. At 100 % one cycle follows the other without a pause.',
           width: 12,
           unit: 'percentunit',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 0.8, color: 'red' },
-          ],
+          thresholds: colorSteps('green', [0.8, 'red']),
           queries: [{ expr: busy, legend: 'busy' }],
         },
         {
@@ -231,10 +211,7 @@ export const healthDashboard: DashboardSpec = {
             'How late timers were. Above 0.1 s autoscalers wait; plans are made in a thread and do not count here.',
           width: 8,
           unit: 's',
-          thresholds: [
-            { value: null, color: 'green' },
-            { value: 0.1, color: 'orange' },
-          ],
+          thresholds: colorSteps('green', [0.1, 'orange']),
           queries: [
             { expr: `max(${ofProcess('nodejs_eventloop_lag_p99_seconds')})`, legend: '99th percentile' },
             { expr: `max(${ofProcess('nodejs_eventloop_lag_mean_seconds')})`, legend: 'mean' },

@@ -29,6 +29,14 @@ export type Query = {
 /** Colour from a value on; the first one has no value. */
 type Step = { readonly value: number | null; readonly color: string };
 
+/** `first` below every value that is named, and each other colour from its value on. */
+export function colorSteps(
+  first: string,
+  ...others: readonly (readonly [from: number, color: string])[]
+): readonly Step[] {
+  return [{ value: null, color: first }, ...others.map(([value, color]) => ({ value, color }))];
+}
+
 export type PanelSpec = {
   readonly title: string;
   /** What a person asks who looks at it. */
@@ -229,7 +237,7 @@ function panelOf(spec: PanelSpec): Omit<Panel, 'id' | 'gridPos'> {
 }
 
 function fieldConfigOf(spec: PanelSpec): FieldConfigSource {
-  const { unit, noValue, thresholds = [{ value: null, color: 'text' }] } = spec;
+  const { unit, noValue, thresholds = colorSteps('text') } = spec;
   const isByThreshold = spec.thresholds !== undefined && spec.kind !== 'timeseries';
   return {
     defaults: {
