@@ -1,7 +1,7 @@
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { Unavailable } from '../core/ports.js';
 import { describeRedis, type RedisSettings } from './redis-settings.js';
-import { defaultStatePrefix } from './store-keys.js';
+import { defaultStatePrefix, profileOfKey, traceOfKey } from './store-keys.js';
 
 /**
  * A look at a Redis from outside the service: its clock, the names of AIBrix's keys, what gateways say of pods. It reads
@@ -206,14 +206,12 @@ function connect(settings: RedisSettings, timeoutMs: number): Redis | Cluster {
 }
 
 const podPrefix = 'aibrix:pod:';
-const profilePrefix = 'aibrix:profile_';
 
 function take(key: string, newestTraces: Map<string, number>, profiles: Set<string>, pods: Set<string>): void {
-  const trace = /^aibrix:([\s\S]+)_request_trace_(\d{1,12})$/.exec(key);
+  const trace = traceOfKey(key);
   if (trace !== null) {
-    const model = trace[1]!;
-    newestTraces.set(model, Math.max(newestTraces.get(model) ?? 0, Number(trace[2])));
-  } else if (key.startsWith(profilePrefix)) profiles.add(key);
+    newestTraces.set(trace.model, Math.max(newestTraces.get(trace.model) ?? 0, trace.endSeconds));
+  } else if (profileOfKey(key) !== null) profiles.add(key);
   else if (key.startsWith(podPrefix) && key.split(':').length >= 5) pods.add(key);
 }
 
@@ -231,13 +229,4 @@ function wrongType(error: Error): null {
 
 function countOf(text: string | null | undefined): number | null {
   return text != null && /^\d{1,15}$/.test(text) ? Number(text) : null;
-}
-
-/**
- * Model and deployment of a profile's key: names of deployments hold no `_`, so the last one divides them.
- */
-export function profileOfKey(key: string): { readonly model: string; readonly deployment: string } {
-  const rest = key.slice(profilePrefix.length);
-  const at = rest.lastIndexOf('_');
-  return at < 0 ? { model: '', deployment: rest } : { model: rest.slice(0, at), deployment: rest.slice(at + 1) };
 }

@@ -11,9 +11,25 @@ export function traceKeyName(key: TraceKey): string {
   return `aibrix:${key.model}_request_trace_${key.endSeconds}`;
 }
 
+/** Null for any other key. */
+export function traceOfKey(key: string): TraceKey | null {
+  const parts = /^aibrix:([\s\S]+)_request_trace_(\d{1,12})$/.exec(key);
+  return parts === null ? null : { model: parts[1]!, endSeconds: Number(parts[2]) };
+}
+
+const profilePrefix = 'aibrix:profile_';
+
 /** The profile of one deployment (its name without namespace) for one model. */
 export function profileKeyName(key: ProfileKey): string {
-  return `aibrix:profile_${key.model}_${key.deployment}`;
+  return `${profilePrefix}${key.model}_${key.deployment}`;
+}
+
+/** Null for any other key. Names of deployments hold no `_`, so the last one divides them from the model. */
+export function profileOfKey(key: string): ProfileKey | null {
+  if (!key.startsWith(profilePrefix)) return null;
+  const rest = key.slice(profilePrefix.length);
+  const at = rest.lastIndexOf('_');
+  return at < 0 ? { model: '', deployment: rest } : { model: rest.slice(0, at), deployment: rest.slice(at + 1) };
 }
 
 /** Two gpumix on one Redis (shadow beside live) need two prefixes: each would overwrite what the other must remember. */

@@ -1,6 +1,12 @@
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import { type Plan, planStatuses } from '../core/plan.js';
 import type { PlanningProblem } from '../core/planning-problem.js';
+import {
+  deploymentLabels,
+  desiredReplicasMetric,
+  targetReplicasMetric,
+  wvaDesiredReplicasMetric,
+} from '../core/published-names.js';
 import { scaleFaults } from '../core/scale.js';
 import { scaleResults } from './actuation/actuation-state.js';
 import { demandByLength } from './demand-by-length.js';
@@ -76,7 +82,7 @@ export function createMetrics(view: ControllerView): Metrics {
   };
 }
 
-const ofDeployment = ['namespace', 'deployment', 'model', 'gpu_type'] as const;
+const ofDeployment = deploymentLabels;
 const ofModel = ['model'] as const;
 const ofCost = ['model', 'gpu_type'] as const;
 const ofGpus = ['namespace', 'gpu_type'] as const;
@@ -85,8 +91,8 @@ const alone = [] as const;
 /** Every gauge. It has the series that a scrape sets, so that what is gone has none. */
 function createGauges() {
   return {
-    desired: gauge('gpumix_desired_replicas', 'Replicas to run now.', ofDeployment),
-    target: gauge('gpumix_target_replicas', 'Replicas that the plan is heading for.', ofDeployment),
+    desired: gauge(desiredReplicasMetric, 'Replicas to run now.', ofDeployment),
+    target: gauge(targetReplicasMetric, 'Replicas that the plan is heading for.', ofDeployment),
     current: gauge('gpumix_current_replicas', 'Replicas that the deployment asks for now.', ofDeployment),
     ready: gauge('gpumix_ready_replicas', 'Replicas that are ready.', ofDeployment),
     pending: gauge(
@@ -230,7 +236,7 @@ function createGauges() {
     scaleWaiting: gauge('gpumix_scale_waiting_deployments', 'Deployments that wait to be scaled.', []),
     inputAge: gauge('gpumix_input_age_seconds', 'Time since an input was last read whole.', ['input'] as const),
     inputOk: gauge('gpumix_input_ok', '1 where the last reading of an input succeeded, else 0.', ['input'] as const),
-    wvaDesired: gauge('wva_desired_replicas', 'Replicas to run now, named as llm-d names them.', [
+    wvaDesired: gauge(wvaDesiredReplicasMetric, 'Replicas to run now, named as llm-d names them.', [
       'variant_name',
       'namespace',
       'accelerator_type',

@@ -1,7 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { openRedisInspection, profileOfKey, type RedisInspection } from '../../src/adapters/redis-inspection.js';
+import { openRedisInspection, type RedisInspection } from '../../src/adapters/redis-inspection.js';
 import { parseRedisUrl } from '../../src/adapters/redis-settings.js';
-import { profileKeyName } from '../../src/adapters/store-keys.js';
 import { type RedisServer, redisMissing, startRedisCluster, startRedisServer } from '../support/redis-server.js';
 
 const open: (RedisServer | RedisInspection)[] = [];
@@ -85,8 +84,4 @@ describe.skipIf(redisMissing !== null)('a look at a Redis', () => {
     await expect(inspection.clocks()).rejects.toThrow(/^Redis at redis:.*ECONNREFUSED/);
     await expect(inspection.keys()).rejects.toThrow(/^Redis at redis:.*ECONNREFUSED/);
   });
-});
-
-it.each(['llama', 'org/llama_2', 'a_b_c'])('tells model %s and deployment of a key apart', (model) => {
-  expect(profileOfKey(profileKeyName({ model, deployment: 'llama-l4' }))).toEqual({ model, deployment: 'llama-l4' });
 });

@@ -11,7 +11,7 @@ import { z } from 'zod';
 import { loadGpuCatalogue } from '../../src/adapters/catalogue-file.js';
 import { observeDeployment } from '../../src/adapters/kubernetes/observed-deployment.js';
 import { canonicalGpuType } from '../../src/core/gpu-types.js';
-import { desiredReplicasMetric } from '../../src/service/external-metrics/metric-values.js';
+import { desiredReplicasMetric } from '../../src/core/published-names.js';
 import { scalerMetricName } from '../../src/service/keda/external-scaler.js';
 
 /**

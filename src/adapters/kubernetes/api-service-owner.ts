@@ -14,6 +14,17 @@ export type ApiServiceOwner =
 /** For the one answer [ms]. */
 const defaultAnswerTimeoutMs = 5_000;
 
+export function apiServicePath(name: string): string {
+  return `/apis/apiregistration.k8s.io/v1/apiservices/${name}`;
+}
+
+/** Of an APIService as the API server sent it. */
+export function ownerOf(apiService: unknown): Extract<ApiServiceOwner, { readonly kind: 'service' | 'built-in' }> {
+  const service = record(record(record(apiService).spec).service);
+  const [namespace, name] = [textOf(service, 'namespace') ?? '', textOf(service, 'name') ?? ''];
+  return name === '' ? { kind: 'built-in' } : { kind: 'service', namespace, name };
+}
+
 /** @param name such as `v1beta1.external.metrics.k8s.io` */
 export async function apiServiceOwner(
   api: ApiClient,
@@ -23,7 +34,7 @@ export async function apiServiceOwner(
     answerTimeoutMs = defaultAnswerTimeoutMs,
   }: { readonly signal: AbortSignal; readonly answerTimeoutMs?: number },
 ): Promise<ApiServiceOwner> {
-  const path = `/apis/apiregistration.k8s.io/v1/apiservices/${name}`;
+  const path = apiServicePath(name);
   try {
     const document = await api.send({
       method: 'GET',
@@ -34,11 +45,10 @@ export async function apiServiceOwner(
       answerTimeoutMs,
       signal,
     });
-    const { kind, spec } = record(document);
-    if (kind !== 'APIService') return { kind: 'unknown', message: `GET ${path}: found a document of another kind` };
-    const service = record(record(spec).service);
-    const [namespace, serviceName] = [textOf(service, 'namespace') ?? '', textOf(service, 'name') ?? ''];
-    return serviceName === '' ? { kind: 'built-in' } : { kind: 'service', namespace, name: serviceName };
+    if (record(document).kind !== 'APIService') {
+      return { kind: 'unknown', message: `GET ${path}: found a document of another kind` };
+    }
+    return ownerOf(document);
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return { kind: 'none' };
     const hint =

@@ -1,8 +1,10 @@
 import type { GpuCatalogue } from '../../core/gpu-types.js';
 import type { ObservedDeployment, ReplicaConsumer } from '../../core/ports.js';
+import { externalMetricsApiService, externalMetricsGroup, externalMetricsVersion } from '../../core/published-names.js';
 import type { ClockReading } from '../redis-inspection.js';
 import { type AibrixComponent, readAibrixComponent } from './aibrix-components.js';
 import { type ApiClient, ApiError } from './api-client.js';
+import { apiServicePath, ownerOf } from './api-service-owner.js';
 import { type ConsumerMetrics, readConsumerMetrics } from './consumer-metrics.js';
 import { consumerResources, readConsumer, type SeenConsumer } from './consumer-source.js';
 import { type Place, placesOf } from './followed-objects.js';
@@ -43,8 +45,6 @@ const mostObjects = 20_000;
 
 /** Where AIBrix's own parts are, whatever namespaces are followed. */
 const aibrixNamespace = 'aibrix-system';
-
-const externalGroup = 'external.metrics.k8s.io';
 
 /**
  * Asks nothing yet.
@@ -120,16 +120,15 @@ export function inspectCluster(options: {
       return { value: found, missing };
     },
     async externalMetrics(signal) {
-      const service = await readJson(
-        `/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.${externalGroup}`,
-        signal,
-      ).catch((error) => {
+      const service = await readJson(apiServicePath(externalMetricsApiService), signal).catch((error) => {
         if (error instanceof ApiError && error.status === 404) return null;
         throw error;
       });
       if (service === null) return { value: { owner: null, metrics: null }, missing: null };
-      const owner = ownerOf(service);
-      const listed = await readJson(`/apis/${externalGroup}/v1beta1`, signal).catch((error: Error) => error);
+      const owner = shownOwner(service);
+      const listed = await readJson(`/apis/${externalMetricsGroup}/${externalMetricsVersion}`, signal).catch(
+        (error: Error) => error,
+      );
       if (listed instanceof Error) {
         return { value: { owner, metrics: null }, missing: `its metrics: ${listed.message}` };
       }
@@ -139,12 +138,14 @@ export function inspectCluster(options: {
   };
 }
 
-function ownerOf(apiService: unknown): { readonly service: string; readonly available: boolean | null } {
-  const { spec, status } = record(apiService);
-  const { name, namespace } = record(record(spec).service);
-  const condition = items(record(status).conditions)
+/** As it is told, with what the cluster says of whether it answers; null = nothing yet. */
+function shownOwner(apiService: unknown): { readonly service: string; readonly available: boolean | null } {
+  const owner = ownerOf(apiService);
+  const condition = items(record(record(apiService).status).conditions)
     .map(record)
     .find(({ type }) => type === 'Available');
-  const service = typeof name === 'string' && typeof namespace === 'string' ? `${namespace}/${name}` : 'the API server';
-  return { service, available: condition === undefined ? null : condition.status !== 'False' };
+  return {
+    service: owner.kind === 'service' ? `${owner.namespace}/${owner.name}` : 'the API server',
+    available: condition === undefined ? null : condition.status !== 'False',
+  };
 }

@@ -1,4 +1,12 @@
 import type { ReplicaConsumer } from '../../core/ports.js';
+import {
+  aibrixMetricName,
+  aibrixMetricPrefix,
+  desiredReplicasMetric,
+  scalerDeploymentKey,
+  targetReplicasMetric,
+  wvaDesiredReplicasMetric,
+} from '../../core/published-names.js';
 import { items, record, textEntries, textOf } from './wire.js';
 
 /**
@@ -59,21 +67,23 @@ const mostMetrics = 20;
 const longestAsk = 200;
 
 /** Series that say whole replicas of one deployment. */
-const wholeReplicas = ['gpumix_desired_replicas', 'gpumix_target_replicas', 'wva_desired_replicas'] as const;
-/** Names of the external metrics that AIBrix sums: one a deployment. */
-export const aibrixMetricPrefix = 'gpumix-aibrix-';
-/** What AIBrix's controllers look for in the answer of an endpoint. */
-export const aibrixMetric = 'vllm:deployment_replicas';
+const wholeReplicas: readonly string[] = [desiredReplicasMetric, targetReplicasMetric, wvaDesiredReplicasMetric];
 
 /** Reads one object as the API server sent it; whatever is of another shape than its schema says is not there. */
 export function readConsumerMetrics(object: unknown, kind: ReplicaConsumer['kind']): ConsumerMetrics {
   const spec = record(record(object).spec);
   const metadata = record(record(object).metadata);
   const namespace = textOf(metadata, 'namespace') ?? 'default';
-  return readers[kind]({ spec, namespace, annotations: record(metadata.annotations) });
+  const name = textOf(metadata, 'name') ?? '';
+  return readers[kind]({ spec, namespace, name, annotations: record(metadata.annotations) });
 }
 
-type ReadInput = { readonly spec: AnyRecord; readonly namespace: string; readonly annotations: AnyRecord };
+type ReadInput = {
+  readonly spec: AnyRecord;
+  readonly namespace: string;
+  readonly name: string;
+  readonly annotations: AnyRecord;
+};
 
 const readers = {
   HorizontalPodAutoscaler: ({ spec, namespace }) => ({
@@ -83,10 +93,10 @@ const readers = {
     tolerance: toleranceOf(record(spec.behavior)),
     strategy: null,
   }),
-  ScaledObject: ({ spec, namespace }) => ({
+  ScaledObject: ({ spec, namespace, name }) => ({
     metrics: items(spec.triggers)
       .slice(0, mostMetrics)
-      .map((trigger, index) => ofTrigger(record(trigger), `spec.triggers[${index}]`, namespace)),
+      .map((trigger, index) => ofTrigger(record(trigger), `spec.triggers[${index}]`, { namespace, name })),
     tolerance: toleranceOf(record(record(record(spec.advanced).horizontalPodAutoscalerConfig).behavior)),
     strategy: null,
   }),
@@ -116,7 +126,7 @@ function ofHpa(metric: AnyRecord, place: string, namespace: string): ConsumerMet
   const labels = textEntries(record(named.selector).matchLabels);
   const selector = labels.length === 0 ? null : Object.fromEntries(labels.slice(0, mostMetrics));
   const asked = selector?.deployment ?? selector?.variant_name;
-  const ours = (wholeReplicas as readonly string[]).includes(name) || name.startsWith(aibrixMetricPrefix);
+  const ours = wholeReplicas.includes(name) || name.startsWith(aibrixMetricPrefix);
   return {
     place,
     way: 'external-metrics',
@@ -140,7 +150,11 @@ function amountOf(written: unknown): Pick<ConsumerMetric, 'target' | 'targetText
   return { target: quantity(written), targetText: isShown ? cut(String(written)) : null };
 }
 
-function ofTrigger(trigger: AnyRecord, place: string, namespace: string): ConsumerMetric {
+function ofTrigger(
+  trigger: AnyRecord,
+  place: string,
+  { namespace, name }: Pick<ReadInput, 'namespace' | 'name'>,
+): ConsumerMetric {
   const type = textOf(trigger, 'type') ?? '';
   const entries = textEntries(trigger.metadata).slice(0, mostMetrics);
   const options = Object.fromEntries(entries.map(([key, value]) => [key, cut(value)]));
@@ -161,7 +175,7 @@ function ofTrigger(trigger: AnyRecord, place: string, namespace: string): Consum
   }
   if (type === 'prometheus') {
     const query = metadata.query ?? '';
-    const label = (name: string) => new RegExp(`[{,\\s]${name}="([^"]*)"`).exec(query)?.[1];
+    const label = (key: string) => new RegExp(`[{,\\s]${key}="([^"]*)"`).exec(query)?.[1];
     const asked = label('exported_deployment') ?? label('deployment') ?? label('variant_name');
     return {
       ...rest,
@@ -176,12 +190,15 @@ function ofTrigger(trigger: AnyRecord, place: string, namespace: string): Consum
   if (type === 'external' || type === 'external-push') {
     // Whose scaler listens at an address, the object does not say; a name of ours does.
     const address = metadata.scalerAddress ?? '';
+    const isOurs = /gpumix/i.test(address) ? true : null;
+    // As the scaler itself takes it: the name of the ScaledObject, unless the trigger names another one.
+    const asked = (metadata[scalerDeploymentKey] ?? '') || name;
     return {
       ...rest,
       way: 'external-scaler',
       asks: cut(address),
-      isOurs: /gpumix/i.test(address) ? true : null,
-      deployment: null,
+      isOurs,
+      deployment: isOurs === true ? `${namespace}/${asked}` : null,
       target: null,
       targetText: null,
     };
@@ -208,7 +225,7 @@ function ofAibrix(source: AnyRecord, place: string, namespace: string): Consumer
     ...rest,
     way: 'endpoint',
     asks: cut(`${endpoint}${path.startsWith('/') ? '' : '/'}${path}`),
-    isOurs: metric === aibrixMetric,
+    isOurs: metric === aibrixMetricName,
     deployment: asked === null ? null : `${decoded(asked[1]!)}/${decoded(asked[2]!)}`,
   };
 }

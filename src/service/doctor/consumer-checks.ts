@@ -1,6 +1,7 @@
-import { aibrixMetricPrefix, type ConsumerMetric } from '../../adapters/kubernetes/consumer-metrics.js';
+import type { ConsumerMetric } from '../../adapters/kubernetes/consumer-metrics.js';
 import { withoutMade } from '../../adapters/kubernetes/consumer-source.js';
 import { consumerKinds, type ObservedDeployment } from '../../core/ports.js';
+import { aibrixMetricPrefix, deploymentLabels } from '../../core/published-names.js';
 import { withConsumers } from '../landing.js';
 import { type DoctorFacts, notInstalled, type ScalingObject, seenOr } from './facts.js';
 import { type Finding, finding } from './report.js';
@@ -35,8 +36,9 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
     if (settings.followedBy === 'gpumix') {
       return [
         finding('other_scaler', {
-          place: scaling.map(nameOf).slice(0, 3).join(', '),
-          found: `${scaling.length === 1 ? 'it targets' : 'they target'} Deployment ${deployment.id}`,
+          // Also the maker of what was seen, where it cannot be read itself.
+          place: own.map(nameOf).slice(0, 3).join(', '),
+          found: `${own.length === 1 ? 'it targets' : 'they target'} Deployment ${deployment.id}`,
           expected: 'nothing else that scales it, because of actuate: scale',
         }),
       ];
@@ -133,7 +135,7 @@ function ofMetric(object: ScalingObject, metric: ConsumerMetric, facts: DoctorFa
   return found;
 }
 
-const seriesLabels: readonly string[] = ['namespace', 'deployment', 'model', 'gpu_type'];
+const seriesLabels: readonly string[] = deploymentLabels;
 /** After a scrape of Prometheus, and those of the series for switchers. */
 const otherLabels: readonly string[] = [
   'exported_namespace',

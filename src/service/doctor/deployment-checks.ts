@@ -1,5 +1,4 @@
-import { profileOfKey } from '../../adapters/redis-inspection.js';
-import { profileKeyName } from '../../adapters/store-keys.js';
+import { profileKeyName, profileOfKey } from '../../adapters/store-keys.js';
 import { canonicalGpuType, isKnownGpuType } from '../../core/gpu-types.js';
 import { nearestName } from '../../core/parse.js';
 import { type DoctorFacts, seenOr } from './facts.js';
@@ -108,7 +107,9 @@ export function checkProfiles(facts: DoctorFacts): readonly Finding[] {
   const shownKeys = seenOr(keys, null)?.complete === true || stray.length > 0 ? stray : [];
   const wanted = deployments.map(({ model, name }) => profileKeyName({ model, deployment: name }));
   for (const key of shownKeys) {
-    const { model, deployment } = profileOfKey(key);
+    const profile = profileOfKey(key);
+    if (profile === null) continue;
+    const { model, deployment } = profile;
     const nearest = nearestName(key, wanted);
     found.push(
       finding('profile_without_deployment', {

@@ -42,7 +42,6 @@ const mostModels = 5000;
 
 export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> {
   const { settings, catalogue, clock, redis, cluster } = sources;
-  const atMs = clock.now();
   const inRedis = <Value>(work: (look: NonNullable<typeof redis>) => Promise<Look<Value>>) =>
     redis === null ? unneeded<Value>('no Redis is configured') : look(sources, () => work(redis), { optional: false });
   const inCluster = <Value>(
@@ -78,6 +77,8 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
     consumersOf('PodAutoscaler'),
     inCluster((inspection, signal) => inspection.externalMetrics(signal), { optional: true }),
   ]);
+  // Not before: a record that was written during a long look is none of the future.
+  const atMs = clock.now();
   const workloads: DoctorFacts['workloads'] =
     sources.listed === null
       ? seen
@@ -193,7 +194,8 @@ async function findUntraced(
       'nobody says what pods do: no keys aibrix:pod:* (AIBrix before v0.7.0 writes none), and no engines are configured',
     );
   }
-  const busy = await look(sources, () => busyNow(sources, keys.value.pods, deployments), {
+  const timeoutMs = sources.timeoutMs + pauseMs;
+  const busy = await look({ ...sources, timeoutMs }, () => busyNow(sources, keys.value.pods, deployments), {
     optional: false,
   });
   if (busy.kind === 'unseen') return busy;
@@ -246,8 +248,9 @@ async function busyNow(
     const ended = (pod.completed ?? 0) - (first.get(podKey(pod)) ?? pod.completed ?? 0);
     if (pod.running === 0 && ended <= 0) continue;
     const deployment = deployments.find((each) => isPodOf(each, pod));
-    if (deployment !== undefined)
-      shown.set(deployment.id, `gateway ${pod.gateway} counts ${pod.running} on ${pod.pod}`);
+    if (deployment === undefined) continue;
+    const counts = pod.running > 0 ? `${pod.running} running` : `${ended} ended`;
+    shown.set(deployment.id, `gateway ${pod.gateway} counts ${counts} on ${pod.pod}`);
   }
   for (const [key, { deployment, tokens: now }] of after) {
     const then = before.get(key)?.tokens;

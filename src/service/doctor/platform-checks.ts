@@ -1,6 +1,7 @@
 import type { AibrixComponent } from '../../adapters/kubernetes/aibrix-components.js';
 import type { ConsumerMetric } from '../../adapters/kubernetes/consumer-metrics.js';
 import { consumerKinds } from '../../core/ports.js';
+import { externalMetricsApiService } from '../../core/published-names.js';
 import { nameOf } from './consumer-checks.js';
 import { type DoctorFacts, type ScalingObject, seenOr } from './facts.js';
 import { type Finding, finding } from './report.js';
@@ -89,9 +90,9 @@ export function checkExternalMetrics(facts: DoctorFacts): readonly Finding[] {
   const isOurs = metrics?.some((name) => name.startsWith('gpumix_') || name.startsWith('gpumix-')) === true;
   return asking(facts, (_, { way }) => way === 'external-metrics').flatMap(({ object, metric }) => {
     const place = `${nameOf(object)} ${metric.place}`;
-    const expected = `an APIService v1beta1.external.metrics.k8s.io that serves ${metric.asks}`;
+    const expected = `an APIService ${externalMetricsApiService} that serves ${metric.asks}`;
     const told = (found: string) => [finding('external_metrics_owner', { place, found, expected })];
-    if (owner === null) return told('no APIService v1beta1.external.metrics.k8s.io');
+    if (owner === null) return told(`no APIService ${externalMetricsApiService}`);
     if (owner.available === false) return told(`the APIService of ${owner.service} is not available`);
     if (metrics === null ? !isStranger(owner.service) : isOurs || metrics.includes(metric.asks)) return [];
     return told(`the APIService is that of ${owner.service}, which does not serve it`);

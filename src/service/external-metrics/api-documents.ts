@@ -1,13 +1,9 @@
+import { externalMetricsGroup as apiGroup, externalMetricsVersion as apiVersion } from '../../core/published-names.js';
 import type { ExternalMetricValue } from './metric-values.js';
 
 /** What an aggregated API server says about itself, and its answers, as Kubernetes reads them. */
 
-export const apiGroup = 'external.metrics.k8s.io';
-export const apiVersion = 'v1beta1';
 const groupVersion = `${apiGroup}/${apiVersion}`;
-
-/** The APIService that leads requests for the group to whoever serves it. */
-export const apiServiceName = `${apiVersion}.${apiGroup}`;
 
 const version = { groupVersion, version: apiVersion };
 const group = { name: apiGroup, versions: [version], preferredVersion: version };

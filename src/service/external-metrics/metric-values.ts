@@ -1,3 +1,4 @@
+import { aibrixMetricPrefix, deploymentLabels, desiredReplicasMetric } from '../../core/published-names.js';
 import { shorten } from '../http/errors.js';
 import type { ControllerView } from '../view.js';
 import type { LabelSelector } from './label-selector.js';
@@ -9,9 +10,6 @@ import type { LabelSelector } from './label-selector.js';
  * PodAutoscaler sums what a metric says in its namespace without a selector, and holds within 10 % of its target: for it each
  * Deployment has a metric of its own, `gpumix-aibrix-<deployment>`, which says n - 0.5.
  */
-
-export const desiredReplicasMetric = 'gpumix_desired_replicas';
-export const aibrixMetricPrefix = 'gpumix-aibrix-';
 
 /** One item of an ExternalMetricValueList. */
 export type ExternalMetricValue = {
@@ -79,7 +77,7 @@ export class MetricValues {
       };
     }
     if (ofMetric > 0) {
-      const message = `no deployment of namespace ${where} fits the label selector; labels are namespace, deployment, model, gpu_type`;
+      const message = `no deployment of namespace ${where} fits the label selector; labels are ${deploymentLabels.join(', ')}`;
       return { kind: 'none', message };
     }
     const known = `${desiredReplicasMetric} and ${aibrixMetricPrefix}<deployment> are there for deployments that gpumix follows`;

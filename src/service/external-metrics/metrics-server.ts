@@ -11,15 +11,17 @@ import {
 } from '../../adapters/kubernetes/request-header-authentication.js';
 import type { TlsMaterial } from '../../adapters/tls-files.js';
 import { InputError } from '../../core/input-error.js';
+import {
+  externalMetricsGroup as apiGroup,
+  externalMetricsApiService as apiServiceName,
+  externalMetricsVersion as apiVersion,
+} from '../../core/published-names.js';
 import type { Timer } from '../controller.js';
 import { HttpError, shorten } from '../http/errors.js';
 import type { Logger } from '../log.js';
 import { type Listener, listenError, shownHost } from '../server.js';
 import type { ControllerView } from '../view.js';
 import {
-  apiGroup,
-  apiServiceName,
-  apiVersion,
   groupDocument,
   groupList,
   openApiV2,

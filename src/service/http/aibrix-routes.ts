@@ -2,10 +2,11 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { InputError, quoteInput } from '../../core/input-error.js';
 import { check, parseJson } from '../../core/parse.js';
+import { aibrixMetricName } from '../../core/published-names.js';
 import { aibrixMetric } from '../publication.js';
 import type { ControllerCommands, ControllerView } from '../view.js';
 import { bodyText, ignoreContentType, refuseEncodedBody } from './body.js';
-import { aibrixMetricName, HttpError, sendAibrixError, shorten } from './errors.js';
+import { HttpError, sendAibrixError, shorten } from './errors.js';
 import {
   aibrixErrorSchema,
   deploymentParamsSchema,

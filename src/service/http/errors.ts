@@ -1,16 +1,11 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { InputError } from '../../core/input-error.js';
+import { aibrixMetricName } from '../../core/published-names.js';
 
 /**
  * Error answers, in the two shapes that clients know: AIBrix's `{"error":"…"}` on its routes, and
  * `{"error":{"code":"…","message":"…"}}` on ours.
  */
-
-/**
- * The name of the metric that AIBrix's autoscaler looks for. Its older parser takes the last word of the first line
- * that contains this text as the number of replicas, whatever the status of the answer: no error may contain it.
- */
-export const aibrixMetricName = 'vllm:deployment_replicas';
 
 /** Longest piece of a request that an error repeats, in characters. */
 const repeatedLength = 200;

@@ -1,3 +1,4 @@
+import { scalerDeploymentKey } from '../../core/published-names.js';
 import { shorten } from '../http/errors.js';
 import type { ControllerView } from '../view.js';
 import type { ScaledObjectRef } from './scaler-protocol.js';
@@ -14,9 +15,6 @@ import type { ScaledObjectRef } from './scaler-protocol.js';
  */
 export const scalerMetricName = 'gpumix-desired-replicas';
 
-/** Key of the trigger's metadata that names a Deployment other than the ScaledObject itself. */
-export const deploymentKey = 'deployment';
-
 /** Replicas of the Deployment that a ScaledObject is about, or why there is no number. */
 export type ScalerAnswer =
   | { readonly kind: 'known'; readonly replicas: number }
@@ -31,7 +29,7 @@ export function scalerAnswer(
   ref: ScaledObjectRef | null,
 ): ScalerAnswer {
   const { namespace = '', name = '', scalerMetadata = {} } = ref ?? {};
-  const metadata = Object.hasOwn(scalerMetadata, deploymentKey) ? scalerMetadata[deploymentKey]! : '';
+  const metadata = Object.hasOwn(scalerMetadata, scalerDeploymentKey) ? scalerMetadata[scalerDeploymentKey]! : '';
   const deployment = metadata === '' ? name : metadata;
   if (namespace === '' || deployment === '') {
     const missing = namespace === '' ? 'namespace' : 'name';
@@ -49,8 +47,8 @@ export function scalerAnswer(
   }
   const where =
     metadata === ''
-      ? `the name of the ScaledObject; metadata "${deploymentKey}" of the trigger names another one`
-      : `metadata "${deploymentKey}" of the trigger`;
+      ? `the name of the ScaledObject; metadata "${scalerDeploymentKey}" of the trigger names another one`
+      : `metadata "${scalerDeploymentKey}" of the trigger`;
   return { kind: 'no-such-deployment', message: `no deployment ${id} is followed (${where})` };
 }
 

@@ -329,6 +329,25 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       ]);
     });
 
+    it('finds it by what it made, where it cannot be read itself', async () => {
+      for (const kind of ['horizontalpodautoscalers', 'podautoscalers', 'scaledobjects']) {
+        for (const { metadata } of world.cluster.server.objects(kind)) {
+          world.cluster.server.remove('prod', metadata.name, kind);
+        }
+      }
+      const owner = {
+        apiVersion: 'keda.sh/v1alpha1',
+        kind: 'ScaledObject',
+        name: 'of-keda',
+        uid: 'u',
+        controller: true,
+      };
+      world.put(hpa({}, {}, { ownerReferences: [owner] }));
+      expect(await withConfig('actuate: scale')).toEqual([
+        `other_scaler ScaledObject prod/of-keda: it targets Deployment prod/${names.hpa}`,
+      ]);
+    });
+
     it('does not say so where it may not read all that could', async () => {
       world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
       world.cluster.server.fault = ({ resource }) =>
@@ -500,6 +519,26 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       const annotations = { 'autoscaling.keda.sh/paused': 'true' };
       world.put({ ...paused, metadata: { ...paused.metadata, annotations } });
       expect(await found()).toEqual([expect.stringMatching(/^consumer_paused .*paused: "true"/)]);
+    });
+
+    it('knows whose number the external scaler tells a ScaledObject', async () => {
+      const trigger = (metadata: object) => ({
+        type: 'external',
+        metricType: 'AverageValue',
+        metadata: { scalerAddress: 'gpumix.gpu.svc:9090', ...metadata },
+      });
+      world.put(scaledObject({}, trigger({})));
+      expect(await found()).toEqual([]);
+      world.put(scaledObject({}, trigger({ deployment: names.hpa })));
+      expect(await found()).toEqual([
+        expect.stringMatching(`^other_deployment ScaledObject .*the number of prod/${names.hpa} `),
+      ]);
+      world.cluster.server.remove('prod', names.keda, 'scaledobjects');
+      const { spec, ...rest } = scaledObject({}, trigger({}));
+      world.put({ ...rest, spec, metadata: { namespace: 'prod', name: 'another-name' } });
+      expect(await found()).toEqual([
+        expect.stringMatching('^other_deployment ScaledObject prod/another-name .*the number of prod/another-name '),
+      ]);
     });
 
     it('finds limits that disagree', async () => {
