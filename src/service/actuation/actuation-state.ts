@@ -122,8 +122,7 @@ export class ActuationState {
   }
 
   keepOnly(known: ReadonlyMap<string, unknown>): void {
-    for (const id of this.#byId.keys()) if (!known.has(id)) this.#byId.delete(id);
-    this.#version += 1;
+    for (const id of this.#byId.keys()) if (!known.has(id) && this.#byId.delete(id)) this.#version += 1;
     for (const id of this.#failures.keys()) if (!known.has(id)) this.#failures.delete(id);
   }
 

@@ -73,6 +73,7 @@ export class Actuator {
   /** Ids of `#requests` that wait for their turn, first come first. */
   #queue: string[] = [];
   readonly #underWay = new Map<string, Promise<void>>();
+  /** What was tried last, for as long as nothing else has come of it since. */
   readonly #dryRuns = new Map<string, { readonly replicas: number; readonly current: number; readonly atMs: number }>();
   /** When the last cycle began. Unix [ms] */
   #atMs = 0;
@@ -119,7 +120,7 @@ export class Actuator {
       const current = facts.plannedOn;
       if (current !== null) this.#recent.add(id, current, atMs);
       const decision = this.#decide(request, current);
-      if (decision.kind !== 'write') this.#state.decided(id, decision);
+      if (decision.kind !== 'write') this.#leave(id, decision);
       else if (current === null || !this.#wasTried(id, decision.replicas, current)) {
         this.#state.queued(id);
         (current !== null && decision.replicas < current ? falling : rising).push(id);
@@ -242,7 +243,7 @@ export class Actuator {
       const decision = this.#decide(request, scale.replicas);
       if (decision.kind !== 'write') {
         this.#waiting.succeeded(id, permissionOf(target));
-        return this.#state.decided(id, decision);
+        return this.#leave(id, decision);
       }
       const { replicas } = decision;
       const dryRun = mode === 'dry-run';
@@ -256,6 +257,12 @@ export class Actuator {
       this.#landed(request, { from: scale.replicas, to: replicas, uid: scale.uid, isLimited: decision.isLimited });
       return;
     }
+  }
+
+  /** It is as it should be, or stays as it runs. */
+  #leave(id: string, decision: Exclude<ScaleDecision, { readonly kind: 'write' }>): void {
+    this.#dryRuns.delete(id);
+    this.#state.decided(id, decision);
   }
 
   #landed(
@@ -282,6 +289,7 @@ export class Actuator {
 
   #failed({ id, target }: ScaleRequest, fault: ScaleFault): void {
     const nowMs = this.#options.steadyMs();
+    this.#dryRuns.delete(id);
     this.#state.failed(id, target, fault);
     switch (fault.fault) {
       case 'forbidden':

@@ -200,6 +200,31 @@ describe('a dry run', () => {
   });
 });
 
+describe('a dry run of a change that was called off', () => {
+  it('is made again when it is wanted again, so that what is told of it is not of the time between', async () => {
+    const world = await start({ mode: 'dry-run' });
+    world.run('llama', 2);
+    world.publish('llama', 5);
+    await world.settledCycle();
+    world.publish('llama', 5, { heldReason: 'redis_unreachable' });
+    await world.settledCycle();
+    expect(world.actuator.of('prod/llama')).toMatchObject({ state: 'withheld', why: 'held' });
+    world.publish('llama', 5);
+    await world.settledCycle();
+    expect(world.actuator.of('prod/llama')).toMatchObject({ state: 'dry-run', message: 'would go from 2 to 5' });
+    world.cluster.server.fault = () => answer(500);
+    world.publish('llama', 6);
+    await world.settledCycle();
+    expect(world.actuator.of('prod/llama')).toMatchObject({ state: 'failed' });
+    world.cluster.server.fault = () => undefined;
+    world.publish('llama', 5);
+    world.passes(60_000);
+    await world.settledCycle();
+    expect(world.actuator.of('prod/llama')).toMatchObject({ state: 'dry-run' });
+    expect(world.actuator.view().problem).toBeNull();
+  });
+});
+
 describe('somebody else who writes the same object', () => {
   it('is seen: it is read again and decided again', async () => {
     const world = await start();
