@@ -28,11 +28,19 @@ export type ScaledDeploymentsOptions = {
 
 /** As many as are scaled at once: a thousand are read within a second or two. */
 const readsAtOnce = 8;
+/**
+ * A server that has no answer to so many in a row is not asked for the others: each could take its whole time limit, and the
+ * view would look fresh for as long as that takes.
+ */
+const unansweredAtMost = 8;
 /** So long the last number of an object that cannot be read stands for what runs. [ms] */
 const longestKnownMs = 60_000;
 
 /** The server's, not the object's: nothing is known of an object by them. */
 const ofTheServer: ReadonlySet<ScaleFaultName> = new Set(['unreachable', 'unauthorized', 'throttled', 'server_error']);
+
+/** Of these, what makes a server worth no more questions now; an error of its own can be about one kind of object. */
+const unanswered: ReadonlySet<ScaleFaultName> = new Set(['unreachable', 'throttled']);
 
 type Known = { readonly replicas: number; readonly atMs: number };
 
@@ -44,6 +52,8 @@ export class ScaledDeployments implements DeploymentSource {
   #synced = false;
   #freshAt: number;
   #problem: string | null = null;
+  /** Index in `listed` of what is read first the next time. */
+  #next = 0;
   #snapshot: DeploymentSnapshot | null = null;
   #reading: Promise<void> = Promise.resolve();
   #cancelTimer: () => void = () => undefined;
@@ -85,10 +95,15 @@ export class ScaledDeployments implements DeploymentSource {
 
   async #readAll(): Promise<void> {
     const { listed, targetOf, client, clock } = this.#options;
-    const left = [...listed];
+    // Those first that were not reached the last time.
+    const begin = this.#next;
+    let taken = 0;
     let answered = 0;
+    let unansweredInARow = 0;
     const read = async (): Promise<void> => {
-      for (let next = left.shift(); next !== undefined && !this.#isStopped; next = left.shift()) {
+      while (!this.#isStopped && taken < listed.length && unansweredInARow < unansweredAtMost) {
+        const next = listed[(begin + taken) % listed.length]!;
+        taken += 1;
         const answer = await client.read(targetOf(next));
         if (answer.kind === 'scale') {
           this.#known.set(next.id, { replicas: answer.scale.replicas, atMs: clock.now() });
@@ -99,10 +114,13 @@ export class ScaledDeployments implements DeploymentSource {
           if (answer.fault === 'not_found') this.#known.delete(next.id);
         }
         if (answer.kind === 'scale' || !ofTheServer.has(answer.fault)) answered += 1;
+        const isUnanswered = answer.kind === 'fault' && unanswered.has(answer.fault);
+        unansweredInARow = isUnanswered ? unansweredInARow + 1 : 0;
       }
     };
     await Promise.all(Array.from({ length: readsAtOnce }, read));
     if (this.#isStopped) return;
+    this.#next = listed.length === 0 ? 0 : (begin + taken) % listed.length;
     this.#tell(answered > 0);
   }
 

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KubernetesScaleClient } from '../../../src/adapters/kubernetes/scale-client.js';
 import { scaleTarget } from '../../../src/adapters/kubernetes/scale-kinds.js';
+import type { ScaleAnswer, ScaleClient, ScaleFaultName } from '../../../src/core/scale.js';
 import { ScaledDeployments } from '../../../src/service/actuation/scaled-deployments.js';
 import { deployment } from '../../support/controller-world.js';
 import type { Fault } from '../../support/fake-api-server.js';
@@ -95,5 +96,74 @@ describe('listed deployments that are scaled', () => {
     cluster.server.remove('prod', 'a');
     await read();
     expect(current()).toEqual([null, 0]);
+  });
+});
+
+describe('a hundred listed deployments', () => {
+  const known: ScaleAnswer = { kind: 'scale', scale: { replicas: 2, resourceVersion: '1', uid: null } };
+  const failed = (fault: ScaleFaultName): ScaleAnswer => ({
+    kind: 'fault',
+    fault,
+    message: 'not now',
+    retryAfterSeconds: null,
+  });
+  const listed = Array.from({ length: 100 }, (_, index) => deployment({ name: `d${index}`, namespace: 'prod' }));
+
+  /** @param answerOf what the server says to the n-th question of a pass */
+  function readBy(answerOf: (question: number, pass: number) => ScaleAnswer) {
+    let asked = 0;
+    let passes = 0;
+    let timer: () => void = () => undefined;
+    const client: Pick<ScaleClient, 'start' | 'read'> = {
+      start: async () => undefined,
+      read: async () => answerOf(asked++, passes),
+    };
+    const view = new ScaledDeployments({
+      listed,
+      targetOf: (each) => scaleTarget(null, each),
+      client: client as ScaleClient,
+      clock: { now: () => nowMs },
+      timer: (_delayMs, callback) => {
+        timer = callback;
+        return () => undefined;
+      },
+      intervalMs: 10_000,
+      log: { warn: () => undefined, info: () => undefined },
+    });
+    const started = view.start();
+    /** How many were asked for. */
+    const pass = async (): Promise<number> => {
+      await started;
+      nowMs += 10_000;
+      asked = 0;
+      passes += 1;
+      const told = new Promise<void>((resolve) => view.onChange(resolve));
+      timer();
+      await told;
+      return asked;
+    };
+    return { view, pass };
+  }
+
+  it('are not all asked for of a server that is gone: the view says soon that it is stale', async () => {
+    const { view, pass } = readBy((_, passes) => (passes === 1 ? known : failed('unreachable')));
+    expect(await pass()).toBe(100);
+    // Others may be under way when the eighth fails.
+    expect(await pass()).toBeLessThan(16);
+    expect(view.snapshot()).toMatchObject({ problem: 'scale cannot be read: not now', staleSince: nowMs - 10_000 });
+    await view.stop();
+  });
+
+  it('have their turn one after the other where the server has no time for all', async () => {
+    const { view, pass } = readBy((question) => (question < 50 ? known : failed('throttled')));
+    for (let index = 0; index < 3; index += 1) await pass();
+    expect(view.snapshot().deployments.filter(({ currentReplicas }) => currentReplicas === null)).toEqual([]);
+    await view.stop();
+  });
+
+  it('are all asked for where some end in errors of the server', async () => {
+    const { view, pass } = readBy((question) => (question < 50 ? failed('server_error') : known));
+    expect(await pass()).toBe(100);
+    await view.stop();
   });
 });
