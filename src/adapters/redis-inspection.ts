@@ -1,4 +1,5 @@
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import type { PodActivity, RedisInspection } from '../core/inspection.js';
 import { Unavailable } from '../core/ports.js';
 import { describeRedis, type RedisSettings } from './redis-settings.js';
 import { defaultStatePrefix, profileOfKey, traceOfKey } from './store-keys.js';
@@ -7,44 +8,6 @@ import { defaultStatePrefix, profileOfKey, traceOfKey } from './store-keys.js';
  * A look at a Redis from outside the service: its clock, the names of AIBrix's keys, what gateways say of pods. It reads
  * only, bounded in keys and time; the service itself never scans.
  */
-
-/** What a clock elsewhere showed, and between which moments here. Unix [ms] */
-export type ClockReading = {
-  readonly where: string;
-  /** It showed a moment of this range; a clock of whole seconds is a second wide. */
-  readonly shownMs: readonly [earliest: number, latest: number];
-  /** Our clock when it was asked, and when the answer was here. */
-  readonly askedMs: readonly [before: number, after: number];
-};
-
-/** What one gateway says of one pod. */
-export type PodActivity = {
-  readonly gateway: string;
-  readonly namespace: string;
-  readonly pod: string;
-  readonly running: number;
-  /** Requests that it has seen end since it started; null = not told. */
-  readonly completed: number | null;
-};
-
-export type AibrixKeys = {
-  /** Newest interval record of each model. Unix [s] */
-  readonly newestTraces: ReadonlyMap<string, number>;
-  /** Names of keys, whole. */
-  readonly profiles: readonly string[];
-  readonly pods: readonly PodActivity[];
-  /** False where there were more keys than are looked at. */
-  readonly complete: boolean;
-};
-
-export interface RedisInspection {
-  /** One for each server; rejects with `Unavailable`. */
-  clocks(): Promise<readonly ClockReading[]>;
-  keys(): Promise<AibrixKeys>;
-  /** Anew, of pods that were seen before: the counters that still are there. */
-  activity(pods: readonly PodActivity[]): Promise<readonly PodActivity[]>;
-  close(): Promise<void>;
-}
 
 /** Keys that one step of a scan passes by: some hundred microseconds of the server. */
 const scanCount = 1000;

@@ -13,8 +13,10 @@ import type { ModelPlan } from './model-plan.js';
 /** Consumers of each deployment, by its id. */
 export type ConsumersOf = ReadonlyMap<string, readonly ReplicaConsumer[]>;
 
-export function consumersByDeployment(consumers: readonly ReplicaConsumer[]): ConsumersOf {
-  const byId = new Map<string, ReplicaConsumer[]>();
+export function consumersByDeployment<Consumer extends ReplicaConsumer>(
+  consumers: readonly Consumer[],
+): ReadonlyMap<string, readonly Consumer[]> {
+  const byId = new Map<string, Consumer[]>();
   for (const consumer of consumers) {
     const known = byId.get(consumer.deployment);
     if (known === undefined) byId.set(consumer.deployment, [consumer]);
@@ -243,6 +245,6 @@ function causeOf({ published, consumers, snapshot, whyNotScaled }: Parameters<ty
 }
 
 /** `HorizontalPodAutoscaler prod/llama-l4` */
-export function consumerName({ kind, namespace, name }: ReplicaConsumer): string {
+export function consumerName({ kind, namespace, name }: Pick<ReplicaConsumer, 'kind' | 'namespace' | 'name'>): string {
   return `${kind} ${namespace}/${name}`;
 }

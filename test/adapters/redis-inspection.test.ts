@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { openRedisInspection, type RedisInspection } from '../../src/adapters/redis-inspection.js';
+import { openRedisInspection } from '../../src/adapters/redis-inspection.js';
 import { parseRedisUrl } from '../../src/adapters/redis-settings.js';
+import type { RedisInspection } from '../../src/core/inspection.js';
 import { type RedisServer, redisMissing, startRedisCluster, startRedisServer } from '../support/redis-server.js';
 
 const open: (RedisServer | RedisInspection)[] = [];

@@ -1,20 +1,5 @@
+import type { AibrixComponent } from '../../core/inspection.js';
 import { items, record, textOf } from './wire.js';
-
-/** Parts of AIBrix on which it depends whether gpumix hears of requests and is heard. */
-export const aibrixParts = ['gateway', 'controller'] as const;
-
-export type AibrixComponent = {
-  readonly part: (typeof aibrixParts)[number];
-  /** namespace/name of its Deployment. */
-  readonly id: string;
-  readonly image: string;
-  /** Null where the image does not say: `nightly`, a digest. */
-  readonly version: readonly [major: number, minor: number, patch: number] | null;
-  /** `spec.replicas`; 1 where it is absent, as Kubernetes has it. */
-  readonly replicas: number;
-  /** Environment that the Deployment itself states; what comes out of ConfigMaps is null. */
-  readonly environment: Readonly<Record<string, string | null>>;
-};
 
 const images: readonly { readonly part: AibrixComponent['part']; readonly pattern: RegExp }[] = [
   { part: 'gateway', pattern: /(?:^|\/)(?:aibrix-)?gateway-plugins(?:[:@]|$)/ },

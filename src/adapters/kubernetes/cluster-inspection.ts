@@ -1,44 +1,25 @@
 import type { GpuCatalogue } from '../../core/gpu-types.js';
-import type { ObservedDeployment, ReplicaConsumer } from '../../core/ports.js';
+import type {
+  AibrixComponent,
+  ClusterInspection,
+  ExternalMetricsApi,
+  ModelLabelSlip,
+  ScalingObject,
+} from '../../core/inspection.js';
+import type { ObservedDeployment } from '../../core/ports.js';
 import { externalMetricsApiService, externalMetricsGroup, externalMetricsVersion } from '../../core/published-names.js';
-import type { ClockReading } from '../redis-inspection.js';
-import { type AibrixComponent, readAibrixComponent } from './aibrix-components.js';
+import { readAibrixComponent } from './aibrix-components.js';
 import { type ApiClient, ApiError } from './api-client.js';
 import { apiServicePath, ownerOf } from './api-service-owner.js';
-import { type ConsumerMetrics, readConsumerMetrics } from './consumer-metrics.js';
-import { consumerResources, readConsumer, type SeenConsumer } from './consumer-source.js';
+import { readConsumerMetrics } from './consumer-metrics.js';
+import { consumerResources, readConsumer } from './consumer-source.js';
 import { type Place, placesOf } from './followed-objects.js';
 import { listOnce } from './list-once.js';
-import { type ModelLabelSlip, modelLabelSlip } from './model-label-slips.js';
+import { modelLabelSlip } from './model-label-slips.js';
 import { observeDeployment } from './observed-deployment.js';
 import { items, record, textOf } from './wire.js';
 
 /** One look at a cluster from outside the service: lists and reads, nothing is followed and nothing written. */
-
-/** An answer, and what of it was left out; null = it is whole. */
-export type Look<Value> = { readonly value: Value; readonly missing: string | null };
-
-/** Each rejects with `ApiError` or the transport's error, and ends with the signal. */
-export interface ClusterInspection {
-  clock(signal: AbortSignal): Promise<ClockReading | null>;
-  workloads(signal: AbortSignal): Promise<
-    Look<{
-      readonly deployments: readonly ObservedDeployment[];
-      readonly slips: readonly ModelLabelSlip[];
-      readonly aibrix: readonly AibrixComponent[];
-    }>
-  >;
-  consumers(
-    kind: ReplicaConsumer['kind'],
-    signal: AbortSignal,
-  ): Promise<Look<readonly (SeenConsumer & ConsumerMetrics)[]>>;
-  externalMetrics(signal: AbortSignal): Promise<
-    Look<{
-      readonly owner: { readonly service: string; readonly available: boolean | null } | null;
-      readonly metrics: readonly string[] | null;
-    }>
-  >;
-}
 
 /** Objects of one kind that are looked at: of the largest clusters, the beginning. */
 const mostObjects = 20_000;
@@ -111,7 +92,7 @@ export function inspectCluster(options: {
     },
     async consumers(kind, signal) {
       const resource = consumerResources.find((each) => each.kind === kind)!;
-      const found: (SeenConsumer & ConsumerMetrics)[] = [];
+      const found: ScalingObject[] = [];
       const places = placesOf(resource.groupVersion, resource.resource, namespaces);
       const missing = await listAll(places, `${kind}List`, signal, (object) => {
         const consumer = readConsumer(object, resource);
@@ -139,7 +120,7 @@ export function inspectCluster(options: {
 }
 
 /** As it is told, with what the cluster says of whether it answers; null = nothing yet. */
-function shownOwner(apiService: unknown): { readonly service: string; readonly available: boolean | null } {
+function shownOwner(apiService: unknown): NonNullable<ExternalMetricsApi['owner']> {
   const owner = ownerOf(apiService);
   const condition = items(record(record(apiService).status).conditions)
     .map(record)

@@ -1,3 +1,4 @@
+import type { ConsumerMetric, ConsumerMetrics } from '../../core/inspection.js';
 import type { ReplicaConsumer } from '../../core/ports.js';
 import {
   aibrixMetricName,
@@ -16,51 +17,6 @@ import { items, record, textEntries, textOf } from './wire.js';
  */
 
 type AnyRecord = Readonly<Record<string, unknown>>;
-
-/** How a number reaches a consumer. */
-export type MetricWay =
-  /** Kubernetes' external metrics API. */
-  | 'external-metrics'
-  /** An HTTP address that AIBrix's controller asks. */
-  | 'endpoint'
-  /** KEDA asks an HTTP address. */
-  | 'metrics-api'
-  /** KEDA asks a Prometheus server. */
-  | 'prometheus'
-  /** KEDA asks over gRPC. */
-  | 'external-scaler'
-  /** CPU, memory, pods, a queue: nothing that gpumix publishes. */
-  | 'other';
-
-export type ConsumerMetric = {
-  /** Where it stands in the object: `spec.metrics[0]`. */
-  readonly place: string;
-  readonly way: MetricWay;
-  /** The metric, URL or query that it names, cut to what people read. */
-  readonly asks: string;
-  /** Whether that is a number of gpumix; null = nobody can tell from the object. */
-  readonly isOurs: boolean | null;
-  /** Deployment whose number it asks for, as far as it says: namespace/name. */
-  readonly deployment: string | null;
-  /** Labels that it selects by; null = none. */
-  readonly selector: Readonly<Record<string, string>> | null;
-  /** `Value`, `AverageValue`, as it is written; null = not said. */
-  readonly targetType: string | null;
-  /** What one replica stands for; null = not said, or no number. */
-  readonly target: number | null;
-  /** The same as it is written. */
-  readonly targetText: string | null;
-  /** Further settings of a trigger of KEDA. */
-  readonly options: Readonly<Record<string, string>>;
-};
-
-export type ConsumerMetrics = {
-  readonly metrics: readonly ConsumerMetric[];
-  /** Relative steps that it does not make; null = not said. */
-  readonly tolerance: { readonly up: number | null; readonly down: number | null };
-  /** `KPA`, `APA`, `HPA` of a PodAutoscaler; null = none said. */
-  readonly strategy: string | null;
-};
 
 /** Enough of any object; the API server keeps none above 1.5 MiB. */
 const mostMetrics = 20;

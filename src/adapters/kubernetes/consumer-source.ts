@@ -1,3 +1,4 @@
+import type { SeenConsumer } from '../../core/inspection.js';
 import type { ConsumerSnapshot, ConsumerSource, ReplicaConsumer } from '../../core/ports.js';
 import { FollowedObjects, type FollowOptions, placesOf } from './followed-objects.js';
 import type { ListWatch } from './list-watch.js';
@@ -18,11 +19,6 @@ export type DeploymentOf = (object: {
   readonly namespace: string;
   readonly name: string;
 }) => string | null;
-
-/** An object that scales a deployment, and what made it. */
-export type SeenConsumer = ReplicaConsumer & {
-  readonly owner: { readonly kind: string; readonly name: string } | null;
-};
 
 /** How objects of one kind are found and read. */
 export type ConsumerResource = {

@@ -1,14 +1,7 @@
+import type { ModelLabelSlip } from '../../core/inspection.js';
 import { nearestName } from '../../core/parse.js';
 import { modelLabel } from './observed-deployment.js';
 import { record, textEntries, textOf } from './wire.js';
-
-/** A Deployment that was probably meant to serve a model, and is not followed. */
-export type ModelLabelSlip = {
-  /** namespace/name */
-  readonly id: string;
-  /** What stands there: a key, and where. */
-  readonly found: string;
-};
 
 /**
  * Looks for the model label in a Deployment that does not carry it: under a nearly equal key, on the pods only, or among

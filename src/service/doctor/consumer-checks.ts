@@ -1,9 +1,9 @@
-import type { ConsumerMetric } from '../../adapters/kubernetes/consumer-metrics.js';
 import { withoutMade } from '../../adapters/kubernetes/consumer-source.js';
+import type { ConsumerMetric, ScalingObject } from '../../core/inspection.js';
 import { consumerKinds, type ObservedDeployment } from '../../core/ports.js';
 import { aibrixMetricPrefix, deploymentLabels } from '../../core/published-names.js';
-import { withConsumers } from '../landing.js';
-import { type DoctorFacts, notInstalled, type ScalingObject, seenOr } from './facts.js';
+import { consumerName, consumersByDeployment, withConsumers } from '../landing.js';
+import { type DoctorFacts, notInstalled, seenOr } from './facts.js';
 import { type Finding, finding } from './report.js';
 
 /** Whether what is published is done: the objects that scale the followed Deployments, field by field. */
@@ -12,12 +12,7 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
   const { workloads, settings } = facts;
   if (workloads.kind === 'unseen') return [];
   const objects = consumerKinds.flatMap((kind) => seenOr(facts.consumers[kind], []));
-  const byDeployment = new Map<string, ScalingObject[]>();
-  for (const object of objects) {
-    const others = byDeployment.get(object.deployment);
-    if (others === undefined) byDeployment.set(object.deployment, [object]);
-    else others.push(object);
-  }
+  const byDeployment = consumersByDeployment(objects);
   const allSeen = consumerKinds.every((kind) => isWhole(facts.consumers[kind]));
   return workloads.value.deployments.flatMap((deployment) => {
     const all = byDeployment.get(deployment.id) ?? [];
@@ -37,7 +32,7 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
       return [
         finding('other_scaler', {
           // Also the maker of what was seen, where it cannot be read itself.
-          place: own.map(nameOf).slice(0, 3).join(', '),
+          place: own.map(consumerName).slice(0, 3).join(', '),
           found: `${own.length === 1 ? 'it targets' : 'they target'} Deployment ${deployment.id}`,
           expected: 'nothing else that scales it, because of actuate: scale',
         }),
@@ -80,7 +75,7 @@ function foreign({ id }: ObservedDeployment, scaling: readonly ScalingObject[]):
   if (scaling.length === 0 || metrics.some(({ metric }) => metric.isOurs === null)) return [];
   const others = metrics.filter(({ metric }) => metric.isOurs === false);
   const isRead = metrics.some(({ metric }) => metric.isOurs === true);
-  const place = scaling.map(nameOf).slice(0, 3).join(', ');
+  const place = scaling.map(consumerName).slice(0, 3).join(', ');
   if (!isRead) {
     const asked = others.map(({ metric }) => metric.asks).slice(0, 4);
     return [
@@ -93,7 +88,7 @@ function foreign({ id }: ObservedDeployment, scaling: readonly ScalingObject[]):
   }
   return others.map(({ object, metric }) =>
     finding('foreign_metric', {
-      place: `${nameOf(object)} ${metric.place}`,
+      place: `${consumerName(object)} ${metric.place}`,
       found: `${metric.asks} beside the number of gpumix`,
       expected: 'that number alone',
     }),
@@ -104,7 +99,7 @@ function ofObject(object: ScalingObject, deployment: ObservedDeployment, facts: 
   const { pausedBy, metrics } = object;
   const found: Finding[] = [];
   if (pausedBy !== null) {
-    const place = nameOf(object);
+    const place = consumerName(object);
     found.push(finding('consumer_paused', { place, found: pausedBy, expected: 'no such annotation' }));
   }
   const read = metrics.filter(({ isOurs }) => isOurs !== false);
@@ -116,7 +111,7 @@ function ofObject(object: ScalingObject, deployment: ObservedDeployment, facts: 
 }
 
 function ofMetric(object: ScalingObject, metric: ConsumerMetric, facts: DoctorFacts): readonly Finding[] {
-  const place = `${nameOf(object)} ${metric.place}`;
+  const place = `${consumerName(object)} ${metric.place}`;
   const found: Finding[] = [];
   if (metric.deployment !== null && metric.deployment !== object.deployment) {
     found.push(
@@ -230,7 +225,7 @@ function deadBand(object: ScalingObject, deployment: ObservedDeployment): readon
     object.kind === 'ScaledObject' ? 'spec.advanced.horizontalPodAutoscalerConfig.behavior' : 'spec.behavior';
   return [
     finding('dead_band', {
-      place: `${nameOf(object)} ${path}`,
+      place: `${consumerName(object)} ${path}`,
       found: `tolerance ${shown(up)} up, ${shown(down)} down, with up to ${most} replicas`,
       expected: '"0" for both where there may be ten replicas or more',
     }),
@@ -248,9 +243,9 @@ function dropped(all: readonly ScalingObject[]): readonly Finding[] {
     if ((maker.tolerance.up ?? maker.tolerance.down) === null) return [];
     return [
       finding('tolerance_dropped', {
-        place: `${nameOf(object)} spec.behavior`,
+        place: `${consumerName(object)} spec.behavior`,
         found: 'no tolerance',
-        expected: `that of ${nameOf(maker)}`,
+        expected: `that of ${consumerName(maker)}`,
       }),
     ];
   });
@@ -259,7 +254,7 @@ function dropped(all: readonly ScalingObject[]): readonly Finding[] {
 function ofPodAutoscaler(object: ScalingObject): readonly Finding[] {
   const { minReplicas, strategy, tolerance } = object;
   const found: Finding[] = [];
-  const place = nameOf(object);
+  const place = consumerName(object);
   if (minReplicas !== 0) {
     const value = minReplicas ?? 'what is no number';
     found.push(
@@ -286,9 +281,4 @@ function ofPodAutoscaler(object: ScalingObject): readonly Finding[] {
     );
   }
   return found;
-}
-
-/** `HorizontalPodAutoscaler prod/llama-l4` */
-export function nameOf({ kind, namespace, name }: Pick<ScalingObject, 'kind' | 'namespace' | 'name'>): string {
-  return `${kind} ${namespace}/${name}`;
 }

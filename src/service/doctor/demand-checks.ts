@@ -1,10 +1,9 @@
-import type { AibrixComponent } from '../../adapters/kubernetes/aibrix-components.js';
-import type { ClockReading } from '../../adapters/redis-inspection.js';
 import { traceKeyName } from '../../adapters/store-keys.js';
 import { InputError } from '../../core/input-error.js';
+import type { AibrixComponent, ClockReading } from '../../core/inspection.js';
 import { nearestName } from '../../core/parse.js';
 import { parseTraceRecord } from '../../demand/trace-record.js';
-import { type DoctorFacts, seenOr } from './facts.js';
+import { type DoctorFacts, noWorkloads, seenOr } from './facts.js';
 import { type Finding, finding } from './report.js';
 
 /** Whether demand reaches gpumix: clocks, the gateway's request traces, the gateway itself. */
@@ -108,9 +107,7 @@ function unserved({ keys, workloads }: DoctorFacts): readonly Finding[] {
 
 export function checkGateways(facts: DoctorFacts): readonly Finding[] {
   if (!facts.settings.readsTraces) return [];
-  const gateways = seenOr(facts.workloads, { deployments: [], slips: [], aibrix: [] }).aibrix.filter(
-    ({ part }) => part === 'gateway',
-  );
+  const gateways = seenOr(facts.workloads, noWorkloads).aibrix.filter(({ part }) => part === 'gateway');
   return [...overwriting(facts, gateways), ...gateways.flatMap(tracing)];
 }
 

@@ -1,10 +1,6 @@
-import type { AibrixComponent } from '../../adapters/kubernetes/aibrix-components.js';
-import type { ConsumerMetrics } from '../../adapters/kubernetes/consumer-metrics.js';
-import type { SeenConsumer } from '../../adapters/kubernetes/consumer-source.js';
-import type { ModelLabelSlip } from '../../adapters/kubernetes/model-label-slips.js';
-import type { AibrixKeys, ClockReading } from '../../adapters/redis-inspection.js';
 import type { GpuCatalogue } from '../../core/gpu-types.js';
-import type { ObservedDeployment, ProfileReading, Reading, ReplicaConsumer } from '../../core/ports.js';
+import type { AibrixKeys, ClockReading, ExternalMetricsApi, ScalingObject, Workloads } from '../../core/inspection.js';
+import type { ProfileReading, Reading, ReplicaConsumer } from '../../core/ports.js';
 
 /** What was seen of a live set-up at one moment: the whole input of a diagnosis. */
 
@@ -30,23 +26,6 @@ export type DoctorSettings = {
   readonly profilesDirectory: string | null;
 };
 
-/** An object that scales a Deployment, with what it asks for. */
-export type ScalingObject = SeenConsumer & ConsumerMetrics;
-
-export type Workloads = {
-  readonly deployments: readonly ObservedDeployment[];
-  readonly slips: readonly ModelLabelSlip[];
-  readonly aibrix: readonly AibrixComponent[];
-};
-
-/** The APIService of external.metrics.k8s.io and what it serves. */
-export type ExternalMetricsApi = {
-  /** Null = nobody owns the group. */
-  readonly owner: { readonly service: string; readonly available: boolean | null } | null;
-  /** Names that discovery lists; null = it could not be read. */
-  readonly metrics: readonly string[] | null;
-};
-
 /** A deployment whose pods serve requests now, and what shows it. */
 export type BusyDeployment = { readonly id: string; readonly model: string; readonly shownBy: string };
 
@@ -68,6 +47,9 @@ export type DoctorFacts = {
   /** By id of the deployment. */
   readonly profiles: Sight<ReadonlyMap<string, ProfileReading>>;
 };
+
+/** Where nothing was seen. */
+export const noWorkloads: Workloads = { deployments: [], slips: [], aibrix: [] };
 
 /** Why a kind has no objects where the cluster does not serve it. */
 export const notInstalled = 'this cluster does not have it';

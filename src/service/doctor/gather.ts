@@ -1,6 +1,5 @@
-import type { ClusterInspection, Look } from '../../adapters/kubernetes/cluster-inspection.js';
-import type { AibrixKeys, PodActivity, RedisInspection } from '../../adapters/redis-inspection.js';
 import type { GpuCatalogue } from '../../core/gpu-types.js';
+import type { AibrixKeys, ClusterInspection, Look, PodActivity, RedisInspection } from '../../core/inspection.js';
 import type {
   Clock,
   EngineMetrics,

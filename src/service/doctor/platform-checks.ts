@@ -1,9 +1,8 @@
-import type { AibrixComponent } from '../../adapters/kubernetes/aibrix-components.js';
-import type { ConsumerMetric } from '../../adapters/kubernetes/consumer-metrics.js';
+import type { AibrixComponent, ConsumerMetric, ScalingObject } from '../../core/inspection.js';
 import { consumerKinds } from '../../core/ports.js';
 import { externalMetricsApiService } from '../../core/published-names.js';
-import { nameOf } from './consumer-checks.js';
-import { type DoctorFacts, type ScalingObject, seenOr } from './facts.js';
+import { consumerName } from '../landing.js';
+import { type DoctorFacts, noWorkloads, seenOr } from './facts.js';
 import { type Finding, finding } from './report.js';
 
 /** Whether the parts between gpumix and the Deployments can read it: reachability, AIBrix's version, the APIService. */
@@ -38,9 +37,7 @@ function asking(
   facts: DoctorFacts,
   fits: (object: ScalingObject, metric: ConsumerMetric) => boolean,
 ): readonly { readonly object: ScalingObject; readonly metric: ConsumerMetric }[] {
-  const followed = new Set(
-    seenOr(facts.workloads, { deployments: [], slips: [], aibrix: [] }).deployments.map(({ id }) => id),
-  );
+  const followed = new Set(seenOr(facts.workloads, noWorkloads).deployments.map(({ id }) => id));
   return consumerKinds
     .flatMap((kind) => seenOr(facts.consumers[kind], []))
     .filter(({ deployment }) => followed.has(deployment))
@@ -52,7 +49,7 @@ function asking(
 }
 
 export function checkAibrixVersion(facts: DoctorFacts): readonly Finding[] {
-  const components = seenOr(facts.workloads, { deployments: [], slips: [], aibrix: [] }).aibrix;
+  const components = seenOr(facts.workloads, noWorkloads).aibrix;
   return components
     .filter(({ part }) => part === 'controller')
     .flatMap((controller) =>
@@ -61,7 +58,7 @@ export function checkAibrixVersion(facts: DoctorFacts): readonly Finding[] {
         if (problem === null) return [];
         return [
           finding('aibrix_version', {
-            place: `${nameOf(object)} ${metric.place}`,
+            place: `${consumerName(object)} ${metric.place}`,
             found: `${metric.way === 'endpoint' ? 'an endpoint' : 'an external metric'}, and ${controller.image} (Deployment ${controller.id}): ${problem}`,
             expected:
               metric.way === 'endpoint'
@@ -89,7 +86,7 @@ export function checkExternalMetrics(facts: DoctorFacts): readonly Finding[] {
   const { owner, metrics } = externalMetrics.value;
   const isOurs = metrics?.some((name) => name.startsWith('gpumix_') || name.startsWith('gpumix-')) === true;
   return asking(facts, (_, { way }) => way === 'external-metrics').flatMap(({ object, metric }) => {
-    const place = `${nameOf(object)} ${metric.place}`;
+    const place = `${consumerName(object)} ${metric.place}`;
     const expected = `an APIService ${externalMetricsApiService} that serves ${metric.asks}`;
     const told = (found: string) => [finding('external_metrics_owner', { place, found, expected })];
     if (owner === null) return told(`no APIService ${externalMetricsApiService}`);

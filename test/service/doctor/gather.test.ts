@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import type { PodActivity } from '../../../src/adapters/redis-inspection.js';
+import type { PodActivity } from '../../../src/core/inspection.js';
 import { type DoctorSources, gatherFacts } from '../../../src/service/doctor/gather.js';
 import { deployment } from '../../support/controller-world.js';
 

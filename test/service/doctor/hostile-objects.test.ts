@@ -7,8 +7,9 @@ import { consumerResources, readConsumer } from '../../../src/adapters/kubernete
 import { modelLabelSlip } from '../../../src/adapters/kubernetes/model-label-slips.js';
 import { observeDeployment } from '../../../src/adapters/kubernetes/observed-deployment.js';
 import { renderReport } from '../../../src/cli/doctor-page.js';
+import type { ScalingObject } from '../../../src/core/inspection.js';
 import { diagnose } from '../../../src/service/doctor/diagnose.js';
-import type { DoctorFacts, ScalingObject, Sight } from '../../../src/service/doctor/facts.js';
+import type { DoctorFacts, Sight } from '../../../src/service/doctor/facts.js';
 import { doctorReportSchema } from '../../../src/service/doctor/report.js';
 import { aibrixPart, hpa, names, podAutoscaler, scaledObject, served } from '../../support/doctor-world.js';
 
