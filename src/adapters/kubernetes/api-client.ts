@@ -55,11 +55,9 @@ export type ApiRequest = {
   readonly signal: AbortSignal;
 };
 
-export const apiMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
-
 /** A request whose answer is one document. */
 export type ApiCall = Omit<ApiRequest, 'answerTimeoutMs'> & {
-  readonly method: (typeof apiMethods)[number];
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Sent as JSON, which is YAML too; null = no body. */
   readonly body: unknown;
   /** Of the body; a PATCH says by it what kind of patch it is. Null = `application/json`. */

@@ -27,7 +27,7 @@ import { countOf, record, textOf } from './wire.js';
  */
 
 /** Who wrote `spec.replicas`, as `kubectl get -o yaml --show-managed-fields` tells it. */
-export const fieldManager = 'gpumix';
+const fieldManager = 'gpumix';
 
 /** Admission webhooks may take 10 s by default, and all of them are called before an answer. [ms] */
 const answerTimeoutMs = 15_000;

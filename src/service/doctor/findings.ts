@@ -5,10 +5,9 @@
 
 /** `broken`: something does not work at all, or wrongly. `risk`: it works in part, or only at some sizes. */
 export const severities = ['broken', 'risk'] as const;
-export type Severity = (typeof severities)[number];
 
 type FindingKind = {
-  readonly severity: Severity;
+  readonly severity: (typeof severities)[number];
   /** What was found, as a heading. */
   readonly title: string;
   /** Why nothing else tells it. */
