@@ -52,7 +52,7 @@ export async function openDoctor(options: {
       redis: inspection === null ? null : { inspection, store },
       cluster:
         deployments.source === 'config'
-          ? 'deployments.source is config: no cluster is followed'
+          ? 'deployments.source is config: what the cluster holds is not looked at'
           : await inspectionOfCluster(options.access, { catalogue, clock, timeoutMs, config }),
       listed:
         deployments.source === 'config'
