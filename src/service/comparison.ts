@@ -4,7 +4,15 @@ import type { ModelState } from './fleet.js';
 import { type ModelPlan, splitPlan } from './model-plan.js';
 import { problemOf } from './problem-phase.js';
 import { pooledAlone } from './replica-pools.js';
-import { cheapestSingleType, type Room, roomBesideOthers, singleTypeVariants } from './single-type.js';
+import {
+  cheapestSingleType,
+  type Room,
+  roomBesideOthers,
+  type SingleType,
+  type SingleTypePrice,
+  singleTypePrices,
+  singleTypeVariants,
+} from './single-type.js';
 
 /** What the cycle computes with the planner besides, for information: what a single GPU type would cost. */
 
@@ -19,6 +27,8 @@ type Wanted = { readonly state: ModelState; readonly room: Room };
 /**
  * After publication: what the cheapest single GPU type would cost. Only for models whose demand, choices or room have
  * changed since, oldest first and at most `singleTypesPerCycle` of them.
+ *
+ * What a mix keeps for a while above its demand, a fleet of one type would keep as long: its price is the most of that time.
  */
 export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext): Promise<void> {
   const { fleet } = context;
@@ -40,11 +50,14 @@ export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext
       sameChoices(single.deployments, deployments) &&
       sameRoom(single.room, room)
     ) {
+      const recent = stillKept(single.recent, cycle, context);
+      if (recent.length < single.recent.length) state.single = { ...single, recent, cheapest: cheapestOf(recent) };
       continue;
     }
-    if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) state.single = null;
-    // What is kept above its demand costs what an earlier demand did: a price for this one is no match for it.
-    if (rps > 0 && state.holds === null) wanted.push({ state, room });
+    if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) {
+      state.single = { ...single, cheapest: null };
+    }
+    if (rps > 0) wanted.push({ state, room });
   }
   // Those without a price come first, then those that were asked longest ago.
   const chosen = wanted
@@ -87,9 +100,29 @@ async function compareTogether(cycle: Cycle, context: PhaseContext, chosen: read
     const model = state.built?.model;
     if (model === undefined || state.planned === null) continue;
     const { demand, deployments } = model;
-    const cheapest = cheapestSingleType(model, state.planned.part, { parts, room });
-    state.single = { rps: state.demand?.forecastRps ?? 0, demand, deployments, room, cheapest, atMs: cycle.nowMs };
+    const prices = singleTypePrices(model, state.planned.part, { parts, room });
+    const before =
+      state.single !== null && sameChoices(state.single.deployments, deployments) ? state.single.recent : [];
+    const recent = stillKept([...before, { atMs: cycle.nowMs, prices }], cycle, context);
+    const rps = state.demand?.forecastRps ?? 0;
+    const cheapest = cheapestOf(recent);
+    state.single = { rps, demand, deployments, room, recent, cheapest, atMs: cycle.nowMs };
   }
+}
+
+type Moment = { readonly atMs: number; readonly prices: readonly SingleTypePrice[] };
+
+/** The last one, and those before it that ended within the time for which plans keep what they had. */
+function stillKept(moments: readonly Moment[], { nowMs }: Cycle, { config }: PhaseContext): readonly Moment[] {
+  const keptMs = config.stability.scaleDownStabilizationSeconds * 1000;
+  return moments.filter((_, i) => {
+    const next = moments[i + 1];
+    return next === undefined || (next.atMs <= nowMs && nowMs - next.atMs < keptMs);
+  });
+}
+
+function cheapestOf(moments: readonly Moment[]): SingleType | null {
+  return cheapestSingleType(moments.map(({ prices }) => prices));
 }
 
 function withoutStarts(model: ProblemModel): ProblemModel {

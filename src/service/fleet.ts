@@ -9,7 +9,7 @@ import type { ModelPlan } from './model-plan.js';
 import type { ModelProblem } from './problem.js';
 import { type PublishedState, restoredPart } from './published-state.js';
 import type { ModelHolds } from './replica-holds.js';
-import type { Room, SingleType } from './single-type.js';
+import type { Room, SingleType, SingleTypePrice } from './single-type.js';
 import type { DemandView, HeldReason } from './view.js';
 
 /** One model, from the first time that a deployment of it is seen until the last one is gone. */
@@ -48,6 +48,8 @@ export type ModelState = {
     readonly demand: readonly BucketDemand[];
     readonly deployments: readonly ProblemDeployment[];
     readonly room: Room;
+    /** Of the time for which plans keep what they had, too; the last is of this demand. */
+    readonly recent: readonly { readonly atMs: number; readonly prices: readonly SingleTypePrice[] }[];
     readonly cheapest: SingleType | null;
     readonly atMs: number;
   } | null;

@@ -16,6 +16,7 @@ export type QuickstartRow = {
   readonly forecastRps: number | null;
   /** Published replicas by GPU type; null = not known yet. */
   readonly replicas: ReadonlyMap<string, number | null>;
+  /** Of the published replicas, also of those that run until others are ready. */
   readonly usdPerHour: number | null;
   /** Cheapest plan on one GPU type; null = none serves it all. */
   readonly singleTypeUsdPerHour: number | null;
@@ -61,7 +62,7 @@ export function quickstartRow(atMs: number, models: readonly ModelView[], plan: 
     rps: sumOrNull(demands.map((demand) => demand?.rps ?? null)),
     forecastRps: sumOrNull(demands.map((demand) => demand?.forecastRps ?? null)),
     replicas,
-    usdPerHour: plan === null || models.some((model) => model.planAt === null) ? null : plan.usdPerHour,
+    usdPerHour: plan === null || models.some((model) => model.planAt === null) ? null : plan.publishedUsdPerHour,
     singleTypeUsdPerHour: sumOrNull(models.map((model) => model.singleTypeUsdPerHour)),
     singleTypeGpu: singleTypes.size === 1 ? ([...singleTypes][0] ?? null) : null,
     service: serviceOf(models),
@@ -104,7 +105,9 @@ export function quickstartLine(row: QuickstartRow): string {
     replicas,
     serviceText(row.service),
     `${decimal(row.usdPerHour, 2)} USD/h`,
-    saving === null ? null : `${percent(saving)} less than ${against} (${decimal(row.singleTypeUsdPerHour, 2)})`,
+    saving === null
+      ? null
+      : `${percent(Math.abs(saving))} ${saving < 0 ? 'more' : 'less'} than ${against} (${decimal(row.singleTypeUsdPerHour, 2)})`,
     row.heldReason === null ? null : `held: ${row.heldReason}`,
   ]
     .filter((part) => part !== null)
@@ -288,7 +291,8 @@ function rowSegments(row: QuickstartRow, before: QuickstartRow | undefined, colu
 function savingSegment(row: QuickstartRow): Segment {
   const saving = savingOf(row);
   if (row.heldReason !== null) return yellow('held');
-  return saving === null ? dim('–') : green(percent(saving));
+  if (saving === null) return dim('–');
+  return saving > 0 ? green(percent(saving)) : yellow(percent(saving));
 }
 
 /** Below it, what is attained is worth a look. */

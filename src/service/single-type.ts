@@ -12,6 +12,9 @@ import type { ModelPlan } from './model-plan.js';
 
 export type SingleType = { readonly gpuType: string; readonly usdPerHour: number };
 
+/** Where it is not proven, no plan on that type alone is cheaper than this. */
+export type SingleTypePrice = SingleType & { readonly isProven: boolean };
+
 /** What of the shared limits one model may use beside the others. Only of its own GPU types and namespaces. */
 export type Room = Pick<PlanningProblem, 'pools' | 'quotas' | 'budgetUsdPerHour'>;
 
@@ -101,16 +104,15 @@ export function singleTypeVariants(
 }
 
 /**
- * The cheapest type that serves as much as the whole plan does, as well as it does; null where none can, and where a
- * type whose plan is not proven might be cheaper than it: a saving is never told too large.
+ * What each type costs that serves as much as the whole plan does, as well as it does.
  *
  * @param variants plans of `singleTypeVariants`, by name, and the room that they were made for
  */
-export function cheapestSingleType(
+export function singleTypePrices(
   model: ProblemModel,
   plan: ModelPlan,
   variants: { readonly parts: ReadonlyMap<string, ModelPlan>; readonly room: Pick<Room, 'budgetUsdPerHour'> },
-): SingleType | null {
+): readonly SingleTypePrice[] {
   // Deployments that gpumix cannot plan run in either case.
   const standing = model.deployments
     .filter((deployment) => deployment.profile === null)
@@ -119,20 +121,35 @@ export function cheapestSingleType(
     }, 0);
   const budget = variants.room.budgetUsdPerHour ?? Number.POSITIVE_INFINITY;
   const whole = shortcomings(plan);
-  let best: SingleType | null = null;
-  let leastUnproven = Number.POSITIVE_INFINITY;
+  const prices: SingleTypePrice[] = [];
   for (const gpuType of new Set(model.deployments.map((deployment) => deployment.gpuType))) {
     const variant = variants.parts.get(variantName(model.name, gpuType));
     if (variant === undefined || variant.model.status === 'infeasible') continue;
     if (variant.model.status !== 'optimal') {
-      leastUnproven = Math.min(leastUnproven, variant.model.boundUsdPerHour + standing);
+      prices.push({ gpuType, usdPerHour: variant.model.boundUsdPerHour + standing, isProven: false });
       continue;
     }
     const { unservedRps, bestEffortRps } = shortcomings(variant);
     if (unservedRps > whole.unservedRps + 1e-9 || bestEffortRps > whole.bestEffortRps + 1e-9) continue;
     if (variant.model.usdPerHour > budget * (1 + 1e-9)) continue;
-    const usdPerHour = variant.model.usdPerHour + standing;
-    if (best === null || usdPerHour < best.usdPerHour) best = { gpuType, usdPerHour };
+    prices.push({ gpuType, usdPerHour: variant.model.usdPerHour + standing, isProven: true });
+  }
+  return prices;
+}
+
+/**
+ * The cheapest type over some moments, each type at the most that it cost in any of them; null where none could serve in all
+ * of them, and where a type whose plan is not proven might be cheaper than it: a saving is never told too large.
+ */
+export function cheapestSingleType(moments: readonly (readonly SingleTypePrice[])[]): SingleType | null {
+  let best: SingleType | null = null;
+  let leastUnproven = Number.POSITIVE_INFINITY;
+  for (const { gpuType } of moments.at(-1) ?? []) {
+    const prices = moments.flatMap((moment) => moment.find((price) => price.gpuType === gpuType) ?? []);
+    if (prices.length < moments.length) continue;
+    const usdPerHour = Math.max(...prices.map((price) => price.usdPerHour));
+    if (prices.some(({ isProven }) => !isProven)) leastUnproven = Math.min(leastUnproven, usdPerHour);
+    else if (best === null || usdPerHour < best.usdPerHour) best = { gpuType, usdPerHour };
   }
   return best === null || leastUnproven < best.usdPerHour ? null : best;
 }

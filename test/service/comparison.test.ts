@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest';
 import type { ProblemModel } from '../../src/core/planning-problem.js';
 import type { ModelPlan } from '../../src/service/model-plan.js';
 import { splitPlan } from '../../src/service/model-plan.js';
-import { cheapestSingleType, roomBesideOthers, singleTypeVariants } from '../../src/service/single-type.js';
+import {
+  cheapestSingleType,
+  roomBesideOthers,
+  type SingleTypePrice,
+  singleTypePrices,
+  singleTypeVariants,
+} from '../../src/service/single-type.js';
 import { deployment, profileText, World } from '../support/controller-world.js';
 import { deploymentView, modelView, planOf, problemOf } from '../support/scripted-view.js';
 
@@ -44,13 +50,15 @@ describe('the cheapest single type', () => {
   const planOf = (status: string, usdPerHour: number, boundUsdPerHour = usdPerHour) =>
     ({ model: { status, usdPerHour, boundUsdPerHour }, shares: [] }) as unknown as ModelPlan;
   const cheapest = (a: ModelPlan, b: ModelPlan, budgetUsdPerHour: number | null = null) =>
-    cheapestSingleType(model, planOf('optimal', 1), {
-      parts: new Map([
-        ['["m","A"]', a],
-        ['["m","B"]', b],
-      ]),
-      room: { budgetUsdPerHour },
-    });
+    cheapestSingleType([
+      singleTypePrices(model, planOf('optimal', 1), {
+        parts: new Map([
+          ['["m","A"]', a],
+          ['["m","B"]', b],
+        ]),
+        room: { budgetUsdPerHour },
+      }),
+    ]);
 
   it.each<readonly [string, ModelPlan, ModelPlan, string | null]>([
     ['is the cheaper of two proven ones', planOf('optimal', 5), planOf('optimal', 4), 'B'],
@@ -69,6 +77,50 @@ describe('the cheapest single type', () => {
     expect(cheapest(a, b, 5)?.gpuType).toBe('A');
     expect(cheapest(b, a, 5)?.gpuType).toBe('B');
     expect(cheapest(a, b, 4)).toBeNull();
+  });
+
+  it('costs what it cost at most in the time for which plans keep what they had', () => {
+    const at = (A: number | null, B: number | null): readonly SingleTypePrice[] =>
+      Object.entries({ A, B }).flatMap(([gpuType, usdPerHour]) =>
+        usdPerHour === null ? [] : { gpuType, usdPerHour, isProven: true },
+      );
+    expect(cheapestSingleType([at(9, 6), at(3, 5)])).toEqual({ gpuType: 'B', usdPerHour: 6 });
+    expect(cheapestSingleType([at(9, null), at(3, 5)])).toEqual({ gpuType: 'A', usdPerHour: 9 });
+    expect(cheapestSingleType([at(9, 6), at(3, null)])).toEqual({ gpuType: 'A', usdPerHour: 9 });
+    expect(cheapestSingleType([at(null, 6), at(3, null)])).toBeNull();
+    expect(cheapestSingleType([])).toBeNull();
+    const unproven = at(9, 6).map((price) => ({ ...price, isProven: false }));
+    expect(cheapestSingleType([unproven, at(3, 5)])).toBeNull();
+    expect(cheapestSingleType([unproven.slice(0, 1), at(3, 5)])).toBeNull();
+  });
+
+  it('is compared while a plan keeps more than its demand needs, and forgets what was before', async () => {
+    const names = ['l4', 'a100'];
+    const prices = { l4: 1, a100: 3 } as const;
+    const world = new World({
+      deployments: names.map((name) =>
+        deployment({ name, gpuType: name, usdPerReplicaHour: prices[name as 'l4'], currentReplicas: 0 }),
+      ),
+      profiles: Object.fromEntries(names.map((name) => [name, profileText({})])),
+      config: { stability: { scaleDownStabilizationSeconds: 300, scaleDownTolerance: 0 } },
+    });
+    await world.start();
+    const single = () => world.controller.models()[0]!.singleTypeUsdPerHour;
+    const settle = async (cycles: number) => {
+      for (let cycle = 0; cycle < cycles; cycle += 1) {
+        world.follow();
+        await world.cycle();
+      }
+    };
+    world.send('llama', { rps: 8 });
+    await settle(60);
+    expect(single()).toBe(8);
+    world.send('llama', { rps: 2 });
+    await settle(30);
+    // What runs is kept, and a fleet of L4 alone would be, too.
+    expect([world.controller.plan()!.usdPerHour, single()]).toEqual([8, 8]);
+    await settle(60);
+    expect([world.controller.plan()!.usdPerHour, single()]).toEqual([2, 2]);
   });
 });
 
