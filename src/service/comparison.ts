@@ -51,7 +51,7 @@ export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext
       sameRoom(single.room, room)
     ) {
       const recent = stillKept(single.recent, cycle, context);
-      if (recent.length < single.recent.length) state.single = { ...single, recent, cheapest: cheapestOf(recent) };
+      state.single = { ...single, recent, cheapest: cheapestOf(recent, { sinceMs: single.sinceMs, cycle, context }) };
       continue;
     }
     if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) {
@@ -101,28 +101,37 @@ async function compareTogether(cycle: Cycle, context: PhaseContext, chosen: read
     if (model === undefined || state.planned === null) continue;
     const { demand, deployments } = model;
     const prices = singleTypePrices(model, state.planned.part, { parts, room });
-    const before =
-      state.single !== null && sameChoices(state.single.deployments, deployments) ? state.single.recent : [];
+    const isSameChoice = state.single !== null && sameChoices(state.single.deployments, deployments);
+    const { sinceMs = cycle.nowMs, recent: before = [] } = (isSameChoice ? state.single : null) ?? {};
     const recent = stillKept([...before, { atMs: cycle.nowMs, prices }], cycle, context);
     const rps = state.demand?.forecastRps ?? 0;
-    const cheapest = cheapestOf(recent);
-    state.single = { rps, demand, deployments, room, recent, cheapest, atMs: cycle.nowMs };
+    const cheapest = cheapestOf(recent, { sinceMs, cycle, context });
+    state.single = { rps, demand, deployments, room, recent, cheapest, sinceMs, atMs: cycle.nowMs };
   }
 }
 
 type Moment = { readonly atMs: number; readonly prices: readonly SingleTypePrice[] };
 
 /** The last one, and those before it that ended within the time for which plans keep what they had. */
-function stillKept(moments: readonly Moment[], { nowMs }: Cycle, { config }: PhaseContext): readonly Moment[] {
-  const keptMs = config.stability.scaleDownStabilizationSeconds * 1000;
+function stillKept(moments: readonly Moment[], { nowMs }: Cycle, context: PhaseContext): readonly Moment[] {
+  const keptMs = keptMsOf(context);
   return moments.filter((_, i) => {
     const next = moments[i + 1];
     return next === undefined || (next.atMs <= nowMs && nowMs - next.atMs < keptMs);
   });
 }
 
-function cheapestOf(moments: readonly Moment[]): SingleType | null {
+/** Null until all of that time was seen: what ran before it is kept, and nobody knows what one type would have kept. */
+function cheapestOf(
+  moments: readonly Moment[],
+  { sinceMs, cycle, context }: { readonly sinceMs: number; readonly cycle: Cycle; readonly context: PhaseContext },
+): SingleType | null {
+  if (cycle.nowMs - sinceMs < keptMsOf(context)) return null;
   return cheapestSingleType(moments.map(({ prices }) => prices));
+}
+
+function keptMsOf({ config }: PhaseContext): number {
+  return config.stability.scaleDownStabilizationSeconds * 1000;
 }
 
 function withoutStarts(model: ProblemModel): ProblemModel {

@@ -51,6 +51,8 @@ export type ModelState = {
     /** Of the time for which plans keep what they had, too; the last is of this demand. */
     readonly recent: readonly { readonly atMs: number; readonly prices: readonly SingleTypePrice[] }[];
     readonly cheapest: SingleType | null;
+    /** When this choice of deployments was first compared. */
+    readonly sinceMs: number;
     readonly atMs: number;
   } | null;
   traceProblem: string | null;

@@ -113,7 +113,9 @@ describe('the cheapest single type', () => {
       }
     };
     world.send('llama', { rps: 8 });
-    await settle(60);
+    await settle(10);
+    expect(single()).toBeNull();
+    await settle(50);
     expect(single()).toBe(8);
     world.send('llama', { rps: 2 });
     await settle(30);
