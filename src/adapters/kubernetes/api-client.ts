@@ -132,7 +132,7 @@ async function loadKubeConfig(access: ClusterAccess): Promise<KubeConfig> {
     else if (access.kubeconfig !== undefined) config.loadFromFile(access.kubeconfig);
     else config.loadFromDefault();
   } catch (error) {
-    throw new InputError(source, [{ place: '', found: messageOf(error), expected: 'a kubeconfig that can be read' }]);
+    throw new InputError(source, [{ place: '', found: unreadable(error), expected: 'a kubeconfig that can be read' }]);
   }
   if (config.getCurrentContext() === 'loaded-context') {
     // What client-node makes up where it finds neither a kubeconfig nor a service account.
@@ -142,6 +142,15 @@ async function loadKubeConfig(access: ClusterAccess): Promise<KubeConfig> {
   }
   selectContext(config, access.context, source);
   return withoutTlsOnPlainHttp(config, Config);
+}
+
+/** Parsers quote the lines around a fault, and those of a kubeconfig hold tokens and keys: only what and where is said. */
+function unreadable(error: unknown): string {
+  const fault = record(error);
+  const reason = textOf(fault, 'reason');
+  const line = record(fault.mark).line;
+  if (reason === undefined) return messageOf(error);
+  return `no YAML (${reason}${typeof line === 'number' ? `, line ${line + 1}` : ''})`;
 }
 
 function selectContext(config: KubeConfig, wanted: string | undefined, source: string): void {
@@ -264,7 +273,10 @@ async function exchange(
   const either = AbortSignal.any([request.signal, request.deadline]);
   const options: https.RequestOptions = { headers: {} };
   // Exec plug-ins and OIDC issuers can hang: getting credentials is under the same deadline.
-  await unlessAborted(config.applyToHTTPSOptions(options), either);
+  await unlessAborted(config.applyToHTTPSOptions(options), either).catch((error) => {
+    // It quotes what a plug-in printed, which is credentials.
+    throw error instanceof SyntaxError ? new Error('the credentials are not the JSON that is expected of them') : error;
+  });
   const query = new URLSearchParams(request.query).toString();
   const url = new URL(`${server}${request.path}${query === '' ? '' : `?${query}`}`);
   return answerTo(url, options, request);

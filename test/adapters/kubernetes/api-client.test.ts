@@ -174,6 +174,35 @@ describe('a cluster', () => {
   });
 });
 
+describe('a kubeconfig', () => {
+  const secret = 'eyJ-secret';
+
+  it.each([
+    ['indented wrongly', `users:\n- name: a\n  user:\n    token: ${secret}\n   client-key-data: x\n`],
+    ['with an open quote', `users: [{ user: { token: ${secret}, client-key-data: "x } }]\n`],
+    ['with a key twice', `user: { token: ${secret}, token: ${secret} }\n`],
+    ['with a tab', `users:\n- user:\n\ttoken: ${secret}\n`],
+  ])('%s is refused by its line, and no token of it is repeated', async (_name, text) => {
+    await writeFile(cluster.kubeconfig, text);
+    const error = await connectToCluster({ kubeconfig: cluster.kubeconfig }).catch((thrown: Error) => thrown);
+    expect((error as Error).message).toMatch(/found no YAML \(.+, line \d\), expected a kubeconfig that can be read$/);
+    expect((error as Error).message).not.toContain(secret);
+  });
+
+  it('whose plug-in prints a bare token does not lead to that token in a message', async () => {
+    const server = `http://127.0.0.1:${cluster.network.port}`;
+    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'echo', args: [secret] };
+    const config = JSON.parse(kubeconfigText({ server, token: '' }));
+    config.users[0].user = { exec };
+    await writeFile(cluster.kubeconfig, JSON.stringify(config));
+    const client = await connectToCluster({ kubeconfig: cluster.kubeconfig });
+    const signal = new AbortController().signal;
+    const sent = client.get({ path: deployment, query: {}, answerTimeoutMs: 10_000, signal });
+    const error = await sent.catch((thrown: Error) => thrown);
+    expect((error as Error).message).toBe('the credentials are not the JSON that is expected of them');
+  });
+});
+
 describe('a request', () => {
   it('that is refused for its credentials is sent once more with those of now', async () => {
     cluster.server.put(manifest({ name: 'llama-l20' }));
