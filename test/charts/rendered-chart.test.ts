@@ -316,7 +316,21 @@ describe.skipIf(rendererMissing !== null)('the rendered chart', () => {
         ],
       };
       const ofList = renderChart({ config: { actuate: 'scale', deployments: listed } }).manifests;
-      expect([granted(ofList, 'default'), granted(ofList, 'x'), granted(ofList, null)]).toEqual([scaling, scaling, []]);
+      // Before it may read what else scales them, it writes nothing.
+      const listedRights = [...consumers, ...scaling].sort();
+      expect([granted(ofList, 'default'), granted(ofList, 'x'), granted(ofList, null)]).toEqual([
+        listedRights,
+        listedRights,
+        [],
+      ]);
+    });
+
+    it('name an API group without a name, too', () => {
+      const values = {
+        config: { actuate: 'scale' },
+        rbac: { alsoScales: [{ group: '', resource: 'replicationcontrollers' }] },
+      };
+      expect(granted(renderChart(values).manifests, null)).toContain('get,patch replicationcontrollers/scale');
     });
 
     it('include asking about tokens, and about what their users may only where none are named', () => {
@@ -336,6 +350,24 @@ describe.skipIf(rendererMissing !== null)('the rendered chart', () => {
       const { manifests } = renderChart({ rbac: { create: false } });
       expect(manifests.filter(({ kind }) => /Role/.test(kind))).toEqual([]);
     });
+  });
+
+  it('keeps names texts that YAML takes for numbers', async () => {
+    const values = {
+      config: { deployments: { namespaces: ['123', '1e3'] } },
+      redisPassword: { existingSecret: '1', key: '2' },
+      secrets: { a: '3' },
+      configMaps: { b: '4' },
+      priorityClassName: '5',
+      serviceAccount: { name: '6' },
+      service: { name: '7' },
+      networkPolicy: { enabled: true },
+      serviceMonitor: { enabled: true },
+      dashboards: { enabled: true },
+      prometheusRule: { enabled: true },
+    };
+    const { manifests } = renderChart(values, { release: '1e3', namespace: '99' });
+    expect(await faultsOfAll(manifests)).toEqual([]);
   });
 
   it('mounts Secrets and ConfigMaps as whole folders, so that what changes in them arrives', () => {

@@ -8,9 +8,12 @@ question is answered by "true" or nothing. Keys that are not here need nothing o
 {{- if ne (dig "deployments" "source" "kubernetes" .Values.config) "config" }}true{{ end -}}
 {{- end -}}
 
-{{/* Reads what scales these Deployments: HorizontalPodAutoscalers, ScaledObjects, PodAutoscalers. */}}
+{{/*
+Reads what scales these Deployments: HorizontalPodAutoscalers, ScaledObjects, PodAutoscalers. Where it scales itself, also
+beside listed deployments: it writes nothing before it knows that nothing else does.
+*/}}
 {{- define "gpumix.followsConsumers" -}}
-{{- if and (include "gpumix.followsDeployments" .) (dig "deployments" "followConsumers" true .Values.config) }}true{{ end -}}
+{{- if and (or (include "gpumix.followsDeployments" .) (include "gpumix.scales" .)) (dig "deployments" "followConsumers" true .Values.config) }}true{{ end -}}
 {{- end -}}
 
 {{/* Counts the GPUs of the cluster's nodes. `pools` is otherwise a list of them. */}}
@@ -91,15 +94,15 @@ group of the pod (fsGroup) alone.
 - name: config
   source:
     configMap:
-      name: {{ include "gpumix.fullname" . }}
+      name: {{ include "gpumix.fullname" . | quote }}
 {{- range $folder, $name := .Values.configMaps }}
 {{- if hasKey $.Values.secrets $folder }}
 {{- fail (printf "configMaps.%s: the folder is in secrets too; give one of them another name" $folder) }}
 {{- end }}
-- name: {{ $folder }}
+- name: {{ $folder | quote }}
   source:
     configMap:
-      name: {{ $name }}
+      name: {{ $name | quote }}
 {{- end }}
 {{- if and (include "gpumix.servesMetricsApi" .) .Values.externalMetrics.certManager.enabled }}
 - name: external-metrics-tls
@@ -109,10 +112,10 @@ group of the pod (fsGroup) alone.
       defaultMode: 0440
 {{- end }}
 {{- range $folder, $name := .Values.secrets }}
-- name: {{ $folder }}
+- name: {{ $folder | quote }}
   source:
     secret:
-      secretName: {{ $name }}
+      secretName: {{ $name | quote }}
       defaultMode: 0440
 {{- end }}
 {{- end -}}
@@ -122,8 +125,8 @@ group of the pod (fsGroup) alone.
 - name: GPUMIX_REDIS_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.redisPassword.existingSecret }}
-      key: {{ .Values.redisPassword.key }}
+      name: {{ .Values.redisPassword.existingSecret | quote }}
+      key: {{ .Values.redisPassword.key | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}

@@ -34,8 +34,8 @@
 {{- end -}}
 
 {{- define "gpumix.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "gpumix.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "gpumix.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "gpumix.labels" -}}

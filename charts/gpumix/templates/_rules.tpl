@@ -23,8 +23,8 @@
   resources: [deployments/scale]
   verbs: [get, patch]
 {{- range .Values.rbac.alsoScales }}
-- apiGroups: [{{ .group }}]
-  resources: [{{ .resource }}/scale]
+- apiGroups: [{{ .group | quote }}]
+  resources: ["{{ .resource }}/scale"]
   verbs: [get, patch]
 {{- end }}
 - apiGroups: [""]
