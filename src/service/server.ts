@@ -2,6 +2,7 @@ import { isIPv6 } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { InputError, quoteInput } from '../core/input-error.js';
 import type { Logger } from './log.js';
+import { QuietConnections, quietMs } from './quiet-connections.js';
 
 /**
  * The life of the service: listen, work, drain, stop.
@@ -64,6 +65,7 @@ const idleCheckMs = 50;
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { app, background, host, port, logger, listeners = [] } = options;
+  const quiet = new QuietConnections().follow(app.server);
   try {
     await app.listen({ host, port });
   } catch (error) {
@@ -84,7 +86,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   return {
     url: `http://${shownHost(host)}:${actualPort}`,
     stop: () => {
-      stopping ??= drain(app, background, { logger, listeners, drainMs: options.drainMs ?? defaultDrainMs });
+      stopping ??= drain(app, background, { logger, listeners, quiet, drainMs: options.drainMs ?? defaultDrainMs });
       return stopping;
     },
   };
@@ -96,8 +98,14 @@ async function drain(
   {
     logger,
     listeners,
+    quiet,
     drainMs,
-  }: { readonly logger: Logger; readonly listeners: readonly Listener[]; readonly drainMs: number },
+  }: {
+    readonly logger: Logger;
+    readonly listeners: readonly Listener[];
+    readonly quiet: QuietConnections;
+    readonly drainMs: number;
+  },
 ): Promise<void> {
   const cutOff = setTimeout(() => {
     logger.warn({}, `still busy after ${drainMs / 1000} s: the remaining connections are cut`);
@@ -106,6 +114,7 @@ async function drain(
   }, drainMs);
   // A kept-alive connection whose last answer left after the port had closed falls idle unseen.
   const reaper = setInterval(() => app.server.closeIdleConnections(), idleCheckMs);
+  const endQuiet = setTimeout(() => quiet.end(), quietMs);
   const outcomes = await Promise.allSettled([
     app.close(),
     background.stop(),
@@ -113,6 +122,7 @@ async function drain(
   ]);
   clearTimeout(cutOff);
   clearInterval(reaper);
+  clearTimeout(endQuiet);
   for (const outcome of outcomes) {
     if (outcome.status === 'rejected') logger.error({ err: outcome.reason }, 'could not stop cleanly');
   }

@@ -1,4 +1,5 @@
 import { Agent, get } from 'node:http';
+import { connect } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { InputError } from '../../src/core/input-error.js';
 import { createLogger } from '../../src/service/log.js';
@@ -141,6 +142,23 @@ describe('the server', () => {
     expect(refused).toBe(8);
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
     expect(answers.every(({ body }) => body.endsWith('} 250\n'))).toBe(true);
+  });
+
+  it.each([
+    ['nothing', ''],
+    ['half a request', 'GET /api/v1/models HTTP/1.1\r\nHost: '],
+  ])('does not wait for a connection on which %s was said', async (_name, said) => {
+    const { server } = await started({ drainMs: 600_000 });
+    const socket = connect(await portOf(server), '127.0.0.1');
+    const ended = new Promise((resolve) => socket.once('close', resolve));
+    socket
+      .on('error', () => {})
+      .resume()
+      .write(said);
+    // Served later, so the server has accepted that connection before it stops.
+    await fetch(`${server.url}/healthz`);
+    await server.stop();
+    await ended;
   });
 
   it('cuts what does not end within its time', async () => {

@@ -19,6 +19,7 @@ import {
 import type { Timer } from '../controller.js';
 import { HttpError, shorten } from '../http/errors.js';
 import type { Logger } from '../log.js';
+import { QuietConnections, quietMs } from '../quiet-connections.js';
 import { type Listener, listenError, shownHost } from '../server.js';
 import type { ControllerView } from '../view.js';
 import {
@@ -82,6 +83,7 @@ export class MetricsServer implements Listener {
   readonly #frontProxy = new FrontProxy();
   readonly #app: FastifyInstance;
   readonly #server: Server;
+  readonly #quiet: QuietConnections;
   readonly #toldRefusals = new Set<RefusalReason>();
   readonly #stopping = new AbortController();
   #material: TlsMaterial;
@@ -97,6 +99,7 @@ export class MetricsServer implements Listener {
     this.#server = this.#app.server as unknown as Server;
     // Before TLS begins on it with the certificates of this moment.
     this.#server.prependListener('connection', (socket: Socket) => this.#frontProxy.accepted(socket));
+    this.#quiet = new QuietConnections().follow(this.#server);
   }
 
   async listen(): Promise<string> {
@@ -129,12 +132,17 @@ export class MetricsServer implements Listener {
   cut(): void {
     this.#stop();
     this.#server.closeAllConnections();
+    this.#quiet.end();
   }
 
   async #drain(): Promise<void> {
     this.#stop();
     const reaper = setInterval(() => this.#server.closeIdleConnections(), idleCheckMs);
-    await this.#app.close().finally(() => clearInterval(reaper));
+    const endQuiet = setTimeout(() => this.#quiet.end(), quietMs);
+    await this.#app.close().finally(() => {
+      clearInterval(reaper);
+      clearTimeout(endQuiet);
+    });
   }
 
   #stop(): void {

@@ -1,4 +1,5 @@
-import { isIPv6 } from 'node:net';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { isIPv6, type Socket } from 'node:net';
 import {
   logVerbosity,
   Server,
@@ -10,6 +11,7 @@ import {
   status,
 } from '@grpc/grpc-js';
 import type { TlsMaterial } from '../../adapters/tls-files.js';
+import { QuietConnections, quietMs } from '../quiet-connections.js';
 import { type Listener, listenError, shownHost } from '../server.js';
 import type { ControllerView } from '../view.js';
 import {
@@ -64,6 +66,9 @@ const largestRequest = 64 * 1024;
 const keepaliveMs = 60_000;
 const keepaliveTimeoutMs = 20_000;
 
+/** Where Node tells of every connection that comes in. grpc-js keeps its servers, and their connections, to itself. */
+const connections = 'net.server.socket';
+
 /** What a scaler's answer is in gRPC. UNAVAILABLE is what clients may ask again. */
 const codes = {
   'bad-request': status.INVALID_ARGUMENT,
@@ -84,6 +89,9 @@ export class ScalerServer implements Listener {
     'grpc.keepalive_time_ms': keepaliveMs,
     'grpc.keepalive_timeout_ms': keepaliveTimeoutMs,
   });
+  /** All of them: also one that has asked for something before asks for nothing while the server drains. */
+  readonly #open = new QuietConnections();
+  #port: number | null = null;
   #unfollow: () => void = () => undefined;
   #drained: Promise<void> | null = null;
 
@@ -105,12 +113,14 @@ export class ScalerServer implements Listener {
   async listen(): Promise<string> {
     const { host, port, tls } = this.#options;
     const credentials = tls === null ? ServerCredentials.createInsecure() : new ReloadedCredentials(tls.first);
+    subscribe(connections, this.#connected);
     const actualPort = await new Promise<number>((resolve, reject) => {
       const address = `${isIPv6(host) ? `[${host}]` : host}:${port}`;
       this.#server.bindAsync(address, credentials, (error, bound) =>
         error === null ? resolve(bound) : reject(listenError(withCode(error), { host, port, section: 'keda.scaler' })),
       );
     });
+    this.#port = actualPort;
     if (tls !== null && credentials instanceof ReloadedCredentials) {
       this.#unfollow = tls.follow((material) => credentials.use(material));
     }
@@ -127,7 +137,13 @@ export class ScalerServer implements Listener {
         this.#close(stream);
         call.emit('error', { code: status.UNAVAILABLE, details: 'gpumix is stopping' });
       }
-      this.#server.tryShutdown(() => resolve());
+      // Calls are answered at once; what is still connected after a moment does not listen to what gRPC says of the end.
+      const endAll = setTimeout(() => this.cut(), quietMs);
+      this.#server.tryShutdown(() => {
+        clearTimeout(endAll);
+        unsubscribe(connections, this.#connected);
+        resolve();
+      });
     });
     return this.#drained;
   }
@@ -135,7 +151,13 @@ export class ScalerServer implements Listener {
   cut(): void {
     this.#unfollow();
     this.#server.forceShutdown();
+    this.#open.end();
   }
+
+  readonly #connected = (message: unknown): void => {
+    const { socket } = message as { readonly socket: Socket };
+    if (socket.localPort === this.#port) this.#open.add(socket);
+  };
 
   readonly #isActive: Unary<ScaledObjectRef, IsActiveResponse> = (call, answer) => {
     const found = scalerAnswer(this.#options.view, call.request);

@@ -404,6 +404,33 @@ describe('who asks', () => {
   });
 });
 
+describe('the end', () => {
+  it.each([
+    ['before its handshake', (port: number) => connect(port, '127.0.0.1')],
+    [
+      'within its handshake',
+      (port: number) => {
+        const socket = connect(port, '127.0.0.1');
+        socket.write(Buffer.from('16030100', 'hex'));
+        return socket;
+      },
+    ],
+    [
+      'that has asked for nothing',
+      (port: number) => tlsConnect({ port, host: '127.0.0.1', ca: serving.certificate, servername: 'gpumix' }),
+    ],
+  ])('does not wait for a connection %s', async (_name, open) => {
+    const { port, server } = await started();
+    const socket = open(port);
+    const ended = new Promise((resolve) => socket.once('close', resolve));
+    socket.on('error', () => {}).resume();
+    // Served later, so the server has accepted that connection before it stops.
+    await ask(port, '/healthz');
+    await server.drain();
+    await ended;
+  });
+});
+
 describe('the owner of the group', () => {
   it.each([
     [

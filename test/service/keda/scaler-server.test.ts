@@ -1,4 +1,5 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -198,6 +199,23 @@ describe('StreamIsActive', () => {
     expect(await next()).toEqual({ code: status.UNAVAILABLE, details: 'gpumix is stopping' });
     expect(await call(client, 'IsActive', ref)).toMatchObject({ code: status.UNAVAILABLE });
   });
+
+  it.each([
+    ['nothing', ''],
+    ['the preface of HTTP/2 alone', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
+  ])('is not kept from its end by a connection on which %s was said', async (_name, said) => {
+    const { address, server } = await started();
+    const [host, port] = address.split(':') as [string, string];
+    const socket = connect(Number(port), host);
+    const ended = new Promise((resolve) => socket.once('close', resolve));
+    socket
+      .on('error', () => {})
+      .resume()
+      .write(said);
+    await call(clientOf(address), 'IsActive', ref);
+    await server.drain();
+    await ended;
+  });
 });
 
 describe('over TLS', () => {
@@ -264,6 +282,20 @@ describe('over TLS', () => {
     expect(await ask(trusted.issue('keda'))).toEqual({ result: true });
     expect(await ask(stranger.issue('keda'))).toMatchObject({ code: status.UNAVAILABLE });
     expect(await ask(null)).toMatchObject({ code: status.UNAVAILABLE });
+  });
+
+  it('ends although somebody stays within the handshake', async () => {
+    const { address, server } = await secured(false);
+    const [host, port] = address.split(':') as [string, string];
+    const socket = connect(Number(port), host);
+    const ended = new Promise((resolve) => socket.once('close', resolve));
+    socket
+      .on('error', () => {})
+      .resume()
+      .write(Buffer.from('16030100', 'hex'));
+    await call(clientOf(address, credentialsOf(trusted)), 'IsActive', ref);
+    await server.drain();
+    await ended;
   });
 
   it('takes new certificates while it runs, and keeps the old ones where they are broken', async () => {
