@@ -99,7 +99,7 @@ export class KubernetesScaleClient implements ScaleClient {
   ): Promise<ScaleAnswer> {
     const answer = await this.#send({ ...call, path: scalePath(target), answerTimeoutMs: this.#timeoutMs });
     if (answer.kind === 'fault') return answer;
-    const scale = scaleOf(answer.document);
+    const scale = scaleOf(answer.document, target);
     return scale === null
       ? fault('bad_answer', `found another document, expected the Scale of ${target.namespace}/${target.name}`)
       : { kind: 'scale', scale };
@@ -130,11 +130,16 @@ function part(text: string): string {
   return encodeURIComponent(text);
 }
 
-/** autoscaling/v1 Scale. Absent `spec.replicas` is 0: the server leaves out what is empty. */
-function scaleOf(document: unknown): Scale | null {
+/**
+ * autoscaling/v1 Scale. Absent `spec.replicas` is 0: the server leaves out what is empty. It never leaves out `spec`: a
+ * document without one says nothing, least of all that nothing runs.
+ */
+function scaleOf(document: unknown, { name }: Pick<ScaleTarget, 'name'>): Scale | null {
   const scale = record(document);
   const metadata = record(scale.metadata);
+  if (scale.spec === null || typeof scale.spec !== 'object' || Array.isArray(scale.spec)) return null;
   const spec = record(scale.spec);
+  if ((textOf(metadata, 'name') ?? name) !== name) return null;
   const resourceVersion = textOf(metadata, 'resourceVersion') ?? '';
   const replicas = Object.hasOwn(spec, 'replicas') ? countOf(spec, 'replicas') : 0;
   if (scale.kind !== 'Scale' || resourceVersion === '' || replicas === undefined) return null;

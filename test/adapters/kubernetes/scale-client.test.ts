@@ -131,6 +131,9 @@ describe('what goes wrong is a value', () => {
     ['no JSON', '<html>'],
     ['replicas that are none', '{"kind":"Scale","metadata":{"resourceVersion":"1"},"spec":{"replicas":-1}}'],
     ['no version', '{"kind":"Scale","metadata":{},"spec":{"replicas":1}}'],
+    ['no spec', '{"kind":"Scale","metadata":{"resourceVersion":"1"},"status":{"replicas":20}}'],
+    ['a spec that is none', '{"kind":"Scale","metadata":{"resourceVersion":"1"},"spec":[20]}'],
+    ['another object', '{"kind":"Scale","metadata":{"name":"other","resourceVersion":"1"},"spec":{"replicas":1}}'],
   ])('%s is no answer', async (_name, body) => {
     answerWith({ kind: 'answer', status: 200, body });
     expect(await client.read(llama)).toMatchObject({ kind: 'fault', fault: 'bad_answer' });
