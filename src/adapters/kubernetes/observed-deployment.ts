@@ -3,7 +3,7 @@ import { quoteInput } from '../../core/input-error.js';
 import { nearestName } from '../../core/parse.js';
 import type { DeploymentNotice, ObservedDeployment } from '../../core/ports.js';
 import { gpuDemandOf, longestGpuType } from './gpu-demand.js';
-import { countOf, record, textEntries, textOf } from './wire.js';
+import { countOf, isRecord, record, textEntries, textOf } from './wire.js';
 
 /**
  * A Kubernetes Deployment as gpumix sees it: labels, annotations and status → `ObservedDeployment`.
@@ -55,7 +55,7 @@ const seconds: NumberRule = { expected: 'seconds as a plain number >= 0', patter
 /**
  * Reads one Deployment object as the API server sent it.
  *
- * Units: replicas whole, prices USD per replica-hour. Absent `spec.replicas` is 1, as Kubernetes has it. The ceiling
+ * Units: replicas whole, prices USD per replica-hour. Absent `spec.replicas` is 1, as Kubernetes has it; without a spec nobody knows. The ceiling
  * wins over a floor above it (floors are soft, a ceiling is what the owner is ready to pay for), unless only the default
  * ceiling is in the way.
  *
@@ -85,14 +85,17 @@ export function observeDeployment(object: unknown, catalogue: GpuCatalogue): Obs
     notices,
   });
   const floors = readReplicaLimits({ read, labels, notices });
-  const currentReplicas = spec.replicas === undefined ? 1 : replicasOf(spec, 'replicas');
+  // An object without any spec says nothing: 1 would be published where it is paused, and in shadow.
+  const hasSpec = isRecord(record(object).spec);
+  const currentReplicas = hasSpec && spec.replicas === undefined ? 1 : replicasOf(spec, 'replicas');
   if (currentReplicas === null) {
     notices.push({
       code: 'bad_replicas',
       message: `spec.replicas: found ${quoteInput(spec.replicas)}, expected ${wholeReplicas.expected}; taken as not known`,
     });
   }
-  const readyReplicas = status.readyReplicas === undefined ? 0 : replicasOf(status, 'readyReplicas');
+  const hasStatus = isRecord(record(object).status ?? status);
+  const readyReplicas = hasStatus && status.readyReplicas === undefined ? 0 : replicasOf(status, 'readyReplicas');
   if (readyReplicas === null) {
     // Not none: whoever waits for these replicas, or for their GPUs, must not be told that they are gone.
     notices.push({

@@ -17,7 +17,7 @@ import {
   connectToCluster,
   messageOf,
 } from './api-client.js';
-import { countOf, record, textOf } from './wire.js';
+import { countOf, isRecord, record, textOf } from './wire.js';
 
 /**
  * The `scale` subresource and the Events of a cluster's objects, over the API server's HTTP.
@@ -137,8 +137,8 @@ function part(text: string): string {
 function scaleOf(document: unknown, { name }: Pick<ScaleTarget, 'name'>): Scale | null {
   const scale = record(document);
   const metadata = record(scale.metadata);
-  if (scale.spec === null || typeof scale.spec !== 'object' || Array.isArray(scale.spec)) return null;
-  const spec = record(scale.spec);
+  const { spec } = scale;
+  if (!isRecord(spec)) return null;
   if ((textOf(metadata, 'name') ?? name) !== name) return null;
   const resourceVersion = textOf(metadata, 'resourceVersion') ?? '';
   const replicas = Object.hasOwn(spec, 'replicas') ? countOf(spec, 'replicas') : 0;

@@ -7,9 +7,13 @@ type AnyRecord = Readonly<Record<string, unknown>>;
 
 const nothing: AnyRecord = Object.freeze({});
 
+export function isRecord(value: unknown): value is AnyRecord {
+  return value !== null && typeof value === 'object' && !Array.isArray(value);
+}
+
 /** The value as an object; an empty one where it is none. */
 export function record(value: unknown): AnyRecord {
-  return value !== null && typeof value === 'object' && !Array.isArray(value) ? (value as AnyRecord) : nothing;
+  return isRecord(value) ? value : nothing;
 }
 
 /** The value as an array; an empty one where it is none. */

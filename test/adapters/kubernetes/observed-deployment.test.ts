@@ -109,6 +109,17 @@ describe('a deployment of a model', () => {
     });
   });
 
+  it.each([undefined, null, [20], 'x', 7])('has an unknown number of replicas where its spec is %j', (spec) => {
+    const observed = observeDeployment({ ...deployment(), spec }, catalogue)!;
+    expect(observed).toMatchObject({ currentReplicas: null, pendingReplicas: null });
+    expect(messages(observed)).toContain('spec.replicas: found nothing, expected a whole number');
+  });
+
+  it.each([[[20]], 'x', 7])('has an unknown number of ready replicas where its status is %j', (status) => {
+    const observed = observeDeployment({ ...deployment(), status }, catalogue)!;
+    expect(observed).toMatchObject({ currentReplicas: 3, readyReplicas: null });
+  });
+
   it('has nothing pending while it shrinks', () => {
     expect(observe({ spec: { replicas: 1 }, status: { readyReplicas: 4 } })).toMatchObject({
       currentReplicas: 1,
