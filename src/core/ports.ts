@@ -253,7 +253,10 @@ export type ConsumerSnapshot = {
   readonly settled: boolean;
   /** Why some kinds cannot be read now, a sentence each. */
   readonly problems: readonly string[];
-  /** Kinds that were never read: nobody knows what of them scales something. Those that the cluster does not have are not. */
+  /**
+   * Kinds that were never read, or cannot be read now: nobody knows what else of them scales something. Those that the cluster
+   * does not have are not.
+   */
   readonly unread: readonly {
     /** Null = all namespaces. */
     readonly namespace: string | null;

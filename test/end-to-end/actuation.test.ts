@@ -227,6 +227,30 @@ describe('a deployment that something else scales', () => {
   });
 });
 
+describe('an autoscaler that is made while nobody may see it', () => {
+  it('is not fought: what it has raised stays, until it can be seen', async () => {
+    const { world, actuated, consumers, cycle, replicas } = await start();
+    await cycle();
+    expect(replicas()).toBe(4);
+    const { server } = actuated.cluster;
+    const watch = await server.openWatch('horizontalpodautoscalers');
+    server.fault = ({ resource }) =>
+      resource === 'horizontalpodautoscalers' ? { kind: 'answer', status: 403 } : undefined;
+    watch.close();
+    await seen(consumers, ({ problems }) => problems.length > 0);
+    server.put(autoscaler);
+    await actuated.cluster.write.patch(id, { spec: { replicas: 12 } });
+    for (let index = 0; index < 60; index += 1) await cycle();
+    expect(world.replicas('llama-a100')).toBe(4);
+    expect(replicas()).toBe(12);
+    expect(actuated.actuator.view()).toMatchObject({ withheld: { scalers_unknown: 1 } });
+    server.fault = () => undefined;
+    await seen(consumers, ({ unread }) => unread.length === 0);
+    await cycle();
+    expect(actuated.actuator.of('default/llama-a100')).toMatchObject({ why: 'other_scaler' });
+  });
+});
+
 describe('landing, where gpumix itself scales', () => {
   it('is its own doing, and what keeps it from it is what people are told', async () => {
     const { world, actuated, cycle } = await start();

@@ -147,7 +147,9 @@ export class KubernetesConsumers implements ConsumerSource {
         watches.length === 0
           ? [{ namespace: null, reason: 'the cluster has not been found yet' }]
           : this.#watches.flatMap(({ namespace, kind, watch: { synced, absent, problem } }) =>
-              synced || absent ? [] : [{ namespace, reason: problem ?? `${kind} objects have not been read yet` }],
+              (synced || absent) && problem === null
+                ? []
+                : [{ namespace, reason: problem ?? `${kind} objects have not been read yet` }],
             ),
       consumers: withoutMade(watches.flatMap((watch) => [...watch.items.values()])),
     };

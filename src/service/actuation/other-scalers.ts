@@ -14,7 +14,8 @@ export type OtherScalers = (deployment: { readonly id: string; readonly namespac
 
 /**
  * What the consumers of the cluster say of who else scales. What was read once stays known while it cannot be read
- * again; what never was might hold anything, so that nobody can say that an object is gpumix's alone.
+ * again; but what was never read, or cannot be read now, might hold more, so that nobody can say that an object is gpumix's
+ * alone.
  */
 export function otherScalers(source: Pick<ConsumerSource, 'snapshot'>): OtherScalers {
   let last: { readonly snapshot: ConsumerSnapshot; readonly consumers: ConsumersOf } | null = null;
