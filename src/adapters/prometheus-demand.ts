@@ -1,4 +1,4 @@
-import type { StoreIdentity, TraceKey, TraceReading, TraceSource } from '../core/ports.js';
+import { type StoreIdentity, type TraceKey, type TraceReading, type TraceSource, Unavailable } from '../core/ports.js';
 
 import {
   areTooFewRead,
@@ -56,6 +56,11 @@ export type PrometheusDemandSettings = PrometheusAccess & {
   readonly labels: Readonly<Record<string, string>>;
   /** Names under which engines serve a model, where they are others than its own: served name → model. */
   readonly models: ReadonlyMap<string, string>;
+  /**
+   * How far the server's clock may differ from ours before nothing is read by it: what it tells of our present would be
+   * another time's. Absent = its clock is not asked for. [s]
+   */
+  readonly clockToleranceSeconds?: number;
 };
 
 /** What is asked, under the names of vLLM, of vLLM as KServe relabels it, and of SGLang. */
@@ -200,7 +205,8 @@ class PrometheusDemand implements TraceSource {
     // As many intervals before as an engine is remembered for: what lies behind a gap, and how often it is scraped.
     const pad = Math.max(1, Math.ceil(rememberedSeconds / intervalSeconds));
     const grid = { startSeconds: oldest - pad * intervalSeconds, endSeconds: newest, stepSeconds: intervalSeconds };
-    const [engines, input, output] = await Promise.all([
+    const [, engines, input, output] = await Promise.all([
+      this.#checkClock(),
       this.#courses(grid),
       this.#lengths(histogramNames.input, { ...grid, startSeconds: oldest }),
       this.#lengths(histogramNames.output, { ...grid, startSeconds: oldest }),
@@ -221,6 +227,24 @@ class PrometheusDemand implements TraceSource {
         models.set(model, { interval, input: input.get(key) ?? [], output: output.get(key) ?? [] });
       }
     }
+  }
+
+  /** @throws Unavailable where the server's time is another one than ours */
+  async #checkClock(): Promise<void> {
+    const { clockToleranceSeconds } = this.#settings;
+    if (clockToleranceSeconds === undefined) return;
+    const askedSeconds = this.#clock.now() / 1000;
+    const [answer] = await this.#api.instant('vector(time())', null);
+    const shownSeconds = Number(answer?.value[1] ?? Number.NaN);
+    // Its time is of some moment between the question and the answer.
+    const aheadSeconds =
+      Math.max(0, shownSeconds - this.#clock.now() / 1000) + Math.min(0, shownSeconds - askedSeconds);
+    if (!(Math.abs(aheadSeconds) > clockToleranceSeconds)) return;
+    const text = `${Math.round(Math.abs(aheadSeconds))} s ${aheadSeconds > 0 ? 'ahead of' : 'behind'}`;
+    throw new Unavailable(
+      'prometheus_clock',
+      `Prometheus at ${this.#api.name}: found a clock ${text} the clock here, expected the same time: nothing is planned by another one's`,
+    );
   }
 
   /** What each engine said at the end of each interval, by model. */

@@ -179,6 +179,7 @@ class RedisStore implements SharedStore {
 
   async identity(): Promise<StoreIdentity> {
     await this.#ready();
+    const askedMs = this.#clock.now();
     const nodes = this.#client instanceof Cluster ? this.#client.nodes('master') : [this.#client];
     const texts = await this.#within(Promise.all(nodes.map((node) => node.info('server'))));
     const servers = texts.map((text) => this.#parseServerInfo(text));
@@ -190,7 +191,7 @@ class RedisStore implements SharedStore {
     if (this.#identity?.runId !== runId) {
       this.#identity = { runId, startedAtMs: Math.max(...servers.map((server) => server.startedAtMs)) };
     }
-    return this.#identity;
+    return { ...this.#identity, aheadMs: furthestAhead(texts, [askedMs, this.#clock.now()]) };
   }
 
   #parseServerInfo(text: string): StoreIdentity {
@@ -512,4 +513,22 @@ function isRedirection(error: Error): boolean {
 
 function definedOnly(tls: NonNullable<RedisSettings['tls']>): { ca?: string; cert?: string; key?: string } {
   return Object.fromEntries(Object.entries(tls).filter(([, text]) => text !== null));
+}
+
+/**
+ * How far the clock that differs most was ahead of ours, where `INFO server` says the time (Redis 6.2, Valkey) [ms].
+ *
+ * @param within when it was asked, and when it had answered, by our clock [ms]
+ */
+function furthestAhead(texts: readonly string[], [askedMs, answeredMs]: readonly [number, number]): number | null {
+  let furthest: number | null = null;
+  for (const text of texts) {
+    const told = /^server_time_usec:(\d+)/m.exec(text)?.[1];
+    if (told === undefined) continue;
+    const shownMs = Math.floor(Number(told) / 1000);
+    // Anything that it may have said on the way is no difference.
+    const aheadMs = shownMs < askedMs ? shownMs - askedMs : Math.max(0, shownMs - answeredMs);
+    if (furthest === null || Math.abs(aheadMs) > Math.abs(furthest)) furthest = aheadMs;
+  }
+  return furthest;
 }

@@ -34,7 +34,12 @@ export type Reading =
   | { readonly kind: 'failed'; readonly message: string };
 
 /** Which server answered, and since when it has run: an emptied or replaced store is a different one. */
-export type StoreIdentity = { readonly runId: string; readonly startedAtMs: number };
+export type StoreIdentity = {
+  readonly runId: string;
+  readonly startedAtMs: number;
+  /** How far its clock was ahead of ours when it answered [ms]; absent or null = it does not tell the time. */
+  readonly aheadMs?: number | null;
+};
 
 /** What a source of demand says of one interval. `unknown`: it cannot tell what arrived, which is never zero. */
 export type TraceReading = Reading | { readonly kind: 'unknown' };

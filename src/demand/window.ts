@@ -13,7 +13,9 @@ import { parseTraceRecord, type TraceNotice, type TraceRecord } from './trace-re
  *   c. the newest trace before it left no request pending, or a newer trace has come since: requests that are pending
  *      while nothing is recorded are long generations or tracing that was switched off, and the two look alike;
  *   d. it lies in no silence of the whole fleet (`fleet-silence.ts`): tracing that is switched off records nothing;
- *   e. its record had time to be written (`latenessSeconds`): before that the window simply ends one interval earlier.
+ *   e. its record had time to be written (`latenessSeconds`): before that the window simply ends one interval earlier;
+ *   f. the clock of the store says what ours does, and ours was not set since (`clockWasSet`): with another time we look
+ *      for keys that nobody writes.
  * A key that could not be read, or whose text is no record, is unknown; so is one of which the source says that it cannot
  * tell (`unknown`). A source that watches the engines (Prometheus) never answers `absent`: where nothing arrived it gives a
  * record of zero arrivals, which is known like any other.
@@ -109,6 +111,9 @@ const busyIntervals = 6;
 /** Arrivals in fewer intervals are too few to expect the next ones. */
 const fewestBusyIntervals = 3;
 
+/** A store whose clock differs from ours by more cannot show us silence: absent keys may lie where we do not look [s]. */
+const clockToleranceSeconds = 15;
+
 /** A clock of the gateway that is ahead of ours by up to this many intervals is harmless. */
 const futureIntervals = 2;
 
@@ -174,6 +179,10 @@ export class DemandWindow {
   /** Ring: the interval that ends at T lies at (T / interval) mod length. */
   readonly #slots: (Slot | undefined)[];
   #store: StoreIdentity | null = null;
+  /** Whether the clock of the store says what ours does, as far as it tells. */
+  #clocksAgree = true;
+  /** When our clock was last set: what is said of earlier intervals was counted by another one. */
+  #clockSetMs = Number.NEGATIVE_INFINITY;
   #restored: TraceMemory | null;
   /** First and newest trace seen; the first one on this store only. */
   #firstTraceSeconds: number | null = null;
@@ -215,12 +224,10 @@ export class DemandWindow {
    * stays known, silence on the new store means nothing until a trace of the model is seen there.
    */
   storeIdentity(identity: StoreIdentity): void {
+    this.#clocksAgree = !clocksDisagree(identity);
     if (this.#store?.runId === identity.runId) return;
     if (this.#store !== null) {
-      for (const slot of this.#slots) {
-        if (slot !== undefined && slot.kind !== 'present') slot.kind = this.#isKnown(slot) ? 'empty' : 'unread';
-      }
-      this.#firstTraceSeconds = null;
+      this.#forgetSilence();
     }
     this.#store = identity;
     const restored = this.#restored;
@@ -231,6 +238,29 @@ export class DemandWindow {
     }
     // Requests that were pending on another store are nobody's news any more.
     this.#restored = null;
+  }
+
+  /**
+   * Says that our clock was set, to what it shows now. What was read stays known, unless it lies ahead of us now; silence
+   * means nothing until a trace is seen that is newer than this moment, since we may look where no gateway writes.
+   */
+  clockWasSet(nowMs: number): void {
+    this.#forgetSilence();
+    this.#clockSetMs = nowMs;
+    for (const [index, slot] of this.#slots.entries()) {
+      if (slot === undefined || slot.endSeconds * 1000 <= nowMs) continue;
+      this.#countInShape(slot, false);
+      this.#slots[index] = undefined;
+    }
+    if (this.#newestTrace !== null && this.#newestTrace.endSeconds * 1000 > nowMs) this.#newestTrace = null;
+  }
+
+  /** What silence said so far stays; from now on it says nothing until a trace is seen. */
+  #forgetSilence(): void {
+    for (const slot of this.#slots) {
+      if (slot !== undefined && slot.kind !== 'present') slot.kind = this.#isKnown(slot) ? 'empty' : 'unread';
+    }
+    this.#firstTraceSeconds = null;
   }
 
   /** What a later process must be given as `memory`; null = no trace was seen on this store. */
@@ -331,7 +361,7 @@ export class DemandWindow {
       throw new RangeError(`interval end ${endSeconds} is not a multiple of ${this.#intervalSeconds} s`);
     }
     const back = (this.#newestEnd(nowMs) - endSeconds) / this.#intervalSeconds;
-    if (back < -futureIntervals) return;
+    if (back < -futureIntervals || endSeconds * 1000 <= this.#clockSetMs) return;
     if (reading.kind === 'present') this.#sawTrace(endSeconds, reading.record.pending);
     if (back >= this.#retainedIntervals) return;
 
@@ -444,9 +474,10 @@ export class DemandWindow {
     );
     if (isUntraced) return false;
     if (slot.kind === 'empty') return true;
-    if (slot.kind !== 'absent' || this.#store === null) return false;
+    if (slot.kind !== 'absent' || this.#store === null || !this.#clocksAgree) return false;
     const tracedBefore = this.#firstTraceSeconds !== null && this.#firstTraceSeconds <= slot.endSeconds;
-    const storeWasUp = (slot.endSeconds - this.#intervalSeconds) * 1000 >= this.#store.startedAtMs;
+    const sinceMs = Math.max(this.#store.startedAtMs, this.#clockSetMs);
+    const storeWasUp = (slot.endSeconds - this.#intervalSeconds) * 1000 >= sinceMs;
     const trace = this.#newestTrace;
     const pendingSince = trace !== null && trace.pending > 0 && trace.endSeconds < slot.endSeconds;
     return tracedBefore && storeWasUp && !pendingSince;
@@ -527,6 +558,11 @@ export class DemandWindow {
       else this.#shapeCounts.set(bucket, count);
     }
   }
+}
+
+/** Whether a store's clock and ours differ so much that what is absent there says nothing. */
+export function clocksDisagree({ aheadMs = null }: Pick<StoreIdentity, 'aheadMs'>): boolean {
+  return aheadMs !== null && Math.abs(aheadMs) > clockToleranceSeconds * 1000;
 }
 
 /** Numbers a minute, shifted by the interval so that keys of different ends change minute at different seconds. */

@@ -110,10 +110,14 @@ export async function createTraceSource(
       namespaces: deployments.namespaces,
       labels,
       models: new Map(served),
+      clockToleranceSeconds,
     },
     clock,
   );
 }
+
+/** Scrapes and remote writes are late by some seconds, and so may a clock be; a minute is another time. [s] */
+const clockToleranceSeconds = 60;
 
 async function prometheusAccess(
   { url, bearerTokenFile, caFile, timeoutSeconds }: NonNullable<Config['prometheus']>,

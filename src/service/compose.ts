@@ -21,6 +21,7 @@ import type {
 } from '../core/ports.js';
 import { type Access, accessOf } from './access.js';
 import { backtestFleet } from './backtest/backtest-fleet.js';
+import { ClockSteps } from './clock-steps.js';
 import { createConsumers, createScaling, type Scaling, scaledDeployments } from './compose-actuation.js';
 import { createEngineMetrics, createProfiles, createStore, createTraceSource } from './compose-inputs.js';
 import { createListeners, wallTimer } from './compose-listeners.js';
@@ -89,6 +90,8 @@ export async function composeService(options: {
     clock: time.clock,
     timer: time.timer,
     steadyMs: () => performance.now(),
+    // Simulated time is made of steady time: nobody sets it.
+    ...(time.replay === null ? { clockSteps: new ClockSteps(time.clock, () => performance.now()) } : {}),
     store,
     profiles,
     deployments: cluster ?? createDeployments(config, { catalogue, time, logger, scaling }),

@@ -141,7 +141,10 @@ export class Controller implements ControllerView, ControllerCommands {
     if (this.#state !== 'waiting') return;
     this.#state = 'running';
     this.#isWantedNow = false;
-    const nextMs = this.#nextDue(Math.max(this.#options.clock.now(), dueMs));
+    const nowMs = this.#options.clock.now();
+    // A moment early, not an hour: a clock that was set back meanwhile is followed at once.
+    const isEarly = dueMs - nowMs < this.#options.config.demand.intervalSeconds * 1000;
+    const nextMs = this.#nextDue(isEarly ? Math.max(nowMs, dueMs) : nowMs);
     this.#running = this.#runCycle().then(() => {
       if (this.#state !== 'running') return;
       this.#state = 'waiting';

@@ -16,6 +16,7 @@ import {
 } from '../core/ports.js';
 import type { Calendar } from '../demand/calendar.js';
 import type { KnownMinute } from '../demand/forecast.js';
+import type { ClockSteps } from './clock-steps.js';
 import type { Config } from './config.js';
 import type { Fleet, ModelState } from './fleet.js';
 import type { FleetLimits } from './fleet-limits.js';
@@ -39,6 +40,8 @@ export type PlanningCycleOptions = {
   readonly clock: Clock;
   /** A steady clock for durations [ms]; it may differ from `clock`, which tells simulated time in a replay. */
   readonly steadyMs: () => number;
+  /** Whether somebody set `clock`; absent = nobody can. */
+  readonly clockSteps?: ClockSteps;
   readonly store: SharedStore;
   readonly profiles: ProfileSource;
   readonly deployments: DeploymentSource;

@@ -1,9 +1,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { TraceReading } from '../core/ports.js';
+import type { StoreIdentity, TraceReading } from '../core/ports.js';
 import { withEvents } from '../demand/calendar.js';
 import { followFleetSilences, lastingSilence, type UntracedSpan } from '../demand/fleet-silence.js';
 import { DemandForecaster, demandOf, meanLengths, meanRateOf } from '../demand/forecast.js';
-import { type DemandHistory, DemandWindow, defaultLatenessSeconds, interpretReading } from '../demand/window.js';
+import {
+  clocksDisagree,
+  type DemandHistory,
+  DemandWindow,
+  defaultLatenessSeconds,
+  interpretReading,
+} from '../demand/window.js';
 import { prometheusDemand } from './config/demand-config.js';
 import type { Config } from './config.js';
 import {
@@ -69,7 +75,7 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
       state.window.storeIdentity(recordsFrom);
     }
     await createForecasters(cycle, context);
-    if (config.redis !== null) inputs.read('redis', cycle.nowMs);
+    if (config.redis !== null) inputs.read('redis', cycle.nowMs, clockConcern(identity));
   } catch (error) {
     return holdWithoutStore(cycle, context, error);
   }
@@ -84,6 +90,14 @@ export async function readDemand(cycle: Cycle, context: PhaseContext): Promise<v
     if (source === null) holdWithoutStore(cycle, context, error);
     else holdWithoutDemand(cycle, context, { source, error });
   }
+}
+
+/** Why silence in a store says nothing; null = it does. */
+function clockConcern(identity: StoreIdentity): string | null {
+  if (!clocksDisagree(identity)) return null;
+  const aheadSeconds = Math.round((identity.aheadMs ?? 0) / 1000);
+  const text = `${Math.abs(aheadSeconds)} s ${aheadSeconds > 0 ? 'ahead of' : 'behind'}`;
+  return `the clock of Redis is ${text} the clock here: models without traces are held, not idle, until they agree`;
 }
 
 /** An answer that is not there at once may be there so much later: what the defaults leave beside the default delay [s]. */

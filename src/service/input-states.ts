@@ -24,6 +24,11 @@ export class InputStates {
     this.#change(input, { ok: false, readAtMs: before?.readAtMs ?? null, problem: withoutSecrets(problem) });
   }
 
+  /** What was read stays as old as it is. */
+  clockWasSet(byMs: number): void {
+    for (const state of this.#states.values()) if (state.readAtMs !== null) state.readAtMs += byMs;
+  }
+
   all(nowMs: number): readonly InputState[] {
     return [...this.#states].map(([input, { ok, readAtMs, problem }]) => ({
       input,

@@ -265,6 +265,7 @@ export class PlanningCycle {
    */
   async run(): Promise<CycleReport> {
     const { clock, steadyMs, logger } = this.#context;
+    this.#followClock();
     const nowMs = clock.now();
     const cycle: Cycle = {
       nowMs,
@@ -302,6 +303,22 @@ export class PlanningCycle {
       });
     }
     return { at: nowMs, phaseSeconds, plan: this.plan, errors: cycle.errors };
+  }
+
+  /**
+   * Where the clock was set, what began before goes on to take as long as it would have, and no silence counts before
+   * traces are seen by the new time.
+   */
+  #followClock(): void {
+    const { clock, clockSteps, fleet, inputs, logger } = this.#context;
+    const byMs = clockSteps?.look() ?? 0;
+    if (byMs === 0) return;
+    const text = `${Math.round(Math.abs(byMs) / 1000)} s ${byMs > 0 ? 'ahead' : 'back'}`;
+    logger.warn({ byMs }, `the clock was set ${text}: what is quiet counts as unknown until traces arrive`);
+    for (const { window } of fleet.models.values()) window?.clockWasSet(clock.now());
+    this.#stockOuts.clockWasSet(byMs);
+    this.#startupTimes.clockWasSet(byMs);
+    inputs.clockWasSet(byMs);
   }
 
   async #sync(cycle: Cycle): Promise<void> {

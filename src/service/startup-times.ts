@@ -72,6 +72,16 @@ export class StartupTimes {
     this.#deployments = next;
   }
 
+  /** The clock was set by so much: a start that is under way takes as long as it takes. */
+  clockWasSet(byMs: number): void {
+    this.#deployments = new Map(
+      [...this.#deployments].map(([id, each]) => {
+        const start = each.start === null ? null : { ...each.start, sinceMs: each.start.sinceMs + byMs };
+        return [id, { ...each, start }];
+      }),
+    );
+  }
+
   /** Time from asked for to ready that most starts of a deployment keep [s]. */
   secondsOf({ id, startupSeconds }: Pick<StartupObservation, 'id' | 'startupSeconds'>): number {
     const prior = startupSeconds ?? this.#priorSeconds;

@@ -139,6 +139,17 @@ export class StockOutWatch {
     return { supplies: [...this.#supplies.values()], marks: [...this.#marks.values()] };
   }
 
+  /** The clock was set by so much: who waits goes on to wait as long as before, and so does a back-off. */
+  clockWasSet(byMs: number): void {
+    this.#supplies = new Map(
+      [...this.#supplies].map(([id, supply]) => {
+        const waiting = supply.waiting.map((group) => ({ ...group, sinceMs: group.sinceMs + byMs }));
+        return [id, { ...supply, waiting }];
+      }),
+    );
+    for (const [gpuType, mark] of this.#marks) this.#marks.set(gpuType, { ...mark, untilMs: mark.untilMs + byMs });
+  }
+
   /**
    * Takes one complete view. A deployment whose pending or ready replicas are not known keeps what was known of it, and
    * is overdue with nothing; one that is not in the view is gone.

@@ -44,6 +44,7 @@ export class StoreEpoch {
     const server = await this.#store.identity();
     const epoch = (await this.#read()) ?? (await this.#begin());
     return {
+      ...server,
       runId: `${server.runId}/${epoch.id}`,
       startedAtMs: Math.max(server.startedAtMs, epoch.sinceMs),
     };

@@ -311,6 +311,38 @@ describe('a Prometheus server that tells no demand', () => {
     await expect(source({ url }, now()).readTraces([key])).rejects.toMatchObject({ code: 'prometheus_unreachable' });
   });
 
+  it.each([
+    ['an hour ahead', -3600, 'behind'],
+    ['an hour back', 3600, 'ahead of'],
+  ])('is unavailable while our clock is set %s: it would tell of another time', async (_, aheadSeconds, word) => {
+    const clock = now();
+    const time = { resultType: 'vector', result: [{ metric: {}, value: [0, '0'] as [number, string] }] };
+    let isOther = true;
+    const server = await endpoint((request, response) => {
+      const isTime = !request.url?.endsWith('_range');
+      time.result[0]!.value[1] = String(clock.value + (isOther ? aheadSeconds : 0));
+      response.end(isTime ? JSON.stringify({ status: 'success', data: time }) : empty);
+    });
+    const made = source({ url: server.url, clockToleranceSeconds: 60 }, clock);
+    await expect(made.readTraces([key])).rejects.toMatchObject({
+      code: 'prometheus_clock',
+      message: expect.stringContaining(`found a clock 3600 s ${word} the clock here`),
+    });
+    isOther = false;
+    expect(await made.readTraces([key])).toEqual([{ kind: 'unknown' }]);
+  });
+
+  it.skipIf(prometheusMissing !== null)('asks a real server for its time', async () => {
+    const server = await startPrometheus([]);
+    stops.push(() => server.stop());
+    const clock = { value: Date.now() / 1000 };
+    const made = source({ url: server.url, clockToleranceSeconds: 60 }, clock);
+    const newest = () => [{ model: 'llama', endSeconds: Math.floor(clock.value / 10) * 10 - 30 }];
+    expect(await made.readTraces(newest())).toEqual([{ kind: 'unknown' }]);
+    clock.value -= 3600;
+    await expect(made.readTraces(newest())).rejects.toMatchObject({ code: 'prometheus_clock' });
+  });
+
   it('asks as many queries for a thousand models as for one, and none for what it was told', async () => {
     const server = await endpoint(empty);
     const clock = now();

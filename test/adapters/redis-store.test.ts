@@ -176,6 +176,17 @@ describe.skipIf(redisMissing !== null)('Redis', () => {
       }
     });
 
+    it.each([
+      ['the same', 0],
+      ['an hour ahead', -3_600_000],
+      ['an hour behind', 3_600_000],
+    ])('tells whether its clock is ours: %s', async (_, oursAheadMs) => {
+      const store = createRedisStore(parseRedisUrl(server.url, 'test'), { now: () => Date.now() + oursAheadMs });
+      stores.push(store);
+      const { aheadMs } = await store.identity();
+      expect(Math.round((aheadMs ?? Number.NaN) / 60_000)).toBe(Math.round(-oursAheadMs / 60_000) + 0);
+    });
+
     it('is one connection, whatever is asked at once', async () => {
       const store = open(server.url);
       const before = Number(/total_connections_received:(\d+)/.exec(server.command('INFO', 'stats'))?.[1]);

@@ -22,6 +22,9 @@ export class ActuatedCluster {
   readonly #timers = new Set<{ readonly atMs: number; readonly callback: () => void }>();
   readonly #planned = new Map<string, Partial<ScaleRequest['facts']>>();
 
+  /** By how much somebody set the clock since the start; what waits does not follow it. */
+  clockSetByMs = 0;
+
   private constructor(
     cluster: FakeCluster,
     { timeoutMs = 60_000, ...options }: Partial<ActuatorOptions> & { readonly timeoutMs?: number },
@@ -35,7 +38,7 @@ export class ActuatedCluster {
       client: this.client,
       otherScalers: others,
       limits: limits(),
-      clock: { now: () => this.nowMs },
+      clock: { now: () => this.nowMs + this.clockSetByMs },
       steadyMs: () => this.nowMs,
       timer: (delayMs, callback) => {
         const timer = { atMs: this.nowMs + delayMs, callback };
@@ -89,7 +92,7 @@ export class ActuatedCluster {
     this.passes(10_000);
     this.actuator.follow(
       [...this.#planned].map(([id, facts]) => this.#request(id, facts)),
-      this.nowMs,
+      this.nowMs + this.clockSetByMs,
     );
   }
 
@@ -108,7 +111,7 @@ export class ActuatedCluster {
     return {
       id,
       target: scaleTarget(null, { namespace, name }),
-      decidedAtMs: this.nowMs,
+      decidedAtMs: this.nowMs + this.clockSetByMs,
       sentence: `The cheapest mix has ${facts.published}.`,
       facts: {
         mode: 'live',

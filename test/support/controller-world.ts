@@ -23,6 +23,7 @@ import { parseProfile } from '../../src/core/profile.js';
 import { formatTraceRecord } from '../../src/demand/trace-record.js';
 import { explain } from '../../src/optimizer/explain.js';
 import { plan } from '../../src/optimizer/plan.js';
+import { ClockSteps } from '../../src/service/clock-steps.js';
 import { type Config, configSchema } from '../../src/service/config.js';
 import { Controller, type ControllerOptions } from '../../src/service/controller.js';
 import type { CycleReport } from '../../src/service/view.js';
@@ -194,8 +195,13 @@ export class World {
   timersAreEarlyByMs = 0;
   /** While set, the store says that this server answers. */
   runId: string | null = null;
+  /** How much the clock of the gateways and the store is ahead of ours. */
+  outsideAheadMs = 0;
+  /** Whether the store tells the time, as Redis does. */
+  storeTellsTime = false;
+  #setByMs = 0;
   readonly #traffic = new Map<string, Traffic>();
-  readonly #timers = new Set<{ readonly atMs: number; readonly callback: () => void }>();
+  readonly #timers = new Set<{ atMs: number; readonly callback: () => void }>();
   readonly #profiles: Map<string, string>;
   #writtenSeconds: number;
   #cycleEnds: (() => void)[] = [];
@@ -205,7 +211,7 @@ export class World {
     this.#writtenSeconds = Math.floor(this.nowMs / 10_000) * 10;
     this.#profiles = new Map(Object.entries(options.profiles ?? {}));
     const clock = { now: () => this.nowMs };
-    this.store = options.store ?? createMemoryStore({ now: () => this.nowMs - 3_600_000 });
+    this.store = options.store ?? createMemoryStore({ now: () => this.nowMs + this.outsideAheadMs - 3_600_000 });
     this.deployments.current = { ...this.deployments.current, deployments: options.deployments ?? [] };
     this.config = configSchema.parse({
       redis: { url: 'redis://unused' },
@@ -221,6 +227,7 @@ export class World {
       config: this.config,
       clock,
       steadyMs: () => 0,
+      clockSteps: new ClockSteps(clock, () => this.nowMs - this.#setByMs),
       timer: (delayMs, callback) => {
         const timer = { atMs: this.nowMs + delayMs, callback };
         this.#timers.add(timer);
@@ -280,7 +287,8 @@ export class World {
     return {
       identity: async () => {
         const identity = await guard('identity')();
-        return this.runId === null ? identity : { ...identity, runId: this.runId };
+        const aheadMs = this.storeTellsTime ? this.outsideAheadMs : null;
+        return { ...identity, aheadMs, runId: this.runId ?? identity.runId };
       },
       readTraces: guard('readTraces'),
       writeTraces: guard('writeTraces'),
@@ -336,10 +344,23 @@ export class World {
     await this.#moveTo(this.nowMs + seconds * 1000);
   }
 
+  /**
+   * Somebody sets our clock, and that of everything else with it unless only ours is wrong. What waits goes on to wait as
+   * long as it did: timers do not follow a clock that is set.
+   */
+  setClocks(byMs: number, { whose }: { readonly whose: 'ours' | 'all' }): void {
+    this.nowMs += byMs;
+    this.#setByMs += byMs;
+    if (whose === 'ours') this.outsideAheadMs -= byMs;
+    else this.#writtenSeconds += Math.round(byMs / 10_000) * 10;
+    const timers = [...this.#timers];
+    for (const timer of timers) timer.atMs += byMs;
+  }
+
   async #moveTo(ms: number): Promise<void> {
-    for (let end = this.#writtenSeconds + 10; end * 1000 <= ms; end += 10) {
+    for (let end = this.#writtenSeconds + 10; end * 1000 <= ms + this.outsideAheadMs; end += 10) {
       this.#writtenSeconds = end;
-      this.nowMs = Math.max(this.nowMs, end * 1000);
+      this.nowMs = Math.max(this.nowMs, end * 1000 - this.outsideAheadMs);
       const records = [...this.#traffic].map(([model, traffic]) => ({
         model,
         endSeconds: end,

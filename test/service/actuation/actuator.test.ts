@@ -311,6 +311,25 @@ describe('a server that has too much to do', () => {
   });
 });
 
+describe('a clock that is set', () => {
+  it.each([3_600_000, -3_600_000])('by %i ms leaves what waits to a newer plan, which lands', async (byMs) => {
+    const world = await start();
+    for (let index = 0; index < 9; index += 1) world.run(`d${index}`, 9);
+    for (let index = 0; index < 9; index += 1) world.publish(`d${index}`, 2);
+    // Not all are asked for before the server wants to be left alone; then the clock is set.
+    world.cluster.server.fault = () => answer(503, { 'retry-after': '5' });
+    await world.settledCycle();
+    world.clockSetByMs = byMs;
+    world.cluster.server.fault = () => undefined;
+    world.passes(5000);
+    await world.settled();
+    expect(world.scaleRequests('PATCH')).toEqual([]);
+    expect(world.actuator.of('prod/d8')).toMatchObject({ state: 'withheld', why: 'old_plan' });
+    for (let cycle = 0; cycle < 6; cycle += 1) await world.settledCycle();
+    expect(world.replicas('d8')).toBe(2);
+  });
+});
+
 describe('an object that cannot be scaled', () => {
   it.each([500, 422, 404])('(%i) stops no other, and is tried less and less often', async (status) => {
     const world = await start();
