@@ -7,7 +7,11 @@ export type RowFile = {
   readonly text: string;
   /** Characters of that cut-off line that were dropped; 0 = none. */
   readonly cutCharacters: number;
-  /** Appends whole lines in one write. */
+  /**
+   * Appends whole lines in one write; what fits in part is taken back, so that the file ends with a whole line.
+   *
+   * @throws InputError where the disk is full
+   */
   append(lines: string): Promise<void>;
   /** Shortens the file to its first characters; only before the first `append`. */
   cutTo(characters: number): Promise<void>;
@@ -39,10 +43,15 @@ export async function openRowFile(file: string, options: { readonly resume: bool
       append: async (lines) => {
         const bytes = Buffer.from(lines);
         let written = 0;
-        // One call; a file system that takes only a part gets the rest at once.
-        while (written < bytes.length) {
-          const part = await handle.write(bytes, written, bytes.length - written, length + written);
-          written += part.bytesWritten;
+        try {
+          // One call; a file system that takes only a part gets the rest at once.
+          while (written < bytes.length) {
+            const part = await handle.write(bytes, written, bytes.length - written, length + written);
+            written += part.bytesWritten;
+          }
+        } catch (error) {
+          await handle.truncate(length);
+          throw codeOf(error) === 'ENOSPC' ? diskFull(file) : error;
         }
         length += bytes.length;
       },
@@ -58,8 +67,17 @@ export async function openRowFile(file: string, options: { readonly resume: bool
   }
 }
 
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : '';
+}
+
+function diskFull(file: string): InputError {
+  const expected = 'room for the rows; those before are kept, and --resume goes on after them';
+  return new InputError(file, [{ place: '', found: 'a full disk', expected }]);
+}
+
 function openingError(error: unknown, file: string): unknown {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const code = codeOf(error);
   const told: Readonly<Record<string, readonly [string, string]>> = {
     EEXIST: ['a file that exists', 'a new file, or --resume to go on with this one'],
     ENOENT: ['no such file or folder', 'a file in a folder that exists (--resume goes on with a file that is there)'],

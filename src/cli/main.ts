@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { InputError } from '../core/input-error.js';
+import { endWithoutOutput } from './standard-output.js';
 import { packageVersion } from './version.js';
 
 /**
@@ -111,11 +112,7 @@ function report(error: unknown): number {
   return exitCodes.ownFault;
 }
 
-// A reader that closes the pipe early (`gpumix plan … | head`) has read enough: that is no fault.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(exitCodes.done);
-  throw error;
-});
+endWithoutOutput(process.stdout, (fault) => process.exit(fault === null ? exitCodes.done : report(fault)));
 process.on('uncaughtException', (error) => {
   process.exit(report(error));
 });

@@ -10,6 +10,7 @@ import { createLogger, type Logger } from '../service/log.js';
 import { createMetrics } from '../service/metrics.js';
 import { type RunningServer, startServer, untilStopSignal } from '../service/server.js';
 import { QuickstartShow, type ShowOutput } from './quickstart-show.js';
+import { goOnWithoutOutput } from './standard-output.js';
 import { packageVersion } from './version.js';
 
 export type ServeFlags = {
@@ -60,6 +61,7 @@ Examples:
           { place: '', found: quoteInput(file), expected: `flags only: --config ${file} for a configuration` },
         ]);
       }
+      goOnWithoutOutput(process.stdout, process.stderr);
       setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
       await runServe(flags, {
         environment: process.env,
