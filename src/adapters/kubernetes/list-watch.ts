@@ -384,8 +384,16 @@ export class ListWatch<Item> {
         if (end !== null) finish(end);
       };
       body.on('data', take);
-      // An unfinished last line is dropped: its version was not taken over, so the next watch brings it again.
-      body.once('end', () => finish({ kind: 'closed', detail: 'by the server' }));
+      // An unfinished last line is dropped: its version was not taken over, so the next watch brings it again. One that is
+      // no beginning of an event is the page of another program, such as a proxy's login, which a list finds out.
+      body.once('end', () => {
+        const isForeign = /^\s*[^\s{]/.test(partial);
+        finish(
+          isForeign
+            ? { kind: 'unreadable', detail: 'a text that is no event' }
+            : { kind: 'closed', detail: 'by the server' },
+        );
+      });
       body.once('error', (error) => finish({ kind: 'reset', detail: messageOf(error) }));
       body.once('close', () => finish({ kind: 'reset', detail: 'connection closed' }));
     });
