@@ -516,7 +516,7 @@ function definedOnly(tls: NonNullable<RedisSettings['tls']>): { ca?: string; cer
 }
 
 /**
- * How far the clock that differs most was ahead of ours, where `INFO server` says the time (Redis 6.2, Valkey) [ms].
+ * How far the clock that differs most was ahead of ours, where `INFO server` says the time (newer servers) [ms].
  *
  * @param within when it was asked, and when it had answered, by our clock [ms]
  */
