@@ -476,8 +476,7 @@ export class DemandWindow {
     if (slot.kind === 'empty') return true;
     if (slot.kind !== 'absent' || this.#store === null || !this.#clocksAgree) return false;
     const tracedBefore = this.#firstTraceSeconds !== null && this.#firstTraceSeconds <= slot.endSeconds;
-    const sinceMs = Math.max(this.#store.startedAtMs, this.#clockSetMs);
-    const storeWasUp = (slot.endSeconds - this.#intervalSeconds) * 1000 >= sinceMs;
+    const storeWasUp = (slot.endSeconds - this.#intervalSeconds) * 1000 >= this.#store.startedAtMs;
     const trace = this.#newestTrace;
     const pendingSince = trace !== null && trace.pending > 0 && trace.endSeconds < slot.endSeconds;
     return tracedBefore && storeWasUp && !pendingSince;
