@@ -1,7 +1,8 @@
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import type { PodActivity, RedisInspection } from '../core/inspection.js';
 import { Unavailable } from '../core/ports.js';
-import { describeRedis, type RedisSettings } from './redis-settings.js';
+import { hasSentinel, SentinelWatch, sentinelOptions, sentinelProblem, tlsOptions } from './redis-sentinel.js';
+import { describeRedis, type RedisSettings, redisPasswords } from './redis-settings.js';
 import { defaultStatePrefix, profileOfKey, traceOfKey } from './store-keys.js';
 
 /**
@@ -35,18 +36,24 @@ export function openRedisInspection(
   };
   client.on('error', remember);
   let opened: Promise<unknown> | null = null;
+  // Nothing is followed in one look, but this sees why Sentinels do not answer.
+  let watch: SentinelWatch | null = null;
 
   const unavailable = (error: unknown): Unavailable => {
     if (error instanceof Unavailable) return error;
     const own = error instanceof Error ? error.message : String(error);
     const text = lastError === null || !/closed|retries/i.test(own) ? own : lastError.message || own;
     // Without `cause`: errors of ioredis carry the arguments of their command, which may be the password.
-    const shown = settings.password === null ? text : text.replaceAll(settings.password, '***');
+    const said =
+      (settings.sentinel === null ? null : sentinelProblem(text, settings.sentinel, watch?.problem ?? null)) ?? text;
+    const shown = redisPasswords(settings).reduce((rest, password) => rest.replaceAll(password, '***'), said);
     return new Unavailable('redis_unreachable', `Redis at ${name}: ${shown}`);
   };
   const asking = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
       // A cluster that is not whole leaves this open for ever, without any error.
+      if (watch === null && hasSentinel(settings))
+        watch = new SentinelWatch(settings, { timeoutMs, onSwitch: () => {} });
       opened ??= within(Promise.resolve(client.connect()), 2 * timeoutMs);
       await opened;
       return await work();
@@ -81,7 +88,7 @@ export function openRedisInspection(
             const shown = Number(seconds) * 1000 + Number(microseconds) / 1000;
             const { host, port } = server.options;
             return {
-              where: `Redis at ${host}:${port}`,
+              where: settings.sentinel === null ? `Redis at ${host}:${port}` : `Redis at ${name}`,
               shownMs: [shown, shown] as const,
               askedMs: [before, now()] as const,
             };
@@ -121,6 +128,7 @@ export function openRedisInspection(
     activity: (pods) =>
       asking(() => activityOf(pods.map(({ gateway, namespace, pod }) => `${podPrefix}${gateway}:${namespace}:${pod}`))),
     close: async () => {
+      watch?.close();
       client.disconnect();
     },
   };
@@ -138,9 +146,7 @@ function connect(settings: RedisSettings, timeoutMs: number): Redis | Cluster {
   const common = {
     ...(settings.username === null ? {} : { username: settings.username }),
     ...(settings.password === null ? {} : { password: settings.password }),
-    ...(settings.tls === null
-      ? {}
-      : { tls: Object.fromEntries(Object.entries(settings.tls).filter(([, text]) => text !== null)) }),
+    ...tlsOptions(settings),
     connectionName: `${defaultStatePrefix}-doctor`,
     protocol: 2,
     disableClientInfo: true,
@@ -156,7 +162,8 @@ function connect(settings: RedisSettings, timeoutMs: number): Redis | Cluster {
   } satisfies RedisOptions;
   if (!settings.cluster) {
     const { host, port } = settings.nodes[0]!;
-    return new Redis({ ...common, host, port, db: settings.database });
+    const server = hasSentinel(settings) ? sentinelOptions(settings, { timeoutMs }) : { host, port };
+    return new Redis({ ...common, ...server, db: settings.database });
   }
   return new Cluster([...settings.nodes], {
     lazyConnect: true,

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import type { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
 import calculateSlot from 'cluster-key-slot';
 import { type ChainableCommander, Cluster, Redis, type RedisOptions } from 'ioredis';
 import { InputError, quoteInput } from '../core/input-error.js';
@@ -12,7 +13,8 @@ import {
   type TraceKey,
   Unavailable,
 } from '../core/ports.js';
-import { describeRedis, type RedisSettings } from './redis-settings.js';
+import { hasSentinel, SentinelWatch, sentinelOptions, sentinelProblem, tlsOptions } from './redis-sentinel.js';
+import { describeRedis, type RedisSettings, redisPasswords } from './redis-settings.js';
 import {
   defaultStatePrefix,
   largestStateBytes,
@@ -71,7 +73,7 @@ const redirectionMs = 500;
 type Step = { readonly key: string; readonly add: (pipeline: ChainableCommander) => unknown };
 type Outcome = { readonly error: Error } | { readonly value: unknown };
 
-/** Opens the shared store on a Redis server or cluster. Connects at the first use, and again whenever it must. */
+/** Opens the shared store on a Redis server, a cluster, or the master that Sentinels name. Connects at the first use, and again whenever it must. */
 export function createRedisStore(settings: RedisSettings, clock: Clock, options: RedisStoreOptions = {}): SharedStore {
   return new RedisStore(settings, clock, options);
 }
@@ -79,8 +81,8 @@ export function createRedisStore(settings: RedisSettings, clock: Clock, options:
 class RedisStore implements SharedStore {
   readonly #client: Redis | Cluster;
   readonly #clock: Clock;
+  readonly #settings: RedisSettings;
   readonly #name: string;
-  readonly #password: string | null;
   readonly #commandTimeoutMs: number;
   readonly #connectTimeoutMs: number;
   readonly #chunkSize: number;
@@ -92,13 +94,15 @@ class RedisStore implements SharedStore {
   /** Set where the server refused to select the database: the connection then works, on the wrong database. */
   #wrongDatabase: string | null = null;
   #identity: StoreIdentity | null = null;
+  /** Opened with the first attempt to connect. */
+  #watch: SentinelWatch | null = null;
   /** Shared by everybody who waits for a connection. */
   #connecting: Promise<void> | null = null;
 
   constructor(settings: RedisSettings, clock: Clock, options: RedisStoreOptions) {
     this.#clock = clock;
     this.#name = describeRedis(settings);
-    this.#password = settings.password;
+    this.#settings = settings;
     // A server without TLS says nothing to a client with it: there is no error that would tell.
     this.#lastProblem =
       settings.tls === null ? 'no connection yet' : 'no connection with TLS yet (redis:// is without)';
@@ -108,14 +112,14 @@ class RedisStore implements SharedStore {
     this.#statePrefix = options.statePrefix ?? defaultStatePrefix;
     this.#onConnection = options.onConnection;
     this.#client = this.#createClient(settings);
-    this.#watch(this.#client as EventEmitter);
+    this.#listen(this.#client as EventEmitter);
   }
 
   #createClient(settings: RedisSettings): Redis | Cluster {
     const common = {
       ...(settings.username === null ? {} : { username: settings.username }),
       ...(settings.password === null ? {} : { password: settings.password }),
-      ...(settings.tls === null ? {} : { tls: definedOnly(settings.tls) }),
+      ...tlsOptions(settings),
       connectionName: 'gpumix',
       // RESP2 and no client info: also old servers and proxies understand all of it.
       protocol: 2,
@@ -136,8 +140,7 @@ class RedisStore implements SharedStore {
       const { host, port } = settings.nodes[0]!;
       return new Redis({
         ...common,
-        host,
-        port,
+        ...(hasSentinel(settings) ? sentinelOptions(settings, { timeoutMs: this.#commandTimeoutMs }) : { host, port }),
         db: settings.database,
         lazyConnect: true,
         enableOfflineQueue: false,
@@ -155,7 +158,7 @@ class RedisStore implements SharedStore {
     });
   }
 
-  #watch(events: EventEmitter): void {
+  #listen(events: EventEmitter): void {
     const note = (error: Error & { command?: { name?: string } }): void => {
       this.#lastProblem = this.#describe(error);
       if (error.command?.name === 'select') this.#wrongDatabase = this.#lastProblem;
@@ -165,16 +168,35 @@ class RedisStore implements SharedStore {
     events.on('connect', () => {
       this.#wrongDatabase = null;
     });
-    events.on('ready', () => this.#report(true, `connected to Redis at ${this.#name}`));
-    events.on('close', () => {
-      if (!this.#closed) this.#report(false, `lost Redis at ${this.#name}: ${this.#lastProblem}`);
+    events.on('ready', () => {
+      this.#report(true, `connected to Redis at ${this.#name}`);
     });
+    // Where no Sentinel names a master there is nothing to close.
+    for (const lost of ['close', 'end']) {
+      events.on(lost, () => {
+        if (!this.#closed) this.#report(false, `lost Redis at ${this.#name}: ${this.#lastProblem}`);
+      });
+    }
   }
 
   #report(connected: boolean, message: string): void {
     if (this.#connected === connected) return;
     this.#connected = connected;
     this.#onConnection?.({ connected, message });
+  }
+
+  #watchSentinels(): void {
+    if (this.#watch !== null || !hasSentinel(this.#settings)) return;
+    this.#watch = new SentinelWatch(this.#settings, {
+      timeoutMs: this.#connectTimeoutMs,
+      onSwitch: (master) => {
+        // Every Sentinel says it once, some when we are there already.
+        const stream = (this.#client as Redis).stream as Socket | undefined;
+        if (stream?.remoteAddress === master.host && stream.remotePort === master.port) return;
+        this.#lastProblem = 'another server is the master now';
+        this.#client.disconnect(true);
+      },
+    });
   }
 
   async identity(): Promise<StoreIdentity> {
@@ -189,12 +211,20 @@ class RedisStore implements SharedStore {
       .join('+');
     // Computed once per run: uptime has whole seconds, and a start that wanders would look like news.
     if (this.#identity?.runId !== runId) {
-      this.#identity = { runId, startedAtMs: Math.max(...servers.map((server) => server.startedAtMs)) };
+      // A replica that was promoted has run for long, but nobody could write between the end of the master and now:
+      // what is absent from that time is not known to be quiet.
+      const startedAtMs =
+        this.#identity === null ? Math.max(...servers.map((server) => server.startedAtMs)) : this.#clock.now();
+      this.#identity = { runId, startedAtMs };
     }
     return { ...this.#identity, aheadMs: furthestAhead(texts, [askedMs, this.#clock.now()]) };
   }
 
   #parseServerInfo(text: string): StoreIdentity {
+    // It answers like a server, and holds nothing.
+    if (/^redis_mode:sentinel/m.test(text)) {
+      throw this.#unavailable('this is a Sentinel, which holds no data: its URL needs ?sentinel=NAME (of the master)');
+    }
     const runId = /^run_id:(\S+)/m.exec(text)?.[1];
     const uptime = /^uptime_in_seconds:(\d+)/m.exec(text)?.[1];
     if (runId === undefined || uptime === undefined) {
@@ -274,6 +304,7 @@ class RedisStore implements SharedStore {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#watch?.close();
     const events = this.#client as EventEmitter;
     const { status } = this.#client;
     const ended =
@@ -440,6 +471,7 @@ class RedisStore implements SharedStore {
   async #ready(): Promise<void> {
     const client = this.#client;
     if (this.#closed) throw this.#unavailable('the connection was closed by gpumix');
+    this.#watchSentinels();
     if (client.status === 'wait' || client.status === 'end') client.connect().catch(() => {});
     if (client.status !== 'ready') {
       this.#connecting ??= this.#connectionAttempt().finally(() => {
@@ -480,12 +512,13 @@ class RedisStore implements SharedStore {
     const text = inner === undefined ? own : error.message === '' ? inner.message : `${own} (${inner.message})`;
     const isLost = text.startsWith("Stream isn't writeable");
     const timedOut = text === 'Command timed out';
+    const { sentinel } = this.#settings;
     const readable = timedOut
       ? `no answer within ${this.#commandTimeoutMs} ms`
       : isLost
         ? 'the connection was closed before there was an answer'
-        : text;
-    return this.#password === null ? readable : readable.replaceAll(this.#password, '***');
+        : ((sentinel === null ? null : sentinelProblem(text, sentinel, this.#watch?.problem ?? null)) ?? text);
+    return redisPasswords(this.#settings).reduce((said, password) => said.replaceAll(password, '***'), readable);
   }
 }
 
@@ -509,10 +542,6 @@ function unusable(key: string, found: string, expected: string): InputError {
 
 function isRedirection(error: Error): boolean {
   return /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN)\b/.test(error.message);
-}
-
-function definedOnly(tls: NonNullable<RedisSettings['tls']>): { ca?: string; cert?: string; key?: string } {
-  return Object.fromEntries(Object.entries(tls).filter(([, text]) => text !== null));
 }
 
 /**

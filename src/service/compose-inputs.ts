@@ -37,9 +37,18 @@ export async function redisSettings({ redis }: Config, directory: string): Promi
     const file = redis[key];
     return file === null ? null : readText(resolve(directory, file), `the PEM file of redis.${key}`);
   };
+  const { sentinelUsername, sentinelPassword } = redis;
   return {
     ...parsed,
     password: redis.password ?? parsed.password,
+    sentinel:
+      parsed.sentinel === null
+        ? null
+        : {
+            ...parsed.sentinel,
+            username: sentinelUsername ?? parsed.sentinel.username,
+            password: sentinelPassword ?? parsed.sentinel.password,
+          },
     tls:
       parsed.tls === null ? null : { ca: await pem('caFile'), cert: await pem('certFile'), key: await pem('keyFile') },
   };

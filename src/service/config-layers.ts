@@ -1,5 +1,5 @@
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
-import { describeRedis, redisSettingsFromEnv } from '../adapters/redis-settings.js';
+import { describeRedis, mayHoldRedisPassword, redisSettingsFromEnv } from '../adapters/redis-settings.js';
 import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
 import { check, formatPath, nearestName } from '../core/parse.js';
@@ -255,7 +255,7 @@ function applyEnvironment(
   }
 }
 
-/** AIBrix's three variables. They name one server; user, database, cluster and TLS need `redis.url`. */
+/** AIBrix's three variables. They name one server; user, database, cluster, Sentinels and TLS need `redis.url`. */
 function applyRedisVariables(tree: Tree, environment: ConfigLayers['environment'], places: Places): void {
   const settings = redisSettingsFromEnv(environment);
   if (settings !== null) {
@@ -345,7 +345,7 @@ function located(error: InputError, { source, places, hasFile }: Origin): InputE
 /** No message repeats a text that may hold a password. */
 function withoutSecret(found: string): string {
   const shown = found === 'an unknown key' || found === 'nothing' || found === 'null' || !/["'[{]/.test(found);
-  return shown || (/^"\w+:\/\//.test(found) && !found.includes('@')) ? found : 'a value that is not shown';
+  return shown || (/^"\w+:\/\//.test(found) && !mayHoldRedisPassword(found)) ? found : 'a value that is not shown';
 }
 
 /** Where the value at a path came from: its own place, else that of the nearest section around it. */

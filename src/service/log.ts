@@ -16,10 +16,11 @@ export type LoggerOptions = {
 };
 
 /** Keys whose values are never written, wherever they stand. */
-const secretKeys = ['password', 'token', 'authorization', 'secret', 'apiKey'];
+const secretKeys = ['password', 'sentinelPassword', 'token', 'authorization', 'secret', 'apiKey'];
 
 /** Secrets inside texts: `redis://user:secret@host`, `Bearer eyJ…`. Driver errors like to repeat them. */
 const urlPassword = /([a-z][a-z0-9+.-]*:\/\/[^\s"'/@:]*:)[^\s"'/]+(?=@)/gi;
+const queryPassword = /([?&]sentinelPassword=)[^\s"'&]+/gi;
 const bearerToken = /(Bearer )[\w.~+/-]+=*/gi;
 /** Not the words "basic authentication": what is encoded has a capital, a digit or a filler. */
 const basicCredentials = /\b([Bb]asic )(?=[A-Za-z0-9+/]*[A-Z0-9=+/])[A-Za-z0-9+/]{4,}={0,2}/g;
@@ -43,6 +44,7 @@ export async function createLogger(options: LoggerOptions): Promise<PinoLogger> 
 export function withoutSecrets(text: string): string {
   return text
     .replace(urlPassword, '$1[redacted]')
+    .replace(queryPassword, '$1[redacted]')
     .replace(bearerToken, '$1[redacted]')
     .replace(basicCredentials, '$1[redacted]');
 }

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { describeRedis, parseRedisUrl, redisSettingsFromEnv } from '../../src/adapters/redis-settings.js';
 import { InputError } from '../../src/core/input-error.js';
 
-const plain = { cluster: false, username: null, password: null, database: 0, tls: null };
+const plain = { cluster: false, username: null, password: null, database: 0, tls: null, sentinel: null };
 
 function messageOf(run: () => unknown): string {
   try {
@@ -71,10 +71,43 @@ describe('a Redis URL', () => {
     ['redis://h:70000', '--redis: host: found "h:70000", expected host or host:port, with a port of 1 to 65535'],
     ['redis://h/prod', '--redis: database: found "prod", expected the number of a database'],
     ['redis://h/-1', '--redis: database: found "-1", expected the number of a database'],
-    ['redis://a,b/1', '--redis: database: found 1, expected 0, the only one that a Redis cluster has'],
+    ['redis://a?cluster=true/1', '--redis: query.cluster: found "true/1", expected true or false'],
+    ['redis://a/1?cluster=true', '--redis: database: found 1, expected 0, the only one that a Redis cluster has'],
+    [
+      'redis://a,b/1',
+      '--redis: database: found 1, expected 0, the only one that a Redis cluster has (Sentinels need ?sentinel=NAME)',
+    ],
     ['redis://a,b?cluster=false', '--redis: host: found 2 hosts, expected one host, as cluster=false says'],
-    ['redis://h?clutser=true', '--redis: query: found "clutser", expected one of cluster; did you mean "cluster"?'],
+    [
+      'redis://h?clutser=true',
+      '--redis: query: found "clutser", expected one of cluster, sentinel, sentinelUsername, sentinelPassword; did you mean "cluster"?',
+    ],
     ['redis://h?cluster=yes', '--redis: query.cluster: found "yes", expected true or false'],
+    ['redis://h?cluster=true&cluster=true', '--redis: query.cluster: found two values, expected one'],
+    [
+      'redis://h?sentinel=',
+      '--redis: query.sentinel: found "", expected the name of a master (letters, digits, . _ -), as the Sentinels know it',
+    ],
+    [
+      'redis://h?sentinel=my%20master',
+      '--redis: query.sentinel: found "my master", expected the name of a master (letters, digits, . _ -), as the Sentinels know it',
+    ],
+    [
+      'redis://h?sentinel=m&cluster=true',
+      '--redis: query.cluster: found true, expected nothing beside sentinel: it is one or the other',
+    ],
+    [
+      'redis://h?sentinelPassword=x',
+      '--redis: query.sentinelPassword: found a value, expected it beside sentinel=NAME alone',
+    ],
+    [
+      'redis+sentinel://h:26379/mymaster/0',
+      '--redis: found "redis+sentinel://h:26379/mymaster/0", expected redis://host:26379,host:26379/database?sentinel=NAME',
+    ],
+    [
+      'redis-sentinel://h?sentinelMasterId=m',
+      '--redis: found "redis-sentinel://h?sentinelMasterId=m", expected redis://host:26379,host:26379/database?sentinel=NAME',
+    ],
   ])('refuses %s with a sentence', (url, message) => {
     expect(messageOf(() => parseRedisUrl(url, '--redis'))).toBe(message);
   });
@@ -91,6 +124,12 @@ describe('a Redis URL', () => {
       'redis://u:hunter2@h/db',
       'redis://u:x@h/hunter2',
       'redis://u:x@h?hunter2=1',
+      'redis://h?sentinelPassword=hunter2',
+      'redis://h?sentinel=m&sentinelPassword=a&hunter2=1',
+      'redis://h?sentinel=m&sentinelPassword=hunter2#',
+      'redis://h?sentinel=m&sentinelPasword=hunter2#',
+      'redis://h?sentinel=m&sentinelPassword=a&sentinelPassword=hunter2',
+      'redis+sentinel://h?sentinel_password=hunter2',
     ];
     for (const url of wrong)
       expect(
@@ -99,12 +138,68 @@ describe('a Redis URL', () => {
       ).not.toContain('hunter2');
   });
 
+  it('asks Sentinels for a master with ?sentinel=, on their own port and with their own password', () => {
+    expect(parseRedisUrl('redis://g:data@s1,s2:26380,[::1]/3?sentinel=mymaster', 'redis.url')).toEqual({
+      ...plain,
+      nodes: [
+        { host: 's1', port: 26_379 },
+        { host: 's2', port: 26_380 },
+        { host: '::1', port: 26_379 },
+      ],
+      username: 'g',
+      password: 'data',
+      database: 3,
+      sentinel: { master: 'mymaster', username: null, password: null },
+    });
+    expect(
+      parseRedisUrl('rediss://s1?sentinel=a.b-c_1&sentinelUsername=u&sentinelPassword=p%2B%26%3D', 'redis.url'),
+    ).toMatchObject({
+      cluster: false,
+      tls: { ca: null },
+      password: null,
+      sentinel: { master: 'a.b-c_1', username: 'u', password: 'p+&=' },
+    });
+    expect(parseRedisUrl('redis://s1,s2?cluster=false&sentinel=m', 'redis.url').cluster).toBe(false);
+  });
+
+  it('is the same again after it was shown, but for passwords', () => {
+    const host = fc.constantFrom('h', 'redis.default.svc', '127.0.0.1', '[::1]');
+    const node = fc.tuple(host, fc.option(fc.integer({ min: 1, max: 65_535 }))).map(([name, port]) => {
+      return port === null ? name : `${name}:${port}`;
+    });
+    const name = fc.string({ minLength: 1, maxLength: 12, unit: fc.constantFrom(...'aZ09._-') });
+    const secret = fc.string({ unit: 'grapheme', minLength: 1 }).map(encodeURIComponent);
+    const parts = { scheme: fc.constantFrom('redis', 'rediss'), nodes: fc.array(node, { minLength: 1, maxLength: 4 }) };
+    const secrets = { user: fc.option(secret), password: secret, sentinelUser: secret, sentinelPassword: secret };
+    fc.assert(
+      fc.property(
+        fc.record({ ...parts, ...secrets, database: fc.nat(20), master: name }),
+        ({ scheme, nodes, user, password, database, master, sentinelUser, sentinelPassword }) => {
+          const query = `sentinel=${master}&sentinelUsername=${sentinelUser}&sentinelPassword=${sentinelPassword}`;
+          const url = `${scheme}://${user ?? ''}:${password}@${nodes.join(',')}/${database}?${query}`;
+          const settings = parseRedisUrl(url, 'redis.url');
+          expect(settings.sentinel).toEqual({
+            master,
+            username: decodeURIComponent(sentinelUser),
+            password: decodeURIComponent(sentinelPassword),
+          });
+          expect(parseRedisUrl(describeRedis(settings), 'redis.url')).toEqual({
+            ...settings,
+            password: null,
+            sentinel: { master, username: null, password: null },
+          });
+        },
+      ),
+    );
+  });
+
   it('either is understood or is an InputError', () => {
     fc.assert(
       fc.property(
         fc.oneof(
           fc.string(),
           fc.string().map((text) => `redis://${text}`),
+          fc.string().map((text) => `redis://h?sentinel=${text}`),
         ),
         (url) => {
           try {
@@ -160,5 +255,7 @@ describe('settings that are shown', () => {
     expect(shown('rediss://:hunter2@[::1]')).toBe('rediss://[::1]:6379/0');
     expect(shown('redis://a,b:2')).toBe('redis://a:6379,b:2');
     expect(shown('redis://a?cluster=true')).toBe('redis://a:6379?cluster=true');
+    const sentinels = 'rediss://u:hunter2@a,b:2/1?sentinel=m&sentinelUsername=s&sentinelPassword=hunter3';
+    expect(shown(sentinels)).toBe('rediss://u@a:26379,b:2/1?sentinel=m');
   });
 });

@@ -402,6 +402,14 @@ describe.skipIf(rendererMissing !== null)('the rendered chart', () => {
       { name: 'GPUMIX_REDIS_PASSWORD', valueFrom: { secretKeyRef: { name: 'redis', key: 'password' } } },
     ]);
     expect(containerOf(renderChart().manifests).env).toBeUndefined();
+    const sentinels = { redis: { url: 'redis://s1:26379,s2:26379/0?sentinel=mymaster' } };
+    const redisSentinelPassword = { existingSecret: 'sentinels', key: 'k' };
+    expect(containerOf(renderChart({ config: sentinels, redisSentinelPassword }).manifests).env).toEqual([
+      { name: 'GPUMIX_REDIS_SENTINEL_PASSWORD', valueFrom: { secretKeyRef: { name: 'sentinels', key: 'k' } } },
+    ]);
+    for (const redis of [{ sentinelPassword: 'x' }, { url: `${sentinels.redis.url}&sentinelPassword=x` }]) {
+      expect(() => renderChart({ config: { redis } })).toThrow(/redisSentinelPassword\.existingSecret/);
+    }
     expect(() => renderChart({ config: { redis: { password: 'x' } } })).toThrow(/redisPassword\.existingSecret/);
     const url = 'redis://u:p@h:6379';
     expect(() => renderChart({ config: { redis: { url } } })).toThrow(/redisPassword\.existingSecret/);

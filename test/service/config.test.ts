@@ -178,6 +178,20 @@ describe('configuration', () => {
     });
   });
 
+  it('asks Sentinels for the master, with a password of their own, and has none for others', () => {
+    const sentinels = working.replace('redis://127.0.0.1:6379/0', "'redis://s1,s2/0?sentinel=mymaster'");
+    expect(sentinels).not.toBe(working);
+    const environment = { GPUMIX_REDIS_SENTINEL_USERNAME: 'u', GPUMIX_REDIS_SENTINEL_PASSWORD: 'hunter2' };
+    expect(load(sentinels, { environment }).config.redis).toMatchObject({
+      sentinelUsername: 'u',
+      sentinelPassword: 'hunter2',
+    });
+    const useless = refusal(() => load(working, { environment }));
+    expect(useless).toContain('GPUMIX_REDIS_SENTINEL_PASSWORD');
+    expect(useless).toContain('redis://host:26379/0?sentinel=NAME');
+    expect(useless).not.toContain('hunter2');
+  });
+
   it('names its own keys in Redis as it is told', () => {
     expect(load(working).config.redis?.statePrefix).toBe('gpumix');
     const environment = { GPUMIX_REDIS_STATE_PREFIX: 'gpumix-shadow' };

@@ -68,11 +68,15 @@ describe('decisions in the log', () => {
 describe('secrets', () => {
   it('never reach a line: keys, URLs, tokens, errors of drivers', async () => {
     const lines = await linesOf((logger) => {
-      logger.info({ password: 'hunter2', redis: { password: 'hunter2', tls: { secret: 'hunter2' } } }, 'connecting');
+      logger.info(
+        { password: 'hunter2', redis: { sentinelPassword: 'hunter2', tls: { secret: 'hunter2' } } },
+        'connecting',
+      );
       logger.warn({ err: new Error('connect rediss://admin:hunter2@db.example:6380/1 failed') }, 'redis');
+      logger.warn({}, 'lost redis://s1?sentinel=m&sentinelPassword=hunter2');
       logger.error({ headers: { authorization: 'Bearer hunter2' } }, 'sent Bearer hunter2 to https://u:hunter2@host/');
     });
-    expect(lines).toHaveLength(3);
+    expect(lines).toHaveLength(4);
     expect(lines.join('')).not.toContain('hunter2');
     expect(lines[1]).toContain('rediss://admin:[redacted]@db.example:6380/1');
     for (const line of lines) expect(() => JSON.parse(line)).not.toThrow();

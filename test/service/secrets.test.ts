@@ -178,6 +178,10 @@ describe('a configuration that is refused', () => {
   it.each([
     `redis: { url: 'http://:${secrets.redis}@h' }`,
     `redis: { url: 'redis://h', password: [ '${secrets.redis}' ] }`,
+    `redis: { url: 'redis://h?sentinel=m&sentinelPassword=${secrets.redis}#' }`,
+    `redis: { url: 'redis://h?sentinelPassword=${secrets.redis}' }`,
+    `redis: { url: 'redis://h', sentinelPassword: '${secrets.redis}' }`,
+    `redis: { url: 'redis://h?sentinel=m', sentinelPassword: [ '${secrets.redis}' ] }`,
     `prometheus: { url: 'ftp://reader:${secrets.redis}@h' }`,
     `prometheus: { url: 'http://reader:${secrets.redis}/x@h' }`,
     `engines: { scrape: [ { deployment: default/a, urls: [ 'http//u:${secrets.redis}@h' ] } ] }`,

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -41,6 +41,10 @@ export type RedisServerOptions = {
   readonly clusterSlots?: readonly [number, number];
   /** Further lines of redis.conf as command-line arguments. */
   readonly args?: readonly string[];
+  /** Run as a Sentinel with these lines of sentinel.conf; it holds no data. */
+  readonly sentinelLines?: readonly string[];
+  /** With `tls`: PEM of the others that it connects to as a replica or a Sentinel, which it trusts beside itself. */
+  readonly trusts?: readonly string[];
 };
 
 /** Path of redis-server, or null. */
@@ -76,19 +80,24 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
   if (redisServerPath === null) throw new Error(redisMissing ?? 'no redis-server');
   const folder = mkdtempSync(join(tmpdir(), 'gpumix-redis-'));
   const ca = options.tls === true ? makeCertificate(folder) : null;
+  if (ca !== null) writeFileSync(join(folder, 'trusted.pem'), [ca, ...(options.trusts ?? [])].join(''));
   let port = 0;
   let child: ChildProcess | null = null;
 
   const launch = async (): Promise<void> => {
     const listen = options.tls === true ? ['--port', '0', '--tls-port', String(port)] : ['--port', String(port)];
     const args = [
+      ...(options.sentinelLines === undefined ? [] : [writeSentinelFile(folder, options.sentinelLines), '--sentinel']),
       ...listen,
-      ...['--bind', host, '--dir', folder, '--save', '', '--appendonly', 'no', '--loglevel', 'warning'],
+      ...['--bind', host, '--dir', folder, '--loglevel', 'warning'],
+      ...(options.sentinelLines === undefined ? ['--save', '', '--appendonly', 'no'] : []),
       ...(options.password === undefined ? [] : ['--requirepass', options.password]),
       ...(options.tls === true
         ? ['--tls-cert-file', join(folder, 'cert.pem'), '--tls-key-file', join(folder, 'key.pem')]
         : []),
-      ...(options.tls === true ? ['--tls-ca-cert-file', join(folder, 'cert.pem'), '--tls-auth-clients', 'no'] : []),
+      ...(options.tls === true
+        ? ['--tls-ca-cert-file', join(folder, 'trusted.pem'), '--tls-auth-clients', 'no', '--tls-replication', 'yes']
+        : []),
       ...(options.clusterSlots === undefined
         ? []
         : ['--cluster-enabled', 'yes', '--cluster-port', String(await freePort()), '--cluster-announce-ip', host]),
@@ -198,6 +207,71 @@ export async function startRedisCluster(count: number): Promise<readonly RedisSe
     }),
   );
   return servers;
+}
+
+/** Sentinels that watch one master. */
+export type Sentinels = {
+  readonly servers: readonly RedisServer[];
+  /** As `redis.url` names them: without any password. */
+  readonly url: string;
+  /** Port of the master that they know. */
+  masterPort(): number;
+  stop(): Promise<void>;
+};
+
+/**
+ * Real Sentinels of `master`, in a hurry: a master that is silent for half a second is replaced, by the majority of them.
+ * Resolves when they know each other and the replicas.
+ */
+export async function startSentinels({
+  master,
+  replicas,
+  count = 3,
+  masterPassword,
+  ...options
+}: Pick<RedisServerOptions, 'password' | 'tls' | 'trusts'> & {
+  readonly master: RedisServer;
+  readonly replicas: number;
+  readonly count?: number;
+  readonly masterPassword?: string;
+}): Promise<Sentinels> {
+  const sentinelLines = [
+    `sentinel monitor ${sentinelMaster} ${host} ${master.port} ${Math.floor(count / 2) + 1}`,
+    ...(masterPassword === undefined ? [] : [`sentinel auth-pass ${sentinelMaster} ${masterPassword}`]),
+    ...(options.password === undefined ? [] : [`sentinel sentinel-pass ${options.password}`]),
+    `sentinel down-after-milliseconds ${sentinelMaster} 500`,
+    `sentinel failover-timeout ${sentinelMaster} 3000`,
+  ];
+  const servers: RedisServer[] = [];
+  for (let i = 0; i < count; i++) servers.push(await startRedisServer({ ...options, sentinelLines }));
+  const told = (server: RedisServer, what: string): number =>
+    Number(new RegExp(`^${what}\n(\\d+)$`, 'm').exec(server.command('SENTINEL', 'MASTER', sentinelMaster))?.[1]);
+  await until(async () =>
+    servers.every(
+      (server) => told(server, 'num-other-sentinels') === count - 1 && told(server, 'num-slaves') === replicas,
+    ),
+  );
+  return {
+    servers,
+    url: `redis${options.tls === true ? 's' : ''}://${servers.map(({ port }) => `${host}:${port}`).join(',')}/0?sentinel=${sentinelMaster}`,
+    masterPort() {
+      const known = servers.find(({ pid }) => pid > 0);
+      if (known === undefined) throw new Error('no Sentinel runs');
+      return Number(known.command('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', sentinelMaster).split('\n')[1]);
+    },
+    async stop() {
+      for (const server of servers) await server.stop();
+    },
+  };
+}
+
+const sentinelMaster = 'mymaster';
+
+/** Sentinel keeps what it learns there, so that one started again is still who it was. */
+function writeSentinelFile(folder: string, lines: readonly string[]): string {
+  const file = join(folder, 'sentinel.conf');
+  if (!existsSync(file)) writeFileSync(file, `${lines.join('\n')}\n`);
+  return file;
 }
 
 async function until(isTrue: () => Promise<boolean>, describe = (): string => 'no answer'): Promise<void> {

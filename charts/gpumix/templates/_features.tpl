@@ -128,6 +128,13 @@ group of the pod (fsGroup) alone.
       name: {{ .Values.redisPassword.existingSecret | quote }}
       key: {{ .Values.redisPassword.key | quote }}
 {{- end }}
+{{- if .Values.redisSentinelPassword.existingSecret }}
+- name: GPUMIX_REDIS_SENTINEL_PASSWORD
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.redisSentinelPassword.existingSecret }}
+      key: {{ .Values.redisSentinelPassword.key }}
+{{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}

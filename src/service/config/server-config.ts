@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parseRedisUrl } from '../../adapters/redis-settings.js';
+import { parseRedisUrl, type RedisSentinel } from '../../adapters/redis-settings.js';
 import { defaultStatePrefix } from '../../adapters/store-keys.js';
 import { InputError } from '../../core/input-error.js';
 import { pemFile, whole } from './values.js';
@@ -71,9 +71,21 @@ export const redisSchema = z
       .string()
       .superRefine(checkRedisUrl)
       .describe(
-        'Server, TLS (`rediss://`), user, password and database in one URL; several hosts or `?cluster=true` are a cluster.',
+        'Server, TLS (`rediss://`), user, password and database in one URL; several hosts or `?cluster=true` are a cluster, with `?sentinel=NAME` they are the Sentinels (`redis://host:26379,host:26379/0?sentinel=mymaster`) of the master of that name.',
       ),
     password: z.string().min(1).nullable().default(null).describe('Password; it wins over one in the URL.'),
+    sentinelUsername: z
+      .string()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe('With `?sentinel=`: user of the Sentinels, where they ask for one; `password` is not theirs.'),
+    sentinelPassword: z
+      .string()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe('With `?sentinel=`: password of the Sentinels, where they ask for one.'),
     statePrefix: z
       .string()
       .min(1)
@@ -84,9 +96,34 @@ export const redisSchema = z
     certFile: pemFile.describe('With `rediss://`: PEM file of the client certificate.'),
     keyFile: pemFile.describe('With `rediss://`: PEM file of the client key.'),
   })
+  .superRefine(checkSentinelKeys)
   .nullable()
   .default(null)
   .describe('The shared Redis. Absent: an embedded store inside the process.');
+
+function checkSentinelKeys(
+  redis: { readonly url: string; readonly sentinelUsername: string | null; readonly sentinelPassword: string | null },
+  context: z.RefinementCtx,
+): void {
+  if (sentinelOf(redis.url) !== null) return;
+  for (const key of ['sentinelUsername', 'sentinelPassword'] as const) {
+    if (redis[key] === null) continue;
+    context.addIssue({
+      code: 'custom',
+      path: [key],
+      message: 'it only where redis.url names Sentinels: redis://host:26379/0?sentinel=NAME',
+    });
+  }
+}
+
+/** Null also where the URL is wrong, which its own check says. */
+function sentinelOf(url: string): RedisSentinel | null {
+  try {
+    return parseRedisUrl(url, 'redis.url').sentinel;
+  } catch {
+    return null;
+  }
+}
 
 function checkRedisUrl(url: string, context: z.RefinementCtx): void {
   try {
