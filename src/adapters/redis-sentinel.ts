@@ -1,4 +1,4 @@
-import { Redis, type RedisOptions, type SentinelConnectionOptions } from 'ioredis';
+import { Redis, type SentinelConnectionOptions } from 'ioredis';
 import type { RedisNode, RedisSentinel, RedisSettings } from './redis-settings.js';
 
 /** Settings of a Redis whose master Sentinels name. */
@@ -20,7 +20,7 @@ export function tlsOptions({ tls }: RedisSettings): { readonly tls?: { ca?: stri
 export function sentinelOptions(
   settings: SentinelSettings,
   { timeoutMs }: { readonly timeoutMs: number },
-): SentinelConnectionOptions & Pick<RedisOptions, 'reconnectOnError'> {
+): SentinelConnectionOptions {
   const { sentinel, nodes } = settings;
   const { tls } = tlsOptions(settings);
   return {
@@ -31,8 +31,6 @@ export function sentinelOptions(
     ...(tls === undefined ? {} : { sentinelTLS: tls, enableTLSForSentinelMode: true }),
     sentinelCommandTimeout: timeoutMs,
     sentinelRetryStrategy: () => null,
-    // The master of before, which became a replica without ending its connections.
-    reconnectOnError: (error) => error.message.startsWith('READONLY'),
   };
 }
 

@@ -13,7 +13,14 @@ import {
   type TraceKey,
   Unavailable,
 } from '../core/ports.js';
-import { hasSentinel, SentinelWatch, sentinelOptions, sentinelProblem, tlsOptions } from './redis-sentinel.js';
+import {
+  hasSentinel,
+  type SentinelSettings,
+  SentinelWatch,
+  sentinelOptions,
+  sentinelProblem,
+  tlsOptions,
+} from './redis-sentinel.js';
 import { describeRedis, type RedisSettings, redisPasswords } from './redis-settings.js';
 import {
   defaultStatePrefix,
@@ -140,7 +147,7 @@ class RedisStore implements SharedStore {
       const { host, port } = settings.nodes[0]!;
       return new Redis({
         ...common,
-        ...(hasSentinel(settings) ? sentinelOptions(settings, { timeoutMs: this.#commandTimeoutMs }) : { host, port }),
+        ...(hasSentinel(settings) ? this.#throughSentinels(settings) : { host, port }),
         db: settings.database,
         lazyConnect: true,
         enableOfflineQueue: false,
@@ -156,6 +163,18 @@ class RedisStore implements SharedStore {
       // The certificate of a node names its host, not its address.
       ...(settings.tls === null ? {} : { dnsLookup: (address, callback) => callback(null, address) }),
     });
+  }
+
+  #throughSentinels(settings: SentinelSettings): RedisOptions {
+    return {
+      ...sentinelOptions(settings, { timeoutMs: this.#commandTimeoutMs }),
+      // The master of before, which became a replica without ending its connections.
+      reconnectOnError: (error) => {
+        const isReplica = error.message.startsWith('READONLY');
+        if (isReplica) this.#lastProblem = 'this server is a replica now (READONLY)';
+        return isReplica;
+      },
+    };
   }
 
   #listen(events: EventEmitter): void {
@@ -259,10 +278,12 @@ class RedisStore implements SharedStore {
 
   async readState(name: string): Promise<string | null> {
     const key = stateKeyName(name, this.#statePrefix);
-    const [probe] = await this.#run([rangeOf(key, 0)]);
+    const [[probe], [reading]] = await Promise.all([
+      this.#run([rangeOf(key, 0)]),
+      this.#readBounded([key], largestStateBytes),
+    ]);
     if (isWrongType(probe!)) throw unusable(key, wrongType, 'text');
     if ('error' in probe!) throw this.#refused(key, probe.error);
-    const [reading] = await this.#readBounded([key], largestStateBytes);
     if (reading!.kind === 'failed') {
       throw unusable(key, `a value of more than ${largestStateBytes} bytes, or one that is not UTF-8`, 'text');
     }

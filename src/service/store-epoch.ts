@@ -41,8 +41,9 @@ export class StoreEpoch {
    * @throws Unavailable where the store cannot be read
    */
   async identity(): Promise<StoreIdentity> {
-    const server = await this.#store.identity();
-    const epoch = (await this.#read()) ?? (await this.#begin());
+    // At once: every cycle asks both, and where answers take seconds each wait counts.
+    const [server, read] = await Promise.all([this.#store.identity(), this.#read()]);
+    const epoch = read ?? (await this.#begin());
     return {
       ...server,
       runId: `${server.runId}/${epoch.id}`,
