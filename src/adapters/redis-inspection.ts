@@ -1,7 +1,7 @@
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import type { PodActivity, RedisInspection } from '../core/inspection.js';
 import { Unavailable } from '../core/ports.js';
-import { hasSentinel, SentinelWatch, sentinelOptions, sentinelProblem, tlsOptions } from './redis-sentinel.js';
+import { hasSentinel, SentinelWatch, sentinelOptions, sentinelSentence, tlsOptions } from './redis-sentinel.js';
 import { describeRedis, type RedisSettings, redisPasswords } from './redis-settings.js';
 import { defaultStatePrefix, profileOfKey, traceOfKey } from './store-keys.js';
 
@@ -44,8 +44,7 @@ export function openRedisInspection(
     const own = error instanceof Error ? error.message : String(error);
     const text = lastError === null || !/closed|retries/i.test(own) ? own : lastError.message || own;
     // Without `cause`: errors of ioredis carry the arguments of their command, which may be the password.
-    const said =
-      (settings.sentinel === null ? null : sentinelProblem(text, settings.sentinel, watch?.problem ?? null)) ?? text;
+    const said = sentinelSentence(text, settings.sentinel, watch?.problem ?? null);
     const shown = redisPasswords(settings).reduce((rest, password) => rest.replaceAll(password, '***'), said);
     return new Unavailable('redis_unreachable', `Redis at ${name}: ${shown}`);
   };

@@ -35,15 +35,19 @@ export function sentinelOptions(
 }
 
 /**
- * What ioredis says of Sentinels, in words that fit behind the address; null = it is about something else.
+ * An error of ioredis in words that fit behind the address, where it is about Sentinels; as it is where it is not.
  *
  * @param seen what the watch saw of them: ioredis only says that their connections were closed
  */
-export function sentinelProblem(text: string, { master }: RedisSentinel, seen: string | null): string | null {
+export function sentinelSentence(text: string, sentinel: RedisSentinel | null, seen: string | null): string {
+  if (sentinel === null) {
+    // Sentinels answer like servers, and know a tenth of the commands.
+    return /unknown command/i.test(text) ? `${text} (is this a Sentinel? Its URL needs ?sentinel=NAME)` : text;
+  }
   const last = /^All sentinels are unreachable[^.]*\.(?: Last error: (.*))?$/s.exec(text);
-  if (last === null) return null;
+  if (last === null) return text;
   const error = last[1] ?? 'ERR No such master';
-  if (error.startsWith('ERR No such master')) return `no Sentinel knows a master ${JSON.stringify(master)}`;
+  if (error.startsWith('ERR No such master')) return `no Sentinel knows a master ${JSON.stringify(sentinel.master)}`;
   return `no Sentinel says where the master is: ${error === 'Connection is closed.' ? (seen ?? error) : error}`;
 }
 

@@ -18,7 +18,7 @@ import {
   type SentinelSettings,
   SentinelWatch,
   sentinelOptions,
-  sentinelProblem,
+  sentinelSentence,
   tlsOptions,
 } from './redis-sentinel.js';
 import { describeRedis, type RedisSettings, redisPasswords } from './redis-settings.js';
@@ -538,7 +538,7 @@ class RedisStore implements SharedStore {
       ? `no answer within ${this.#commandTimeoutMs} ms`
       : isLost
         ? 'the connection was closed before there was an answer'
-        : ((sentinel === null ? null : sentinelProblem(text, sentinel, this.#watch?.problem ?? null)) ?? text);
+        : sentinelSentence(text, sentinel, this.#watch?.problem ?? null);
     return redisPasswords(this.#settings).reduce((said, password) => said.replaceAll(password, '***'), readable);
   }
 }

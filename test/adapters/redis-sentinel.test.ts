@@ -183,10 +183,14 @@ describe.skipIf(redisMissing !== null)('a Redis whose master Sentinels name', ()
     });
 
     it('is no Sentinel: one whose URL lacks ?sentinel= is told apart from a server', async () => {
-      const url = `redis://:${sentinelPassword}@127.0.0.1:${sentinels.servers[0]!.port}`;
-      expect(await problemOf(open(parseRedisUrl(url, 'test')).identity())).toMatch(
-        /this is a Sentinel.*\?sentinel=NAME/,
-      );
+      const [one, other] = sentinels.servers.map(({ port }) => `127.0.0.1:${port}`);
+      const single = parseRedisUrl(`redis://:${sentinelPassword}@${one}`, 'test');
+      const several = parseRedisUrl(`redis://:${sentinelPassword}@${one},${other}`, 'test');
+      expect(await problemOf(open(single).identity())).toMatch(/this is a Sentinel.*\?sentinel=NAME/);
+      expect(await problemOf(open(several).identity())).toMatch(/is this a Sentinel\?.*\?sentinel=NAME/);
+      const look = openRedisInspection(single, { timeoutMs: 5000, now: () => Date.now() });
+      expect(await problemOf(look.clocks())).toMatch(/is this a Sentinel\?.*\?sentinel=NAME/);
+      await look.close();
     });
 
     it('says so when no Sentinel answers, and finds it once one does', async () => {
