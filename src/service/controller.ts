@@ -216,10 +216,13 @@ export class Controller implements ControllerView, ControllerCommands {
     const id = `${namespace}/${name}`;
     const entry = this.#cycle.published.get(id);
     const deployment = this.#cycle.observed.get(id);
-    if (entry === undefined && deployment === undefined) return { kind: 'no-such-deployment' };
+    if (entry === undefined && deployment === undefined) {
+      return this.#cycle.ready
+        ? { kind: 'no-such-deployment' }
+        : { kind: 'not-known', reason: 'not every input has been read' };
+    }
     if (entry === undefined || entry.replicas === null) {
-      const model = entry?.model ?? deployment!.model;
-      return { kind: 'not-known', model, reason: this.#whyNotKnown(model, entry?.reason) };
+      return { kind: 'not-known', reason: this.#whyNotKnown(entry?.model ?? deployment!.model, entry?.reason) };
     }
     const { model, gpuType, replicas, targetReplicas, status, heldReason, at } = entry;
     return {

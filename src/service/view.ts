@@ -66,8 +66,11 @@ export type PublishedReplicas =
       /** ISO 8601: when these numbers were computed. */
       readonly at: string;
     }
-  /** A deployment that gpumix follows, but has no number for yet: never reported as 0. */
-  | { readonly kind: 'not-known'; readonly model: string; readonly reason: string }
+  /**
+   * No number yet, never reported as 0: of a deployment that gpumix follows, and before every input was read once of any,
+   * since nobody can tell a misspelt name from one that is about to be found.
+   */
+  | { readonly kind: 'not-known'; readonly reason: string }
   | { readonly kind: 'no-such-deployment' };
 
 /** State of one input, for readiness and `gpumix_input_age_seconds`. */

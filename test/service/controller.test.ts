@@ -38,9 +38,19 @@ describe('the number that is published', () => {
     const world = await simple({ deployments: [{ ...a100, currentReplicas: 8 }] });
     expect(world.controller.replicasOf('default', 'a100')).toEqual({
       kind: 'not-known',
-      model: 'llama',
       reason: 'no recent request traces of its model were found',
     });
+  });
+
+  it('is no verdict on names before every input was read', async () => {
+    const world = new World({ deployments: [a100] });
+    world.deployments.current = { ...world.deployments.current, synced: false };
+    expect(world.replicas('a100')).toBe('not-known');
+    await world.start();
+    expect([world.replicas('a100'), world.replicas('nobody')]).toEqual(['not-known', 'not-known']);
+    world.deployments.set({ synced: true });
+    await world.cycles(2);
+    expect([world.replicas('a100'), world.replicas('nobody')]).toEqual(['not-known', 'no-such-deployment']);
   });
 
   it('follows 0.02 requests/s, at which a tenth of the intervals sees a request', async () => {

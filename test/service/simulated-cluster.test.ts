@@ -55,8 +55,7 @@ async function cluster(initial: number) {
 function published(replicas: number | null) {
   const known = { kind: 'known', replicas } as PublishedReplicas;
   return {
-    replicasOf: (): PublishedReplicas =>
-      replicas === null ? { kind: 'not-known', model: 'llama-3.1-8b', reason: 'not yet' } : known,
+    replicasOf: (): PublishedReplicas => (replicas === null ? { kind: 'not-known', reason: 'not yet' } : known),
     routingOf: () => ({ shares: [], fullInFlight: new Map<string, number>() }),
   };
 }

@@ -220,10 +220,13 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
       },
     replicasOf: (namespace, name): PublishedReplicas => {
       const found = find(namespace, name);
-      if (found === undefined) return { kind: 'no-such-deployment' };
+      if (found === undefined) {
+        if (state.ready) return { kind: 'no-such-deployment' };
+        return { kind: 'not-known', reason: 'not every input has been read' };
+      }
       const { model, deployment } = found;
       if (state.notKnown.has(deployment.id) || deployment.replicas === null) {
-        return { kind: 'not-known', model: model.name, reason: 'no profile, and its current replicas are not known' };
+        return { kind: 'not-known', reason: 'no profile, and its current replicas are not known' };
       }
       return {
         kind: 'known',

@@ -24,10 +24,7 @@ export type ScalerAnswer =
   | { readonly kind: 'not-known'; readonly message: string };
 
 /** @param ref null where the request holds none */
-export function scalerAnswer(
-  view: Pick<ControllerView, 'replicasOf' | 'ready'>,
-  ref: ScaledObjectRef | null,
-): ScalerAnswer {
+export function scalerAnswer(view: Pick<ControllerView, 'replicasOf'>, ref: ScaledObjectRef | null): ScalerAnswer {
   const { namespace = '', name = '', scalerMetadata = {} } = ref ?? {};
   const metadata = Object.hasOwn(scalerMetadata, scalerDeploymentKey) ? scalerMetadata[scalerDeploymentKey]! : '';
   const deployment = metadata === '' ? name : metadata;
@@ -40,10 +37,6 @@ export function scalerAnswer(
   if (published.kind === 'known') return { kind: 'known', replicas: published.replicas };
   if (published.kind === 'not-known') {
     return { kind: 'not-known', message: `replicas of ${id} are not known yet: ${published.reason}` };
-  }
-  // Before everything was read once, nobody can tell a misspelt name from one that is about to be found.
-  if (!view.ready()) {
-    return { kind: 'not-known', message: `deployment ${id} is not known yet: not every input has been read` };
   }
   const where =
     metadata === ''
@@ -67,10 +60,10 @@ export type ActivityStream = {
  * While a number is not known nothing is said, so that what was said last goes on; a Deployment that is gone ends its stream.
  */
 export class ActivityStreams {
-  readonly #view: Pick<ControllerView, 'replicasOf' | 'ready'>;
+  readonly #view: Pick<ControllerView, 'replicasOf'>;
   readonly #open = new Map<ActivityStream, { readonly ref: ScaledObjectRef; told: boolean | null }>();
 
-  constructor(view: Pick<ControllerView, 'replicasOf' | 'ready'>) {
+  constructor(view: Pick<ControllerView, 'replicasOf'>) {
     this.#view = view;
   }
 
