@@ -4,7 +4,7 @@ import { APIService } from 'kubernetes-models/apiregistration.k8s.io/v1';
 import { Deployment } from 'kubernetes-models/apps/v1';
 import { HorizontalPodAutoscaler } from 'kubernetes-models/autoscaling/v2';
 import { ClusterRole, ClusterRoleBinding, RoleBinding } from 'kubernetes-models/rbac.authorization.k8s.io/v1';
-import { ConfigMap, Namespace, Service, ServiceAccount } from 'kubernetes-models/v1';
+import { Service } from 'kubernetes-models/v1';
 import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
@@ -16,7 +16,7 @@ import { scalerMetricName } from '../../src/service/keda/external-scaler.js';
 
 /**
  * Every manifest of samples/ against the schemas of Kubernetes, KEDA and AIBrix, and against what an autoscaler needs to
- * honour the number.
+ * honour the number. Those of samples/kubernetes are in parts: kubernetes.test.ts puts them together.
  */
 
 type Json = Record<string, unknown>;
@@ -27,13 +27,7 @@ type Manifest = Json & {
 };
 type Found = { readonly file: string; readonly place: string; readonly manifest: Manifest };
 
-const folders = [
-  'samples/keda',
-  'samples/external-metrics',
-  'samples/aibrix',
-  'samples/heterogeneous',
-  'samples/kubernetes',
-];
+const folders = ['samples/keda', 'samples/external-metrics', 'samples/aibrix', 'samples/heterogeneous'];
 const found: readonly Found[] = folders.flatMap((folder) =>
   readdirSync(folder)
     .filter((name) => name.endsWith('.yaml') && `${folder}/${name}` !== 'samples/aibrix/gpumix.yaml')
@@ -105,10 +99,7 @@ const kustomization = z.strictObject({
 });
 
 const checks: Readonly<Record<string, Check>> = {
-  'v1 ConfigMap': schemaOf(ConfigMap as never),
-  'v1 Namespace': schemaOf(Namespace as never),
   'v1 Service': schemaOf(Service as never),
-  'v1 ServiceAccount': schemaOf(ServiceAccount as never),
   'apps/v1 Deployment': schemaOf(Deployment as never),
   'autoscaling/v2 HorizontalPodAutoscaler': schemaOf(HorizontalPodAutoscaler as never),
   'apiregistration.k8s.io/v1 APIService': schemaOf(APIService as never),
@@ -182,13 +173,10 @@ describe('the manifests of samples', () => {
     expect(unknownKeys(withValue(manifest, ['spec', 'minReplica'], 1) as Manifest, check)).toEqual(['spec.minReplica']);
   });
 
-  it('are all named by the README of their folder, its kustomization, or the steps of the installation', () => {
+  it('are all named by the README of their folder, or by its kustomization', () => {
     for (const folder of folders) {
-      const lists: Readonly<Record<string, string>> = {
-        'samples/heterogeneous': 'samples/heterogeneous/kustomization.yaml',
-        'samples/kubernetes': 'docs/install.md',
-      };
-      const named = readFileSync(lists[folder] ?? `${folder}/README.md`, 'utf8');
+      const list = folder === 'samples/heterogeneous' ? 'kustomization.yaml' : 'README.md';
+      const named = readFileSync(`${folder}/${list}`, 'utf8');
       for (const name of new Set(found.filter(({ file }) => file.startsWith(`${folder}/`)).map(({ file }) => file))) {
         if (!name.endsWith('kustomization.yaml')) expect(named).toContain(name.slice(folder.length + 1));
       }
