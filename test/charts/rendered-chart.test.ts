@@ -62,7 +62,6 @@ const combinations: Readonly<Record<string, Values>> = {
   'the place of AIBrix’s optimizer': {
     service: { name: 'aibrix-gpu-optimizer' },
     redisPassword: { existingSecret: 'aibrix-redis', key: 'redis-password' },
-    config: { publish: { mode: 'shadow' } },
   },
   'two namespaces': { config: { deployments: { namespaces: ['a', 'b'] } } },
   'deployments of the configuration': {
@@ -211,7 +210,7 @@ describe.skipIf(rendererMissing !== null)('the rendered chart', () => {
   it('starts another pod when the configuration changes, and only then', () => {
     const checksum = (values: Values) =>
       only(renderChart(values).manifests, 'Deployment').spec.template.metadata.annotations['checksum/config'];
-    expect(checksum({ config: { publish: { mode: 'shadow' } } })).not.toBe(checksum({}));
+    expect(checksum({ config: { publish: { mode: 'live' } } })).not.toBe(checksum({}));
     expect(checksum({ service: { name: 'other' } })).toBe(checksum({}));
   });
 
@@ -252,6 +251,16 @@ describe.skipIf(rendererMissing !== null)('the rendered chart', () => {
     expect(image({ repository: 'r/gpumix', tag: '1' })).toBe('r/gpumix:1');
     const digest = `sha256:${'a'.repeat(64)}`;
     expect(image({ repository: 'r/gpumix', tag: '1', digest })).toBe(`r/gpumix@${digest}`);
+  });
+
+  it('begins in shadow, as every other way to install it; whoever says `live` means it', () => {
+    const modeOf = (values: Values) => {
+      const file = { name: 'gpumix.yaml', text: configText(renderChart(values).manifests) };
+      return loadConfig({ file, environment: { KUBERNETES_SERVICE_HOST: '10.0.0.1' } }).config.publish.mode;
+    };
+    for (const [name, values] of Object.entries(combinations)) expect([name, modeOf(values)]).toEqual([name, 'shadow']);
+    expect(modeOf({ config: { publish: { aibrixUnit: 10 } } })).toBe('shadow');
+    expect(modeOf({ config: { publish: { mode: 'live' } } })).toBe('live');
   });
 
   describe('rights', () => {
@@ -435,8 +444,14 @@ describe.skipIf(rendererMissing !== null)('the rendered chart', () => {
     });
 
     it('say whether its numbers count, and who has to bind its rights', () => {
-      expect(notes({})).toMatch(/whoever reads them scales by them/);
-      expect(notes({ config: { publish: { mode: 'shadow' } } })).toMatch(/It is in shadow mode/);
+      expect(notes({})).toMatch(/It is in shadow mode/);
+      expect(notes({ config: { publish: { mode: 'live' } } })).toMatch(/whoever reads them scales by them/);
+      // What gpumix does without the key.
+      expect(notes({ config: { publish: null } })).toMatch(/whoever reads them scales by them/);
+      expect(notes({})).not.toMatch(/AIBrix's optimizer/);
+      expect(notes(combinations['the place of AIBrix’s optimizer']!)).toMatch(/read this now, and keep what runs/);
+      expect(notes({ config: { actuate: 'scale' } })).toMatch(/Deployments itself, once it is live\./);
+      expect(notes({ config: { actuate: 'scale', publish: { mode: 'live' } } })).toMatch(/Deployments itself\./);
       expect(notes({})).not.toMatch(/bind the rights/);
       expect(notes({ rbac: { create: false } })).toMatch(/bind the rights yourself/);
     });

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { loadConfig } from '../../src/service/config-layers.js';
+import { defaultValues } from '../support/chart-renderer.js';
 import { appUnderTest } from '../support/http-app.js';
 import { kustomizationOf, patchedObjects } from '../support/kustomized-sample.js';
 import { deploymentView, modelView } from '../support/scripted-view.js';
@@ -136,6 +137,12 @@ describe('docs/install.md', () => {
   it('begins in shadow, and ends live', () => {
     expect(loadConfig({ file: configFile, environment: inCluster }).config.publish.mode).toBe('shadow');
     expect(variables('gpumix').GPUMIX_PUBLISH_MODE).toBe('live');
+    // The values of the page say nothing of it: the chart does.
+    expect(section('Helm')).not.toContain('mode: shadow');
+    expect(defaultValues().config).toMatchObject({ publish: { mode: 'shadow' } });
+    expect(commandsOf(section('Helm'))).toContain(
+      'helm upgrade gpumix charts/gpumix --namespace gpumix --reuse-values --set config.publish.mode=live',
+    );
     const patch = JSON.parse(read('samples/aibrix/optimizer-patch.json')) as { path: string; value: unknown }[];
     expect(patch.find(({ path }) => path.endsWith('/env/-'))!.value).toEqual({
       name: 'GPUMIX_PUBLISH_MODE',
