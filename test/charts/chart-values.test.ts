@@ -101,6 +101,8 @@ describe('values.schema.json', () => {
     ['a folder that would hide the configuration', { secrets: { config: 'mine' } }, /\/secrets/],
     ['a Secret without a name', { secrets: { tokens: '' } }, /\/secrets\/tokens/],
     ['labels that are no texts', { podLabels: { a: 1 } }, /\/podLabels\/a must be string/],
+    ['runbooks at a path', { prometheusRule: { runbookBaseUrl: 'docs' } }, /runbookBaseUrl must match/],
+    ['runbooks at a section', { prometheusRule: { runbookBaseUrl: 'https://a/b#c' } }, /runbookBaseUrl must match/],
   ])('refuses %s', (_, values, fault) => {
     expect(faultOf(values)).toMatch(fault);
   });
@@ -152,6 +154,18 @@ describe('the templates', () => {
       .join('\n');
     const named = (pattern: RegExp) => [...new Set([...all.matchAll(pattern)].map(([, name]) => name!))].sort();
     expect(named(/include "([^"]+)"/g)).toEqual(named(/define "([^"]+)"/g));
+  });
+});
+
+describe('values.yaml', () => {
+  it('links alerts to the repository that package.json names, and to none while that names none', () => {
+    const { repository } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+      readonly repository?: string | { readonly url: string };
+    };
+    const url = (typeof repository === 'string' ? repository : (repository?.url ?? '')).replace(/^git\+|\.git$/g, '');
+    const { runbookBaseUrl } = defaultValues().prometheusRule as { readonly runbookBaseUrl: string };
+    if (url === '') expect(runbookBaseUrl).toBe('');
+    else expect(runbookBaseUrl).toContain(url);
   });
 });
 

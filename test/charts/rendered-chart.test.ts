@@ -91,7 +91,11 @@ const combinations: Readonly<Record<string, Values>> = {
   'everything beside it': {
     networkPolicy: { enabled: true, from: [{ namespaceSelector: {} }], egress: [{ ports: [{ port: 6379 }] }] },
     serviceMonitor: { enabled: true, labels: { release: 'prometheus' } },
-    prometheusRule: { enabled: true, labels: { release: 'prometheus' } },
+    prometheusRule: {
+      enabled: true,
+      labels: { release: 'prometheus' },
+      runbookBaseUrl: 'https://git.example/gpumix/blob/v0.1.0',
+    },
     dashboards: { enabled: true, namespace: 'monitoring', annotations: { grafana_folder: 'GPUs' } },
     service: { type: 'LoadBalancer', annotations: { a: 'b' } },
     serviceAccount: { annotations: { a: 'b' } },
@@ -576,6 +580,27 @@ describe.skipIf(rendererMissing !== null)('the rendered chart', () => {
     }
     expect(renderChart().manifests.filter(({ metadata }) => metadata.labels?.grafana_dashboard)).toEqual([]);
   });
+
+  it.each(['https://git.example/gpumix/blob/v0.1.0', 'https://git.example/gpumix/blob/v0.1.0/'])(
+    'links each alert to its section below %s',
+    (runbookBaseUrl) => {
+      type Groups = { groups: { rules: { alert: string; annotations: Record<string, string> }[] }[] };
+      const { spec } = only(
+        renderChart({ prometheusRule: { enabled: true, runbookBaseUrl } }).manifests,
+        'PrometheusRule',
+      );
+      const given = parse(readFileSync(join(chartFolder, 'rules', 'gpumix.yaml'), 'utf8')) as Groups;
+      for (const { rules } of given.groups) {
+        for (const { annotations } of rules) {
+          annotations.runbook_url = `https://git.example/gpumix/blob/v0.1.0/${annotations.runbook}`;
+        }
+      }
+      expect(spec).toEqual(given);
+      expect((spec as Groups).groups[0]!.rules[0]!.annotations.runbook_url).toBe(
+        'https://git.example/gpumix/blob/v0.1.0/docs/alerts.md#gpumixdown',
+      );
+    },
+  );
 
   it('brings the alert rules, unchanged', () => {
     const { manifests } = renderChart({ prometheusRule: { enabled: true, labels: { release: 'prometheus' } } });
