@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 import { fitOf, weightBytesOf } from '../core/gpu-memory.js';
 import type { CataloguedGpu } from '../core/gpu-types.js';
 import { quoteInput } from '../core/input-error.js';
-import { type CataloguedModel, type WeightPrecision, weightPrecisions } from '../core/model-types.js';
+import { type CataloguedModel, modelNameKey, type WeightPrecision, weightPrecisions } from '../core/model-types.js';
 import { profileDocument } from '../core/profile.js';
 import type { SloLimits, SloPercentile } from '../profiling/attainment.js';
 import {
@@ -176,7 +176,7 @@ export async function runEstimate(flags: EstimateFlags, around: EstimateSurround
     createdSeconds: around.now() / 1000,
     version: packageVersion(),
   });
-  const notes = notesOf(estimate, spec);
+  const notes = [...kinshipNotes(flags.model, model), ...notesOf(estimate, spec)];
   const wantsJson = flags.json || output === '-';
   if (wantsJson) {
     around.write(`${JSON.stringify(profileDocument(estimate.profile))}\n`);
@@ -270,6 +270,15 @@ function limitsOf(flags: EstimateFlags, model: CataloguedModel) {
     ...(flags.maxNumBatchedTokens === undefined ? {} : { maxBatchedTokens: flags.maxNumBatchedTokens }),
     ...(flags.maxModelLen === undefined ? {} : { maxTokens: flags.maxModelLen }),
   };
+}
+
+/** An alias may be another model of the same shape, or not the one that was meant: the reader should see which was taken. */
+function kinshipNotes(asked: string, { name }: CataloguedModel): readonly string[] {
+  if (modelNameKey(asked) === modelNameKey(name)) return [];
+  return [
+    `note: the catalogue has ${quoteInput(asked)} among the names of ${name}, and this is an estimate of ${name}; if another was meant, ` +
+      'name it by --model, and by --served-model-name as it is served',
+  ];
 }
 
 function notesOf({ profile, cellsThatMeet, cells }: Estimate, { model, gpu }: ReplicaSpec): readonly string[] {

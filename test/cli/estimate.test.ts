@@ -140,6 +140,20 @@ describe('gpumix estimate', () => {
     expect((await estimate({ tpot: 0.0001 })).output).toContain('warning: none of the 4 cells');
   });
 
+  it('says which model it took where the name is not that of the catalogue', async () => {
+    const alias = await estimate({ model: 'deepseek-ai/DeepSeek-R1-Distill-Llama-8B' });
+    expect(alias.output.replaceAll(/\s+/g, ' ')).toContain(
+      'note: the catalogue has "deepseek-ai/DeepSeek-R1-Distill-Llama-8B" among the names of llama-3.1-8b, and this is an estimate of llama-3.1-8b;',
+    );
+    const json = await estimate({ model: 'deepseek-coder-7b', gpu: 'L20', json: true });
+    expect(json.errors).toMatch(/^gpumix: note: .*"deepseek-coder-7b" among the names of deepseek-coder-6\.7b/);
+    expect(parseProfile(json.output, 'the output').model).toBe('deepseek-coder-7b');
+    // Spellings of one name are no news.
+    for (const model of ['meta-llama/Llama-3.1-8B-Instruct', 'llama3.1:8b-instruct-q4_K_M', 'LLAMA-3-1-8B']) {
+      expect((await estimate({ model })).output).not.toContain('note:');
+    }
+  });
+
   it('suggests the nearest name of GPUs and models that it does not know', async () => {
     expect(await refusal({ gpu: 'L40X' })).toMatch(/--gpu: found "L40X".*did you mean "L40S?"/);
     expect(await refusal({ gpu: 'A100-80GB-MIG-9g.90gb' })).toContain('a part of A100-80GB: MIG-1g.10gb, ');

@@ -124,7 +124,9 @@ describe('a model by any of its names', () => {
     ['gemma3:27b-it-qat', 'gemma-3-27b'],
     ['deepseek-ai/DeepSeek-R1', 'deepseek-v3'],
     ['deepseek-ai/DeepSeek-R1-Distill-Llama-8B', 'llama-3.1-8b'],
-    ['deepseek-coder-7b-instruct', 'deepseek-llm-7b'],
+    // As AIBrix's example serves its 6.7 billion; the second edition, another shape, says so in its names.
+    ['deepseek-coder-7b-instruct', 'deepseek-coder-6.7b'],
+    ['deepseek-ai/deepseek-coder-7b-instruct-v1.5', 'deepseek-llm-7b'],
     ['openai/gpt-oss-120b', 'gpt-oss-120b'],
     ['Nemotron-3-Nano-30B Q4_K_M', 'nemotron-3-nano-30b'],
     ['BAAI/bge-m3', 'bge-m3'],

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { ScaledObject } from '@kubernetes-models/keda/keda.sh/v1alpha1';
 import { APIService } from 'kubernetes-models/apiregistration.k8s.io/v1';
@@ -11,6 +12,8 @@ import { z } from 'zod';
 import { loadGpuCatalogue } from '../../src/adapters/catalogue-file.js';
 import { observeDeployment } from '../../src/adapters/kubernetes/observed-deployment.js';
 import { canonicalGpuType } from '../../src/core/gpu-types.js';
+import { modelNameKey } from '../../src/core/model-types.js';
+import { parseProfile } from '../../src/core/profile.js';
 import { desiredReplicasMetric } from '../../src/core/published-names.js';
 import { scalerMetricName } from '../../src/service/keda/external-scaler.js';
 
@@ -319,7 +322,7 @@ describe('the sample of a model on two GPU types', () => {
     const observed = deployments.map((deployment) => observeDeployment(deployment, catalogue)!);
     expect(observed.map(({ id, model, gpuType, maxReplicas }) => [id, model, gpuType, maxReplicas])).toEqual([
       ['default/deepseek-coder-7b-l20', 'deepseek-coder-7b', canonicalGpuType(catalogue, 'L20'), 10],
-      ['default/deepseek-coder-7b-v100', 'deepseek-coder-7b', canonicalGpuType(catalogue, 'V100'), 10],
+      ['default/deepseek-coder-7b-v100', 'deepseek-coder-7b', canonicalGpuType(catalogue, 'V100-32GB'), 10],
     ]);
     const scaled = own
       .filter(({ kind }) => kind === 'PodAutoscaler')
@@ -336,6 +339,40 @@ describe('the sample of a model on two GPU types', () => {
       expect(template.metadata.labels).toMatchObject(picks.matchLabels);
     }
   });
+
+  const readme = readFileSync('samples/heterogeneous/README.md', 'utf8');
+  const estimates = [...readme.matchAll(/^\$ (node .* estimate .*) -o redis:\/\/127\.0\.0\.1:6379$/gm)].map(
+    ([, line]) => line!,
+  );
+
+  it.each(deployments)(
+    'has a profile of $metadata.name by the command of its README: model, type, lengths, price',
+    async (deployment) => {
+      const { name } = deployment.metadata;
+      const own = estimates.filter((line) => line.includes(` --deployment ${name} `));
+      expect(own).toHaveLength(1);
+      const { status, stdout, stderr } = spawnSync(`${own[0]} --json`, {
+        shell: true,
+        encoding: 'utf8',
+        timeout: 30_000,
+      });
+      expect([status, stderr]).toEqual([0, '']);
+      const catalogue = await loadGpuCatalogue();
+      const observed = observeDeployment(deployment, catalogue)!;
+      const profile = parseProfile(stdout, 'the output');
+      expect([profile.gpu, profile.model, profile.gpuType]).toEqual([name, observed.model, observed.gpuType]);
+      expect(profile.cost).toBeGreaterThan(0);
+      const { args } = (deployment.spec as { template: { spec: { containers: [{ args: string[] }] } } }).template.spec
+        .containers[0];
+      const [, longest] = /--max-model-len (\d+)/.exec(own[0]!)!;
+      expect(args).toContain(`--max-model-len=${longest}`);
+      // An engine starts only where its cache holds the longest request.
+      expect(Number(/KV cache of (\d+) tokens/.exec(profile.provenance!.details)![1])).toBeGreaterThan(Number(longest));
+      const [, weights] = /--model (\S+)/.exec(own[0]!)!;
+      const served = args.find((arg) => arg.startsWith('--model='))!.split('=')[1]!;
+      expect(modelNameKey(weights!)).toBe(modelNameKey(served));
+    },
+  );
 
   it('is whole in its kustomization, also with the patch that is offered there', () => {
     const text = readFileSync('samples/heterogeneous/kustomization.yaml', 'utf8');
