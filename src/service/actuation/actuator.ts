@@ -229,17 +229,22 @@ export class Actuator {
     return decideScale(facts, { current, recent: recentReplicas(this.#recent, request.id, this.#atMs), limits });
   }
 
-  async #scale(request: ScaleRequest): Promise<void> {
+  async #scale(queued: ScaleRequest): Promise<void> {
     const { client, mode } = this.#options;
-    const { id, target } = request;
+    const { id, target } = queued;
+    let request = queued;
     for (let conflicts = 0; ; conflicts += 1) {
       const read = await client.read(target);
       if (read.kind === 'fault') return this.#failed(request, read);
       if (this.#isStopping) return;
       const { scale } = read;
       this.#recent.add(id, scale.replicas, this.#atMs);
-      // A cycle that ended meanwhile knows better, and has queued it again if it should be written.
-      if (this.#requests.get(id) !== request) return;
+      // A cycle that ended meanwhile knows better. What was read serves it as well: where reading takes longer than a cycle,
+      // whoever began anew each time would never write.
+      const newest = this.#requests.get(id);
+      if (newest === undefined || targetText(newest.target) !== targetText(target)) return;
+      if (newest !== request) this.#queue = this.#queue.filter((other) => other !== id);
+      request = newest;
       const decision = this.#decide(request, scale.replicas);
       if (decision.kind !== 'write') {
         this.#waiting.succeeded(id, permissionOf(target));

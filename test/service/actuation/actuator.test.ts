@@ -112,6 +112,25 @@ describe('what is published', () => {
     expect(world.actuator.of('prod/llama')).toMatchObject({ state: 'withheld', why: 'other_scaler' });
   });
 
+  it('is written by what the newest cycle says, also where reading takes longer than a cycle', async () => {
+    const world = await start();
+    world.run('llama', 2);
+    world.publish('llama', 4);
+    let cycles = 0;
+    world.cluster.server.fault = ({ method }) => {
+      if (method === 'GET' && cycles < 20) {
+        cycles += 1;
+        world.publish('llama', 4 + cycles);
+        world.cycle();
+      }
+      return undefined;
+    };
+    await world.settledCycle();
+    expect(cycles).toBe(1);
+    expect(world.replicas('llama')).toBe(5);
+    expect(world.actuator.view().waiting).toBe(0);
+  });
+
   it('is told why it is not written, in words that do not change with time', async () => {
     const world = await start();
     for (const name of ['held', 'scaled', 'new']) world.run(name, 2);
