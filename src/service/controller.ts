@@ -326,13 +326,16 @@ export class Controller implements ControllerView, ControllerCommands {
     return 'fixed';
   }
 
-  async clearFixed(namespace: string, name: string): Promise<'cleared' | 'no-such-deployment'> {
+  async clearFixed(namespace: string, name: string): Promise<readonly string[] | 'no-such-deployment'> {
     const deployment = this.#cycle.observed.get(`${namespace}/${name}`);
     if (deployment === undefined) return 'no-such-deployment';
     const siblings = this.#cycle.models.get(deployment.model)?.deployments ?? [deployment];
-    this.#cycle.overrides.clear(new Set(siblings.map((sibling) => sibling.id)));
+    const { overrides } = this.#cycle;
+    const fixed = overrides.active(this.#options.clock.now());
+    const ids = siblings.map((sibling) => sibling.id);
+    overrides.clear(new Set(ids));
     await this.#decided();
-    return 'cleared';
+    return ids.filter((id) => fixed.has(id));
   }
 
   /** Writes what a person decided, unless the store is known to be down: it then acts all the same, and is written later. */

@@ -64,7 +64,15 @@ export type PublishedEntry = {
   readonly gpuType: string;
   readonly replicas: number | null;
   readonly targetReplicas: number | null;
-  /** What was published when it could last be planned, with a profile and a price; null = it never could. */
+  /**
+   * What gpumix itself published last: `replicas`, except while a person's number is published in its place, and on the way
+   * back from there. Null = nothing.
+   */
+  readonly ownReplicas: number | null;
+  /**
+   * What was published when it could last be planned, with a profile and a price, and no person had fixed it; null = it
+   * never could.
+   */
   readonly plannedReplicas: number | null;
   readonly status: Plan['status'];
   readonly heldReason: string | null;
@@ -188,12 +196,15 @@ export class Fleet {
   restore(now: string): void {
     const published = new Map<string, PublishedEntry>();
     for (const model of this.#saved().models) {
-      for (const { id, gpuType, replicas, targetReplicas, plannedReplicas, reason } of model.deployments) {
+      for (const saved of model.deployments) {
+        const { id, gpuType, replicas, targetReplicas, ownReplicas, plannedReplicas, reason } = saved;
         published.set(id, {
           model: model.name,
           gpuType,
           replicas,
           targetReplicas,
+          // A document of an older gpumix does not tell what a person had fixed.
+          ownReplicas: ownReplicas === undefined ? replicas : ownReplicas,
           plannedReplicas: plannedReplicas ?? null,
           status: 'held',
           heldReason: 'not_synced',

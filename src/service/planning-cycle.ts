@@ -240,6 +240,7 @@ export class PlanningCycle {
       status: state?.planned?.part.model.status ?? 'held',
       heldReason: state?.hold ?? null,
       reason: 'A person fixed it.',
+      ownReplicas: null,
       plannedReplicas: null,
       ...fleet.published.get(id),
       replicas,

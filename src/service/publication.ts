@@ -34,6 +34,8 @@ export type PublicationFacts = {
   readonly override: { readonly replicas: number; readonly expiresAt: string | null } | null;
   /** What was published last; null = nothing yet. */
   readonly published: number | null;
+  /** See `PublishedEntry`: what a held model keeps, also where `published` is what a person fixed. */
+  readonly ownReplicas: number | null;
   /**
    * It cannot be planned now (no profile or no price), and this was published when it last could; null = it can, or never
    * could.
@@ -61,6 +63,8 @@ export type PublicationSettings = {
   readonly mode: 'live' | 'shadow';
   /** Null = no limit, or one that the plan keeps already. */
   readonly maxStepsDownPerMinute: number | null;
+  /** The same for a held model, which no plan makes fall; null = no limit. */
+  readonly maxHeldStepsDownPerMinute: number | null;
   /** Null = no limit. */
   readonly maxStepsUpPerMinute: number | null;
   /** What holds are told by. */
@@ -116,7 +120,7 @@ export function publishDeployment(input: {
       reason: `${cause}: its current ${current} are published; the plan asks for ${deployment.targetReplicas ?? '?'}.`,
     };
   }
-  if (heldReason !== null) return heldNumber(heldReason, facts, deployment);
+  if (heldReason !== null) return heldNumber(heldReason, { facts, deployment, settings });
   const step = deployment.replicas;
   if (step === null) {
     return { replicas: null, reason: 'Its current replicas are not known, and no profile says more.' };
@@ -134,7 +138,8 @@ export function publishDeployment(input: {
   const reason = isKept
     ? `It lost its profile or its price: it keeps the ${step} that were published when it could last be planned.`
     : (heldUpReason(facts, { deployment, settings }) ?? deployment.reason);
-  return limitRise(limitFall(step, reason, facts, settings), facts, settings);
+  const { maxStepsDownPerMinute, maxStepsUpPerMinute } = settings;
+  return limitRise(limitFall({ replicas: step, reason }, facts, maxStepsDownPerMinute), facts, maxStepsUpPerMinute);
 }
 
 /** Why the target is what it is, where the demand alone does not say it. */
@@ -171,8 +176,7 @@ function percentText(share: number): string {
   return `${Number((share * 100).toPrecision(3))} %`;
 }
 
-function limitRise(published: Published, facts: PublicationFacts, settings: PublicationSettings): Published {
-  const limit = settings.maxStepsUpPerMinute;
+function limitRise(published: Published, facts: PublicationFacts, limit: number | null): Published {
   // What runs counts as published before the first number.
   const lowest = facts.lowestWithinMinute ?? facts.published ?? facts.currentReplicas;
   if (limit === null || lowest === null || published.replicas === null) return published;
@@ -193,19 +197,34 @@ function uncountedNumber({ published }: PublicationFacts, { gpuType }: PlannedDe
 }
 
 /**
- * What a held model keeps of a deployment: what was published; without a profile anywhere, what runs. Never a guess, never
- * 0 for unknown; null = not known.
+ * What a held model keeps of a deployment, or goes back to where a person had fixed another number: what gpumix itself
+ * published; without a profile anywhere, what runs. Never a guess, never 0 for unknown; null = not known.
  */
 export function heldReplicas(
   heldReason: string,
-  { currentReplicas: current, published, restored }: PublicationFacts,
+  { currentReplicas: current, published, ownReplicas: own, restored }: PublicationFacts,
 ): number | null {
-  // A number of an earlier process must not undo what people or autoscalers did while nobody planned.
-  if (published !== null) return restored && current !== null ? Math.max(published, current) : published;
+  if (own !== null) {
+    // A number of an earlier process must not undo what people or autoscalers did while nobody planned: what runs beyond
+    // what was published. Up to there it is what was asked for.
+    const isRaised = restored && current !== null && current > (published ?? 0);
+    return isRaised ? Math.max(own, current) : own;
+  }
   return heldReason === 'nothing_servable' || heldReason === 'no_profile' ? current : null;
 }
 
-function heldNumber(heldReason: string, facts: PublicationFacts, deployment: PlannedDeployment): Published {
+function heldNumber(
+  heldReason: string,
+  {
+    facts,
+    deployment,
+    settings,
+  }: {
+    readonly facts: PublicationFacts;
+    readonly deployment: PlannedDeployment;
+    readonly settings: PublicationSettings;
+  },
+): Published {
   const replicas = heldReplicas(heldReason, facts);
   if (replicas === null) {
     return {
@@ -213,7 +232,13 @@ function heldNumber(heldReason: string, facts: PublicationFacts, deployment: Pla
       reason: `No number is known yet for ${deployment.id}: its model is held (${heldReason}) before its first plan.`,
     };
   }
-  if (facts.published !== null) {
+  if (isGoingBack(facts)) {
+    const back = { replicas, reason: `Held (${heldReason}): back at the ${replicas} from before a person fixed it.` };
+    const fallen = limitFall(back, facts, settings.maxHeldStepsDownPerMinute);
+    // What runs already is no rise.
+    return facts.restored ? fallen : limitRise(fallen, facts, settings.maxStepsUpPerMinute);
+  }
+  if (facts.ownReplicas !== null) {
     const origin = facts.restored ? ' published before the restart' : '';
     return { replicas, reason: `Held (${heldReason}): it keeps the ${replicas}${origin}.` };
   }
@@ -224,13 +249,21 @@ function heldNumber(heldReason: string, facts: PublicationFacts, deployment: Pla
   return { replicas, reason: `${cause}: it keeps its ${replicas}.` };
 }
 
-function limitFall(step: number, reason: string, facts: PublicationFacts, settings: PublicationSettings): Published {
-  const lowest = lowestReplicas(facts, settings.maxStepsDownPerMinute);
-  if (step >= lowest) return { replicas: step, reason };
-  const limit = settings.maxStepsDownPerMinute!;
+/** Whether a person's number is published though it ended, and gpumix's own one is known. */
+export function isGoingBack({ published, ownReplicas: own }: PublicationFacts): boolean {
+  return own !== null && published !== null && own !== published;
+}
+
+function limitFall(
+  published: Published & { readonly replicas: number },
+  facts: PublicationFacts,
+  limit: number | null,
+): Published {
+  const lowest = lowestReplicas(facts, limit);
+  if (limit === null || published.replicas >= lowest) return published;
   return {
     replicas: lowest,
-    reason: `On its way from ${lowest + limit} down to ${step}, by at most ${limit} a minute.`,
+    reason: `On its way from ${lowest + limit} down to ${published.replicas}, by at most ${limit} a minute.`,
   };
 }
 

@@ -7,7 +7,14 @@ import { isLimited } from './fleet-limits.js';
 import { logDecision } from './log.js';
 import { heldPart, joinPlan, type ModelPlan, type StandingDeployment, splitPlan } from './model-plan.js';
 import type { Override } from './overrides.js';
-import { heldReplicas, lowestReplicas, type PublicationFacts, publishPlan, RecentlyPublished } from './publication.js';
+import {
+  heldReplicas,
+  isGoingBack,
+  lowestReplicas,
+  type PublicationFacts,
+  publishPlan,
+  RecentlyPublished,
+} from './publication.js';
 import { publishedState } from './published-state.js';
 import type { ReplicaHolds } from './replica-holds.js';
 import { stillAskedFor } from './stock-out.js';
@@ -19,6 +26,8 @@ export class PublishPhase {
   readonly #priceOf: (id: string) => number | null;
   readonly #recent = new RecentlyPublished();
   #plan: Plan | null = null;
+  /** What people had fixed in the last cycle, as one text. */
+  #fixed: string | null = null;
   #fleetNotices: ReadonlySet<string> = new Set();
 
   readonly #holds: ReplicaHolds;
@@ -76,6 +85,7 @@ export class PublishPhase {
       mode,
       // Where models share limits the plan itself falls no faster: what is kept is missing to the others.
       maxStepsDownPerMinute: isLimited(cycle.limits) ? null : maxStepsDownPerMinute,
+      maxHeldStepsDownPerMinute: maxStepsDownPerMinute,
       maxStepsUpPerMinute,
       stability: config.stability,
     });
@@ -89,9 +99,11 @@ export class PublishPhase {
         if (replicas !== null) this.#recent.add(id, replicas, cycle.nowMs);
       }
     }
-    if (decisions.changed) {
-      const plannedReplicasOf = (id: string) => fleet.published.get(id)?.plannedReplicas ?? null;
-      stored.setPublished(publishedState([...splitPlan(plan, []).values()], plannedReplicasOf));
+    // Where a person fixes what is published anyway, no number changes, and yet there is one to go back to.
+    const fixed = [...overrides.values()].map(({ id, replicas }) => `${id} ${replicas}`).join();
+    if (decisions.changed || fixed !== this.#fixed) {
+      this.#fixed = fixed;
+      stored.setPublished(publishedState([...splitPlan(plan, []).values()], (id) => fleet.published.get(id)));
     }
     stored.history.add(decisions.records);
     for (const [index, record] of decisions.records.entries()) {
@@ -169,10 +181,20 @@ export class PublishPhase {
       // What is paused runs on whatever was planned for it: where others want its GPUs, that is what counts.
       const isShown = config.publish.mode === 'shadow' || (paused && !isLimited(cycle.limits));
       const reason = cycle.holdAll ?? state.hold ?? 'planning_failed';
-      const kept = isShown ? heading : paused ? currentReplicas : heldReplicas(reason, facts);
+      const kept = isShown ? heading : paused ? currentReplicas : this.#heldBySteps(reason, { id, facts, cycle });
       standing.set(id, override?.replicas ?? kept);
     }
     return standing;
+  }
+
+  /** What a held deployment keeps; on its way down from what a person fixed, what it still has. */
+  #heldBySteps(
+    heldReason: string,
+    { id, facts, cycle }: { readonly id: string; readonly facts: PublicationFacts; readonly cycle: Cycle },
+  ): number | null {
+    const replicas = heldReplicas(heldReason, facts);
+    if (replicas === null || !isGoingBack(facts)) return replicas;
+    return Math.max(replicas, this.lowestReplicasOf(id, cycle.nowMs));
   }
 
   #partOf(state: ModelState, cycle: Cycle): ModelPlan {
@@ -238,6 +260,7 @@ export class PublishPhase {
               expiresAt: override.expiresAtMs === null ? null : new Date(override.expiresAtMs).toISOString(),
             },
       published: before?.replicas ?? null,
+      ownReplicas: before?.ownReplicas ?? null,
       keptReplicas: this.#isPlanned(id, deployment.model) ? null : (before?.plannedReplicas ?? null),
       restored: before?.restored ?? false,
       isUncounted: cycle.limits.uncounted.has(id),
@@ -259,21 +282,27 @@ export class PublishPhase {
 
   #entriesOf(cycle: Cycle, plan: Plan, overrides: ReadonlyMap<string, Override>): ReadonlyMap<string, PublishedEntry> {
     const models = new Map(plan.models.map((model) => [model.name, model]));
-    const { published } = this.#context.fleet;
+    const { published, observed } = this.#context.fleet;
+    const { mode } = this.#context.config.publish;
     return new Map(
       plan.deployments.map(({ id, model, gpuType, replicas, targetReplicas, reason }) => {
         const { status, heldReason, planAt } = models.get(model)!;
         const before = published.get(id);
-        const restored = heldReason !== null && (before?.restored ?? false);
+        const override = overrides.get(id);
+        const isFixed = override !== undefined;
+        const isShown = mode === 'shadow' || observed.get(id)?.paused === true;
+        const facts = this.#factsOf(id, { cycle, override, inVain: new Set() });
+        // A held model that goes back by steps still knows where to.
+        const kept = heldReason === null || isShown || facts === undefined ? replicas : heldReplicas(heldReason, facts);
+        const ownReplicas = isFixed ? (before?.ownReplicas ?? null) : kept;
+        // What a person fixed has the say about what runs: no trace of what others did is left.
+        const hadFixed = before !== undefined && before.ownReplicas !== before.replicas;
+        const restored = heldReason !== null && (before?.restored ?? false) && !isFixed && !hadFixed;
+        const isChosen = this.#isPlanned(id, model) && !isFixed;
+        const plannedReplicas = isChosen ? replicas : (before?.plannedReplicas ?? null);
+        const numbers = { replicas, targetReplicas, ownReplicas, plannedReplicas };
         const at = planAt ?? cycle.at;
-        const plannedBefore = before?.plannedReplicas ?? null;
-        // What a person fixed takes the place of what was planned, not of what never was.
-        const isChosen = this.#isPlanned(id, model) || (overrides.has(id) && plannedBefore !== null);
-        const plannedReplicas = isChosen ? replicas : plannedBefore;
-        return [
-          id,
-          { model, gpuType, replicas, targetReplicas, plannedReplicas, status, heldReason, at, reason, restored },
-        ];
+        return [id, { model, gpuType, ...numbers, status, heldReason, at, reason, restored }];
       }),
     );
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { planStatuses } from '../core/plan.js';
+import type { PublishedEntry } from './fleet.js';
 import type { ModelPlan } from './model-plan.js';
 
 /**
@@ -21,6 +22,8 @@ const publishedSchema = z.object({
           gpuType: z.string(),
           replicas: z.int().min(0).nullable(),
           targetReplicas: z.int().min(0).nullable(),
+          /** See `PublishedEntry`; absent = `replicas`. */
+          ownReplicas: z.int().min(0).nullish(),
           /** See `PublishedEntry`. */
           plannedReplicas: z.int().min(0).nullish(),
           utilization: z.number(),
@@ -39,11 +42,11 @@ export const publishedStateSchema: z.ZodType<PublishedState> = publishedSchema;
 /**
  * Models that nobody ever planned are left out: there is nothing to remember of them.
  *
- * @param plannedReplicasOf by deployment id, see `PublishedEntry`
+ * @param publishedOf by deployment id
  */
 export function publishedState(
   parts: readonly ModelPlan[],
-  plannedReplicasOf: (id: string) => number | null,
+  publishedOf: (id: string) => Pick<PublishedEntry, 'ownReplicas' | 'plannedReplicas'> | undefined,
 ): PublishedState {
   return {
     models: parts
@@ -55,8 +58,9 @@ export function publishedState(
         usdPerHour: model.usdPerHour,
         boundUsdPerHour: model.boundUsdPerHour,
         deployments: deployments.map(({ id, gpuType, replicas, targetReplicas, utilization, usdPerHour, reason }) => {
-          const plannedReplicas = plannedReplicasOf(id);
-          return { id, gpuType, replicas, targetReplicas, plannedReplicas, utilization, usdPerHour, reason };
+          const { ownReplicas = null, plannedReplicas = null } = publishedOf(id) ?? {};
+          const numbers = { replicas, targetReplicas, ownReplicas, plannedReplicas };
+          return { id, gpuType, ...numbers, utilization, usdPerHour, reason };
         }),
       })),
   };
@@ -76,7 +80,10 @@ export function restoredPart(model: PublishedState['models'][number]): ModelPlan
       boundUsdPerHour,
       gap: usdPerHour > 0 ? Math.max(0, (usdPerHour - boundUsdPerHour) / usdPerHour) : 0,
     },
-    deployments: model.deployments.map(({ plannedReplicas: _, ...deployment }) => ({ ...deployment, model: name })),
+    deployments: model.deployments.map(({ ownReplicas: _, plannedReplicas: __, ...deployment }) => ({
+      ...deployment,
+      model: name,
+    })),
     shares: [],
     unserved: [],
     shortfalls: [],

@@ -316,8 +316,12 @@ export interface ControllerCommands {
     replicas: number,
     ttlSeconds: number | null,
   ): Promise<'fixed' | 'no-such-deployment'>;
-  /** PUT /scale with −1: clears the fixed replicas of every deployment of that deployment's model. */
-  clearFixed(namespace: string, name: string): Promise<'cleared' | 'no-such-deployment'>;
+  /**
+   * PUT /scale with −1: clears the fixed replicas of every deployment of that deployment's model.
+   *
+   * @returns the ids (namespace/name) of those that were fixed
+   */
+  clearFixed(namespace: string, name: string): Promise<readonly string[] | 'no-such-deployment'>;
   /** POST /api/v1/plan: plans another problem, bounded in time, without publishing it. */
   whatIf(problem: PlanningProblem): Promise<Plan>;
   /** GET /api/v1/explain: why the plan of the last problem is as it is; `model` null = all of it. */

@@ -135,7 +135,7 @@ describe('gpumix serve, the embedded quickstart', () => {
       fetch(`${url}/scale/default/qwen3-14b-h100`, { method: 'PUT', body: JSON.stringify({ replicas }) });
     expect(await (await scale(7)).json()).toEqual({ message: 'Scaled to 7' });
     expect(await text('/metrics/default/qwen3-14b-h100')).toContain('} 650\n');
-    expect(await (await scale(-1)).json()).toEqual({ message: 'Scaled to -1' });
+    expect(await (await scale(-1)).json()).toEqual({ message: 'Scaled to -1', cleared: ['default/qwen3-14b-h100'] });
     await vi.waitFor(async () => expect(await text('/metrics/default/qwen3-14b-h100')).not.toContain('} 650\n'), {
       timeout: 30_000,
     });

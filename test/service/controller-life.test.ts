@@ -113,7 +113,8 @@ describe('a number that a person fixed', () => {
     await world.controller.fixReplicas('default', 'l4', 2, null);
     await world.cycle();
     expect([world.replicas('a100'), world.replicas('l4')]).toEqual([9, 2]);
-    expect(await world.controller.clearFixed('default', 'l4')).toBe('cleared');
+    expect(await world.controller.clearFixed('default', 'l4')).toEqual(['default/a100', 'default/l4']);
+    expect(await world.controller.clearFixed('default', 'l4')).toEqual([]);
     await world.cycle();
     expect([world.replicas('a100'), world.replicas('l4')]).toEqual([4, 0]);
   });

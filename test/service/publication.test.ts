@@ -98,6 +98,7 @@ function publish(change: {
       usdPerReplicaHour: 1,
       override: null,
       published: null,
+      ownReplicas: change.facts?.published ?? null,
       keptReplicas: null,
       restored: false,
       isUncounted: false,
@@ -112,6 +113,7 @@ function publish(change: {
     settings: {
       mode: change.mode ?? 'live',
       maxStepsDownPerMinute: change.maxStepsDownPerMinute ?? null,
+      maxHeldStepsDownPerMinute: change.maxStepsDownPerMinute ?? null,
       maxStepsUpPerMinute: change.maxStepsUpPerMinute ?? null,
       stability: { scaleDownStabilizationSeconds: 300, scaleDownTolerance: 0, minReplicaLifetimeSeconds: 0 },
     },

@@ -270,7 +270,7 @@ export function scriptedController(overrides: Partial<ScriptedState> = {}): Scri
     },
     clearFixed: async (namespace, name) => {
       calls.push(['clearFixed', namespace, name]);
-      return exists(namespace, name) ? 'cleared' : 'no-such-deployment';
+      return exists(namespace, name) ? [`${namespace}/${name}`] : 'no-such-deployment';
     },
     explain: async (problem, model) => {
       calls.push(['explain', model]);

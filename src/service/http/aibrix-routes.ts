@@ -15,6 +15,7 @@ import {
   messageSchema,
   modelParamsSchema,
   scaleBodySchema,
+  scaledSchema,
 } from './schemas.js';
 
 /**
@@ -137,10 +138,10 @@ export function registerAibrixRoutes(app: FastifyInstance, { view, commands, aib
         tags,
         summary: 'Fix the replicas of a deployment, or clear what was fixed',
         description:
-          'Whole replicas. The siblings of the deployment adapt. A number below 0 clears every fixed deployment of the same model.',
+          'Whole replicas. The siblings of the deployment adapt. A number below 0 clears every fixed deployment of the same model, and the answer lists them: the next plan decides, and while the model is held what was published before they were fixed.',
         params: deploymentParamsSchema,
         body: scaleBodySchema,
-        response: { 200: messageSchema, ...deploymentErrors, 415: aibrixErrorSchema },
+        response: { 200: scaledSchema, ...deploymentErrors, 415: aibrixErrorSchema },
       },
     },
     async (request) => {
@@ -152,7 +153,8 @@ export function registerAibrixRoutes(app: FastifyInstance, { view, commands, aib
           ? await commands.clearFixed(namespace, deployment)
           : await commands.fixReplicas(namespace, deployment, replicas, ttlSeconds);
       if (outcome === 'no-such-deployment') throw noSuchDeployment(namespace, deployment);
-      return { message: `Scaled to ${replicas}` };
+      // The message is AIBrix's, which cannot tell what −1 did.
+      return { message: `Scaled to ${replicas}`, ...(typeof outcome === 'string' ? {} : { cleared: outcome }) };
     },
   );
 }

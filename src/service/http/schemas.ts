@@ -38,6 +38,14 @@ export const aibrixErrorSchema = z.strictObject({ error: z.string() }).describe(
 
 export const messageSchema = z.strictObject({ message: z.string() });
 
+/** AIBrix's message, and for a number below 0 what that did. */
+export const scaledSchema = messageSchema.extend({
+  cleared: z
+    .array(z.string())
+    .optional()
+    .describe('where replicas are cleared: the deployments (namespace/name) of the model that had been fixed'),
+});
+
 export const healthSchema = z.strictObject({ status: z.literal('ok') });
 
 const inputStateSchema = z.strictObject({

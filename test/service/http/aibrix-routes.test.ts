@@ -212,7 +212,10 @@ describe('PUT /scale/{namespace}/{deployment}', () => {
   it.each(['{"replicas": -1}', '{"replicas": "-1"}', '{"replicas": -250}', '{}'])('clears: %s', async (payload) => {
     const { app, calls } = await appUnderTest();
     const answer = await app.inject(put(payload));
-    expect([answer.statusCode, answer.body]).toEqual([200, '{"message":"Scaled to -1"}']);
+    expect([answer.statusCode, answer.body]).toEqual([
+      200,
+      '{"message":"Scaled to -1","cleared":["default/llama-l4"]}',
+    ]);
     expect(calls).toEqual([['clearFixed', 'default', 'llama-l4']]);
   });
 
