@@ -148,6 +148,7 @@ export function registerAibrixRoutes(app: FastifyInstance, { view, commands, aib
       const { namespace, deployment } = request.params;
       refuseEncodedBody(request);
       const { replicas, ttlSeconds } = parseScaleBody(bodyText(request, 'JSON such as {"replicas": 3}'));
+      request.asked = { replicas, ttlSeconds };
       const outcome =
         replicas === -1
           ? await commands.clearFixed(namespace, deployment)

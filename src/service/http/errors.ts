@@ -57,7 +57,8 @@ export type ErrorAnswer = {
 export function errorAnswer(error: unknown, request: { readonly method: string; readonly url: string }): ErrorAnswer {
   const { statusCode, code, message, retryAfterSeconds, challenge } = describe(error);
   const prefix = aibrixErrorPrefix(request.method, request.url);
-  const document = prefix === null ? { error: { code, message } } : { error: `${prefix}: ${message}` };
+  const text = refusedBeforeRoute.has(code) ? message : `${prefix}: ${message}`;
+  const document = prefix === null ? { error: { code, message } } : { error: text };
   return {
     statusCode,
     body: withoutMetricName(JSON.stringify(document)),
@@ -136,6 +137,19 @@ function frameworkDescription(error: unknown): Omit<Description, keyof typeof no
       return { statusCode, code: 'bad_request', message: shorten(error.message) };
   }
 }
+
+/**
+ * What stands before the routes (guard.ts), and AIBrix has nothing of: there its texts about what the route did are wrong.
+ * The shape is still that of the route.
+ */
+const refusedBeforeRoute: ReadonlySet<string> = new Set([
+  'unauthenticated',
+  'forbidden',
+  'tokens_unchecked',
+  'other_origin',
+  'strange_host',
+  'too_many_requests',
+]);
 
 /** What AIBrix puts before the error on one of its routes; null on ours. */
 function aibrixErrorPrefix(method: string, url: string): string | null {

@@ -3,6 +3,7 @@ import { quoteInput } from '../../core/input-error.js';
 import { Unavailable, type Verdict } from '../../core/ports.js';
 import { type Access, howToAllow, isLoopbackAddress } from '../access.js';
 import type { Logger } from '../log.js';
+import { auditChange, decorateAudited } from './audit.js';
 import { sentToken, timesSent } from './bearer.js';
 import { HttpError, shorten } from './errors.js';
 
@@ -51,6 +52,8 @@ export async function guardRoutes(
 ): Promise<void> {
   const limiters = await createLimiters(scope, access.requestsPerMinute);
   const checkToken = tokenCheck(access, logger);
+  decorateAudited(scope);
+  const audit = auditChange(logger, (request) => shorten(pathOf(request)));
   scope.addHook('onRequest', async (request) => refuseStrangeHost(request, access.hosts));
   scope.addHook('onRoute', (route) => {
     const kind = accessOfRoute(route);
@@ -58,6 +61,8 @@ export async function guardRoutes(
     if (kind !== 'read' && limiters !== null) hooks.push(limiters[kind]);
     if (needsToken(kind)) hooks.push(async (request) => refuseOtherOrigins(request), checkToken);
     route.onRequest = [...hooks, ...[route.onRequest ?? []].flat()] as NonNullable<RouteOptions['onRequest']>;
+    if (kind === 'change')
+      route.onSend = [audit, ...[route.onSend ?? []].flat()] as NonNullable<RouteOptions['onSend']>;
   });
 }
 
@@ -141,17 +146,11 @@ function isOwnOrigin(origin: string, host: string | undefined): boolean {
 
 /** The check whether the bearer may. Every way out but the last throws. */
 function tokenCheck({ callers }: Access, logger: Logger): Hook {
-  const log = (request: FastifyRequest, user: string): void => {
-    if (accessOfRoute({ method: request.method, config: request.routeOptions.config }) !== 'change') return;
-    const { method, ip } = request;
-    const path = shorten(pathOf(request));
-    logger.info({ method, path, user, address: ip }, `${method} ${path} asked for by ${user}`);
-  };
   let told: string | null = null;
 
   return async (request) => {
     if (callers.kind === 'everybody') {
-      log(request, isLoopbackAddress(request.ip) ? 'somebody on this machine' : 'somebody without a token');
+      request.askedBy = isLoopbackAddress(request.ip) ? 'somebody on this machine' : 'somebody without a token';
       return;
     }
     if (callers.kind === 'nobody') {
@@ -185,7 +184,7 @@ function tokenCheck({ callers }: Access, logger: Logger): Hook {
         challenge: challengeOf('insufficient_scope'),
       });
     }
-    log(request, verdict.user);
+    request.askedBy = verdict.user;
   };
 }
 
