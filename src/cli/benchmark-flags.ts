@@ -69,7 +69,7 @@ const mostRequests = 1_000_000;
 const description = [
   'Measures an OpenAI-compatible server (vLLM, SGLang, TensorRT-LLM, llama.cpp, Ollama) in an open loop: Poisson arrivals that never wait for answers, prompts that share no beginning, warm-up and drain left out. Writes the rows that gpumix gen-profile and aibrix_gen_profile read, run by run.',
   '--search (with an SLO) looks for the highest rate of each cell that meets the SLO; --sweep measures every cell at every rate, as aibrix_benchmark does. Several --base-url are replicas of one kind: the cells are shared out among them.',
-  'Ctrl-C leaves a valid file; --resume goes on with it. Exit code: 0 done (also where the time is over, which is said), 1 nothing could be measured, or called off, 2 bad input.',
+  'Ctrl-C leaves a valid file; --resume goes on with it. Exit code: 0 done (also where the time is over, which is said), 1 nothing could be measured (no server answers, too), or called off, 2 bad input.',
 ].join('\n\n');
 
 const examples = `

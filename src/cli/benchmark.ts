@@ -71,7 +71,7 @@ const usualWidth = 80;
  * The command itself.
  *
  * @returns the exit code: 0 done, 1 nothing could be measured, the servers went away, or it was called off
- * @throws InputError for flags, files and servers that cannot be used
+ * @throws Unavailable for a server that does not answer; InputError for flags, files and servers that cannot be used
  */
 export async function runBenchmarkCommand(flags: BenchmarkFlags, around: BenchmarkSurroundings): Promise<number> {
   const intent = intentOf(flags);

@@ -1,15 +1,16 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { InputError } from '../core/input-error.js';
+import { Unavailable } from '../core/ports.js';
+import { exitCodes, exitCodesHelp } from './exit-codes.js';
 import { endWithoutOutput } from './standard-output.js';
 import { packageVersion } from './version.js';
 
 /**
- * `gpumix <command>`. Exit codes: 0 done, 1 the answer is no, 2 bad input, 70 a fault of gpumix itself.
+ * `gpumix <command>`.
  *
  * A command's code is loaded when that command is asked for, so that `--help` costs nothing.
  */
-const exitCodes = { done: 0, calledOff: 1, badInput: 2, ownFault: 70 } as const;
 
 type LazyCommand = { readonly summary: string; readonly load: () => Promise<Command> };
 
@@ -82,7 +83,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .helpOption('-h, --help', 'print this help')
     .showHelpAfterError('(gpumix --help lists the commands)')
     .showSuggestionAfterError()
-    .addHelpText('after', examples)
+    .addHelpText('after', `${examples}${exitCodesHelp}`)
     .exitOverride();
   const asked = namedCommand(args);
   for (const [name, { summary, load }] of Object.entries(commands)) {
@@ -100,10 +101,14 @@ function report(error: unknown): number {
     process.stderr.write(`gpumix: ${error.message}\n`);
     return exitCodes.badInput;
   }
+  if (error instanceof Unavailable) {
+    process.stderr.write(`gpumix: ${error.message}\n`);
+    return exitCodes.no;
+  }
   // Only a command that listens for Ctrl-C or SIGTERM aborts what it waits for: that was wanted.
   if (error instanceof Error && error.name === 'AbortError') {
     process.stderr.write('gpumix: called off before there was a result\n');
-    return exitCodes.calledOff;
+    return exitCodes.no;
   }
   const wantsStack = (process.env.DEBUG ?? '') !== '';
   const message = error instanceof Error ? (wantsStack ? error.stack : error.message) : String(error);

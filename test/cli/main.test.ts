@@ -75,6 +75,30 @@ describe('gpumix', () => {
     expect([code, stdout, stderr]).toEqual([1, '', 'gpumix: called off before there was a result\n']);
   });
 
+  it.each([
+    ['benchmark', ['--model', 'm', '--base-url', 'http://127.0.0.1:1', '--slo-ttft', '1']],
+    ['replay', ['--trace', 'samples/quickstart/trace.csv.gz', '--model', 'm', '--redis', 'redis://127.0.0.1:1']],
+    [
+      'estimate',
+      ['--gpu', 'L4', '--model', 'llama-3.1-8b', '--ttft', '2', '--tpot', '0.1', '-o', 'redis://127.0.0.1:1/?model=m'],
+    ],
+  ])('%s exits with 1 where what it needs does not answer: a script may try again', async (command, args) => {
+    const { code, stderr } = await gpumix([command, ...args]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/ECONNREFUSED/)]);
+  });
+
+  it('lists its exit codes, and every command says what its own mean', async () => {
+    const { stdout } = await gpumix(['--help']);
+    expect(stdout).toMatch(/Exit codes of every command:\n {2}0 .*\n {2}1 .*\n {2}2 .*\n {2}70 /);
+    for (const [, command] of stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z-]+) .*\S$/gm)) {
+      if (command === 'help' || command === 'gpumix') continue;
+      expect([command, (await gpumix([command!, '--help'])).stdout]).toEqual([
+        command,
+        expect.stringMatching(/Exit code: 0 [\s\S]*\b2\s+bad\s+input/),
+      ]);
+    }
+  });
+
   it('reports bad input with its place, without a stack, and exits with 2', async () => {
     const { code, stdout, stderr } = await gpumix(['plan', 'no-such-file.json']);
     expect([code, stdout]).toEqual([2, '']);

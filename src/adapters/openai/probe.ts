@@ -1,5 +1,6 @@
 import { InputError, type InputIssue, quoteInput } from '../../core/input-error.js';
 import { nearestName } from '../../core/parse.js';
+import { Unavailable } from '../../core/ports.js';
 import { type CountedPrompt, findSingleTokenWords, type PromptSource, promptSource } from '../../profiling/prompts.js';
 import { promptWords } from '../../profiling/words.js';
 import { RequestFailed } from '../bounded-request.js';
@@ -15,7 +16,8 @@ import { type ExtraField, extraFields, type OpenAiTarget } from './target.js';
  * What is missing but leaves something to measure is a sentence in `warnings`.
  *
  * @returns a server to run load on, and to `close`
- * @throws InputError where there is nothing to measure; AbortError by the signal
+ * @throws Unavailable where nothing answers, or only that it cannot now; InputError where there is nothing to measure;
+ *   AbortError by the signal
  */
 export async function probe(
   target: OpenAiTarget,
@@ -41,7 +43,16 @@ const firstWords = 8;
 const firstTokens = 4;
 
 function refuse(server: OpenAiServer, issue: InputIssue): never {
-  throw new InputError(server.address.name, [{ ...issue, found: server.shown(issue.found) }]);
+  throw refusal(server, issue);
+}
+
+/** For what may go well a minute later, with the same flags. */
+function giveUp(server: OpenAiServer, issue: InputIssue): never {
+  throw new Unavailable('server_unreachable', refusal(server, issue).message);
+}
+
+function refusal(server: OpenAiServer, issue: InputIssue): InputError {
+  return new InputError(server.address.name, [{ ...issue, found: server.shown(issue.found) }]);
 }
 
 async function checkModel(server: OpenAiServer, signal: AbortSignal | undefined): Promise<void> {
@@ -52,7 +63,7 @@ async function checkModel(server: OpenAiServer, signal: AbortSignal | undefined)
     answer = await server.question({ method: 'GET', path, ...(signal === undefined ? {} : { signal }) });
   } catch (error) {
     if (!(error instanceof RequestFailed)) throw error;
-    return refuse(server, { place: '', found: error.message, expected: 'a running OpenAI-compatible server' });
+    return giveUp(server, { place: '', found: error.message, expected: 'a running OpenAI-compatible server' });
   }
   const { status, document } = answer;
   refuseStatus(server, status, path);
@@ -85,7 +96,7 @@ function refuseStatus(server: OpenAiServer, status: number, path: string): void 
     refuse(server, { place: path, found, expected: 'an API key that the server takes' });
   }
   if (status === 429 || status >= 500) {
-    refuse(server, { place: path, found: `status ${status}`, expected: 'a server that is ready (status 200)' });
+    giveUp(server, { place: path, found: `status ${status}`, expected: 'a server that is ready (status 200)' });
   }
   if (status >= 300 && status < 400) {
     refuse(server, {
@@ -185,11 +196,13 @@ function refuseExchange(server: OpenAiServer, exchange: Exchange): never {
   const { status, failure, failureDetail } = exchange;
   if (status !== null) refuseStatus(server, status, path);
   const other = target.api === 'chat' ? 'completions' : 'chat';
-  refuse(server, {
+  // Without a status nothing came, or not in time.
+  const issue = {
     place: path,
     found: `${failureDetail ?? failure}`,
     expected: status === 404 ? `an answer (does this server speak the ${other} API instead?)` : 'an answer with text',
-  });
+  };
+  return status === null ? giveUp(server, issue) : refuse(server, issue);
 }
 
 function noteAnswer(server: OpenAiServer, { answer }: Exchange): void {

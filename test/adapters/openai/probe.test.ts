@@ -3,6 +3,7 @@ import { probe } from '../../../src/adapters/openai/probe.js';
 import type { OpenAiServer } from '../../../src/adapters/openai/server.js';
 import type { OpenAiTarget } from '../../../src/adapters/openai/target.js';
 import { InputError } from '../../../src/core/input-error.js';
+import { Unavailable } from '../../../src/core/ports.js';
 import { wordsFor } from '../../../src/profiling/prompts.js';
 import { type Script, type ScriptedServer, scriptedServer, sendJson, streamWords, target } from './scripted-server.js';
 
@@ -29,8 +30,9 @@ async function refusal(url: string, overrides: Partial<OpenAiTarget> = {}): Prom
     () => new Error('the probe accepted the server'),
     (thrown: unknown) => thrown as Error,
   );
-  expect(error).toBeInstanceOf(InputError);
-  return error.message;
+  const isBusy = error instanceof Unavailable;
+  expect(error).toBeInstanceOf(isBusy ? Unavailable : InputError);
+  return `${isBusy ? 'not now: ' : ''}${error.message}`;
 }
 
 /** Tokens of a tokenizer to which words of over five letters are two. */
@@ -207,8 +209,8 @@ describe('a server that cannot be measured', () => {
   it('that is not there is said so', async () => {
     const { url, close } = await scriptedServer();
     await close();
-    expect(await refusal(url)).toMatch(/ECONNREFUSED.*expected a running OpenAI-compatible server/);
-    expect(await refusal('http://no-such-host.invalid:1')).toContain('expected a running OpenAI-compatible server');
+    expect(await refusal(url)).toMatch(/^not now: .*ECONNREFUSED.*expected a running OpenAI-compatible server/);
+    expect(await refusal('http://no-such-host.invalid:1')).toMatch(/^not now: .*expected a running OpenAI-compatible/);
   });
 
   it('with another model lists what it has, and the nearest', async () => {
@@ -238,7 +240,9 @@ describe('a server that cannot be measured', () => {
         return true;
       },
     });
-    expect(await refusal(url)).toContain(message);
+    const said = await refusal(url);
+    expect(said).toContain(message);
+    expect(said.startsWith('not now: ')).toBe(status === 429 || status === 503);
     expect(requests).toEqual([]);
   });
 
