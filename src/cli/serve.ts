@@ -10,12 +10,15 @@ import { createLogger, type Logger } from '../service/log.js';
 import { createMetrics } from '../service/metrics.js';
 import { type RunningServer, startServer, untilStopSignal } from '../service/server.js';
 import { QuickstartShow, type ShowOutput } from './quickstart-show.js';
+import { describeConfiguration } from './serve-check.js';
 import { goOnWithoutOutput } from './standard-output.js';
 import { packageVersion } from './version.js';
 
 export type ServeFlags = {
   readonly config?: string;
   readonly quickstart?: boolean;
+  /** Say what would be served, and end. */
+  readonly check?: boolean;
   readonly host?: string;
   readonly port?: string;
 };
@@ -37,11 +40,12 @@ export function serveCommand(): Command {
       [
         'Reads what requests arrive, plans the cheapest replicas that serve them within the SLO, and answers autoscalers.',
         'Without --config: Redis and Kubernetes with defaults where REDIS_HOST is set or this is a cluster, otherwise the embedded quickstart (no Redis, no cluster).',
-        'SIGTERM or Ctrl-C ends it cleanly; a second one at once. Exit code: 0 stopped, 2 bad input or a port in use.',
+        'SIGTERM or Ctrl-C ends it cleanly; a second one at once. Exit code: 0 stopped, or with --check nothing found, 2 bad input or a port in use.',
       ].join('\n\n'),
     )
     .option('--config <file>', 'the configuration (YAML); docs/configuration.md lists its keys')
     .option('--quickstart', 'the embedded quickstart, whatever the environment says')
+    .option('--check', 'say what would be served, and end: contacts nothing, reads no file but the configuration')
     .option('--host <address>', 'address to listen on (server.host, GPUMIX_HOST)')
     .option('--port <number>', 'port to listen on, 0 takes a free one (server.port, GPUMIX_PORT)', wholeNumber)
     .addHelpText(
@@ -50,6 +54,7 @@ export function serveCommand(): Command {
 Examples:
   gpumix serve --port 9090                       the quickstart on another port
   gpumix serve --config gpumix.yaml              a service as configured
+  gpumix serve --check --config gpumix.yaml      whether that configuration has a fault, without a cluster
   REDIS_HOST=redis.example gpumix serve          in place of AIBrix's optimizer
 `,
     )
@@ -61,6 +66,7 @@ Examples:
           { place: '', found: quoteInput(file), expected: `flags only: --config ${file} for a configuration` },
         ]);
       }
+      if (flags.check === true) return await runCheck(flags, process);
       goOnWithoutOutput(process.stdout, process.stderr);
       setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
       await runServe(flags, {
@@ -84,6 +90,27 @@ const heapGrowingPercent = 50;
 
 /** How long a stopped service may take to end by itself [ms]. */
 const lingerMs = 1000;
+
+/**
+ * `--check`: says what would be served, from the configuration, the environment and the flags alone.
+ *
+ * @throws InputError for a configuration that cannot be used, as `runServe` does
+ */
+async function runCheck(
+  flags: ServeFlags,
+  { env, stdout, stderr }: Pick<NodeJS.Process, 'env' | 'stdout' | 'stderr'>,
+): Promise<void> {
+  const choice = { configFile: flags.config ?? null, quickstart: flags.quickstart === true, flags: configFlags(flags) };
+  const chosen = await chooseConfig({ ...choice, environment: env });
+  const { host } = chosen.config.server;
+  // What is checked on a laptop is meant for a cluster, where one default differs.
+  const inside = { ...env, KUBERNETES_SERVICE_HOST: env.KUBERNETES_SERVICE_HOST || 'cluster' };
+  const there =
+    chosen.kind === 'file' ? (await chooseConfig({ ...choice, environment: inside })).config.server.host : host;
+  const clusterHost = there === host ? null : there;
+  for (const warning of chosen.warnings) stderr.write(`gpumix: ${warning}\n`);
+  stdout.write(`${describeConfiguration(chosen, { version: packageVersion(), clusterHost })}\n`);
+}
 
 /**
  * The command itself: serves until it is asked to stop, and has stopped when it resolves.

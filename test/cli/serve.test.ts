@@ -203,6 +203,8 @@ describe('the life of gpumix serve', () => {
     [['--port', '70000'], 'flag --port: server.port: found 70000, expected a number <= 65535'],
     [['--config', 'no-such.yaml'], 'no-such.yaml: found no such file'],
     [['--config', 'a.yaml', '--quickstart'], '--quickstart'],
+    [['--check', '--config', 'no-such.yaml'], 'no-such.yaml: found no such file'],
+    [['--check', '--port', '70000'], 'flag --port: server.port: found 70000, expected a number <= 65535'],
     [['my.yaml'], 'serve: found "my.yaml", expected flags only: --config my.yaml for a configuration'],
     [['one', 'two'], 'too many arguments'],
   ])('refuses %j with a sentence and exits with 2', async (args, sentence) => {

@@ -136,6 +136,10 @@ error that names the file, the line and the nearest known key. Relative paths st
 Without a file: inside a Kubernetes cluster, or with \`REDIS_HOST\` set, the service reads Redis and Kubernetes with
 the defaults below; otherwise it runs the embedded quickstart.
 
+\`gpumix serve --check --config FILE\` says what would be served, or what is wrong, and ends: exit code 0, or 2 with the same errors as
+a start. It contacts nothing and reads no other file (those that the configuration names are listed), so a ConfigMap's file can be
+checked on a laptop. What a live set-up lacks, \`gpumix doctor\` says.
+
 | key | type | default | environment | meaning |
 |---|---|---|---|---|
 ${rows.join('\n')}
