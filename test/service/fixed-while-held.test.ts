@@ -108,11 +108,14 @@ describe('replicas that a person fixed while a model is held', () => {
     expect(world.replicas('gpu')).toBe('not-known');
   });
 
+  const inPool = { pools: [{ gpuType: 'A100-80GB', gpus: 100 }] };
   it.each([
-    [2, [2, 4, 6, 6]],
-    [10, [10, 8, 6, 6]],
-  ])('give way by steps from %i, where steps are limited', async (replicas, expected) => {
-    const world = await held({ config: { publish: { maxStepsDownPerMinute: 2, maxStepsUpPerMinute: 2 } } });
+    [2, {}, [2, 4, 6, 6]],
+    [10, {}, [10, 8, 6, 6]],
+    [10, inPool, [10, 8, 6, 6]],
+  ])('give way by steps from %i, where steps are limited (%j)', async (replicas, limits, expected) => {
+    const publish = { maxStepsDownPerMinute: 2, maxStepsUpPerMinute: 2 };
+    const world = await held({ config: { publish, ...limits } });
     await fix(world, replicas);
     await world.cycles(7);
     world.follow();
