@@ -124,8 +124,17 @@ export type Workloads = {
   readonly aibrix: readonly AibrixComponent[];
 };
 
-/** An object that scales a Deployment, with what it asks for. */
-export type ScalingObject = SeenConsumer & ConsumerMetrics;
+/** What an autoscaler's own controller says that it cannot do. Texts are cut, and without control characters. */
+export type ConsumerFailure = {
+  /** `ScalingActive=False` */
+  readonly condition: string;
+  /** One word of the controller's; null = none. */
+  readonly reason: string | null;
+  readonly message: string | null;
+};
+
+/** An object that scales a Deployment, with what it asks for, and what it could not do last. */
+export type ScalingObject = SeenConsumer & ConsumerMetrics & { readonly failures: readonly ConsumerFailure[] };
 
 /** The APIService of external.metrics.k8s.io and what it serves. */
 export type ExternalMetricsApi = {
@@ -135,8 +144,19 @@ export type ExternalMetricsApi = {
   readonly metrics: readonly string[] | null;
 };
 
+/** A Prometheus server, as far as engines are concerned. */
+export interface PrometheusInspection {
+  /**
+   * Names of its series that look like those of engines, sorted, and not all of many. Rejects with `Unavailable`.
+   */
+  engineSeries(): Promise<readonly string[]>;
+  close(): Promise<void>;
+}
+
 /** Each rejects where it cannot be read, and ends with the signal. */
 export interface ClusterInspection {
+  /** Where it is asked: the URL of the API server, without credentials. */
+  readonly server: string;
   /** Null where its answers have no date. */
   clock(signal: AbortSignal): Promise<ClockReading | null>;
   workloads(signal: AbortSignal): Promise<Look<Workloads>>;

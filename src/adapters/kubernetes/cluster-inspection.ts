@@ -11,8 +11,9 @@ import { externalMetricsApiService, externalMetricsGroup, externalMetricsVersion
 import { readAibrixComponent } from './aibrix-components.js';
 import { type ApiClient, ApiError } from './api-client.js';
 import { apiServicePath, ownerOf } from './api-service-owner.js';
+import { readConsumerFailures } from './consumer-conditions.js';
 import { readConsumerMetrics } from './consumer-metrics.js';
-import { consumerResources, readConsumer } from './consumer-source.js';
+import { consumerResources, type DeploymentOf, readConsumer } from './consumer-source.js';
 import { type Place, placesOf } from './followed-objects.js';
 import { listOnce } from './list-once.js';
 import { modelLabelSlip } from './model-label-slips.js';
@@ -37,10 +38,12 @@ export function inspectCluster(options: {
   readonly catalogue: GpuCatalogue;
   /** Those that gpumix follows; empty = all. */
   readonly namespaces: readonly string[];
+  /** As in `KubernetesConsumersOptions`. */
+  readonly deploymentOf?: DeploymentOf;
   readonly answerTimeoutMs: number;
   readonly now: () => number;
 }): ClusterInspection {
-  const { api, catalogue, namespaces, answerTimeoutMs, now } = options;
+  const { api, catalogue, namespaces, deploymentOf, answerTimeoutMs, now } = options;
   const deploymentPlaces = placesOf('/apis/apps/v1', 'deployments', namespaces);
 
   const listAll = async (
@@ -60,6 +63,7 @@ export function inspectCluster(options: {
     api.send({ method: 'GET', path, query: {}, body: null, contentType: null, answerTimeoutMs, signal });
 
   return {
+    server: api.server,
     async clock(signal) {
       const before = now();
       const shown = await api.serverTime({ answerTimeoutMs, signal });
@@ -95,8 +99,9 @@ export function inspectCluster(options: {
       const found: ScalingObject[] = [];
       const places = placesOf(resource.groupVersion, resource.resource, namespaces);
       const missing = await listAll(places, `${kind}List`, signal, (object) => {
-        const consumer = readConsumer(object, resource);
-        if (consumer !== null) found.push({ ...consumer, ...readConsumerMetrics(object, kind) });
+        const consumer = readConsumer(object, resource, deploymentOf);
+        if (consumer === null) return;
+        found.push({ ...consumer, ...readConsumerMetrics(object, kind), failures: readConsumerFailures(object, kind) });
       });
       return { value: found, missing };
     },

@@ -1,6 +1,6 @@
 import { withoutMade } from '../../adapters/kubernetes/consumer-source.js';
 import type { ConsumerMetric, ScalingObject } from '../../core/inspection.js';
-import { consumerKinds, type ObservedDeployment } from '../../core/ports.js';
+import { consumerKinds, type ObservedDeployment, type ReplicaConsumer } from '../../core/ports.js';
 import { aibrixMetricPrefix, deploymentLabels } from '../../core/published-names.js';
 import { consumerName, consumersByDeployment, withConsumers } from '../landing.js';
 import { type DoctorFacts, notInstalled, seenOr } from './facts.js';
@@ -39,6 +39,8 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
       ];
     }
     return [
+      ...several(deployment, own),
+      ...failures(all),
       ...limitFindings(deployment, own),
       ...(settings.followedBy === 'autoscalers' ? foreign(deployment, scaling) : []),
       ...scaling.flatMap((object) => ofObject(object, deployment, facts)),
@@ -52,7 +54,40 @@ function isWhole(sight: DoctorFacts['consumers'][keyof DoctorFacts['consumers']]
   return sight.kind === 'seen' ? sight.missing === null : !sight.isFault && sight.because === notInstalled;
 }
 
-const limits = new Set(['max_above_consumer', 'min_above_max', 'consumer_keeps_replicas', 'several_consumers']);
+function several({ id }: ObservedDeployment, own: readonly ReplicaConsumer[]): readonly Finding[] {
+  if (own.length < 2) return [];
+  const rest = own.length - shownNames;
+  const names = own.slice(0, shownNames).map(consumerName).join(', ');
+  return [
+    finding('several_consumers', {
+      place: `Deployment ${id}`,
+      found: `${own.length} objects scale it: ${names}${rest > 0 ? ` and ${rest} more` : ''}`,
+      expected: 'one',
+    }),
+  ];
+}
+
+/** Names that one sentence lists. */
+const shownNames = 4;
+
+/** What their controllers say; also of what KEDA or AIBrix made, since that is what asks for the number. */
+function failures(all: readonly ScalingObject[]): readonly Finding[] {
+  return all
+    .filter((object) => object.failures.length > 0)
+    .map((object) =>
+      finding('consumer_fails', {
+        place: `${consumerName(object)} status.conditions`,
+        found: object.failures
+          .map(({ condition, reason, message }) =>
+            [condition, ...(reason === null ? [] : [`(${reason})`]), ...(message === null ? [] : [message])].join(' '),
+          )
+          .join('; '),
+        expected: 'an autoscaler that gets its number and can scale',
+      }),
+    );
+}
+
+const limits = new Set(['max_above_consumer', 'min_above_max', 'consumer_keeps_replicas']);
 
 /** What plans say of limits too, there as warnings. */
 function limitFindings(deployment: ObservedDeployment, own: Parameters<typeof withConsumers>[1]): readonly Finding[] {
@@ -64,7 +99,7 @@ function limitFindings(deployment: ObservedDeployment, own: Parameters<typeof wi
       finding('consumer_limits', {
         place: `Deployment ${deployment.id}`,
         found: message,
-        expected: 'one object that scales it, with limits that the Deployment knows',
+        expected: 'limits that the Deployment knows',
       }),
     );
 }

@@ -232,6 +232,18 @@ export const findingKinds = {
     why: 'What is published waits until somebody remembers the annotation.',
     mend: 'Remove the annotation.',
   },
+  consumer_fails: {
+    severity: 'broken',
+    title: 'An autoscaler says that it fails',
+    why: 'It cannot get its number, or cannot scale: the Deployment keeps its replicas, or those of a fallback, and only the status of the object tells. A wrong host, port or path shows here, and a network policy in between.',
+    mend: 'Do what its message says; from a pod of its namespace, ask for the address that it asks for.',
+  },
+  several_consumers: {
+    severity: 'broken',
+    title: 'Several autoscalers scale one Deployment',
+    why: 'Each undoes what the others do, every few seconds, whatever their limits are.',
+    mend: 'Remove all but one.',
+  },
   consumer_limits: {
     severity: 'risk',
     title: 'Limits of an autoscaler and of its Deployment disagree',

@@ -541,6 +541,99 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       ]);
     });
 
+    it('finds two autoscalers on one Deployment, which is broken whatever their limits are', async () => {
+      world.put(hpa({ minReplicas: 3 }, {}, { name: 'another' }));
+      const { report } = await world.examine();
+      expect(report.findings.map(({ code, severity, mend }) => [code, severity, mend])).toEqual([
+        ['several_consumers', 'broken', 'Remove all but one.'],
+        ['consumer_limits', 'risk', expect.any(String)],
+      ]);
+      const [first] = await found();
+      expect(first).toBe(
+        `several_consumers Deployment prod/${names.hpa}: 2 objects scale it: HorizontalPodAutoscaler prod/another, HorizontalPodAutoscaler prod/${names.hpa}`,
+      );
+    });
+
+    it.each([
+      [
+        'an HPA that gets no metric',
+        () => withConditions(hpa(), { type: 'ScalingActive', status: 'False', reason: 'FailedGetExternalMetric' }),
+        `HorizontalPodAutoscaler prod/${names.hpa} status.conditions: ScalingActive=False (FailedGetExternalMetric)`,
+      ],
+      [
+        'an HPA that cannot scale its target',
+        () => withConditions(hpa(), { type: 'AbleToScale', status: 'False', reason: 'FailedGetScale', message: 'no' }),
+        'AbleToScale=False (FailedGetScale) no',
+      ],
+      [
+        'a ScaledObject whose trigger fails',
+        () =>
+          withConditions(
+            scaledObject(),
+            { type: 'Ready', status: 'False', reason: 'TriggerError', message: 'dial tcp: lookup gpumx.gpu.svc' },
+            { type: 'Fallback', status: 'True', reason: 'FallbackExists' },
+          ),
+        'Ready=False (TriggerError) dial tcp: lookup gpumx.gpu.svc; Fallback=True (FallbackExists)',
+      ],
+      [
+        'a PodAutoscaler that is refused',
+        () =>
+          withConditions(
+            podAutoscaler(),
+            { type: 'MultiPodAutoscalerConflict', status: 'False', reason: 'MultiPodAutoscalerConflict' },
+            { type: 'AbleToScale', status: 'False', reason: 'InvalidSpec' },
+          ),
+        'MultiPodAutoscalerConflict=False (MultiPodAutoscalerConflict); AbleToScale=False (InvalidSpec)',
+      ],
+    ])('finds %s by what its controller says', async (_, object, text) => {
+      world.put(object());
+      const [only, ...rest] = await found();
+      expect([only, rest]).toEqual([expect.stringMatching(/^consumer_fails /), []]);
+      expect(only).toContain(text);
+    });
+
+    it('finds it on what KEDA made, which is what asks', async () => {
+      const owner = { kind: 'ScaledObject', name: names.keda, controller: true };
+      const made = hpa(
+        { scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: names.keda } },
+        {},
+        {
+          name: `keda-hpa-${names.keda}`,
+          ownerReferences: [owner],
+        },
+      );
+      world.put(withConditions(made, { type: 'ScalingActive', status: 'False', reason: 'FailedGetExternalMetric' }));
+      expect(await found()).toEqual([expect.stringMatching(/^consumer_fails HorizontalPodAutoscaler prod\/keda-hpa-/)]);
+    });
+
+    it('cuts what a controller says, and takes out what a terminal would obey', async () => {
+      const message = `\u001b[31mred\n${'x'.repeat(5000)}`;
+      world.put(withConditions(hpa(), { type: 'ScalingActive', status: 'False', reason: 'R', message }));
+      const [only] = await found();
+      expect(only).toMatch(/ScalingActive=False \(R\) \[31mred x+…$/);
+      expect(only!.length).toBeLessThan(500);
+    });
+
+    it('takes an autoscaler at rest for a healthy one', async () => {
+      const stable = { type: 'ScalingActive', status: 'False', reason: 'Stable', message: 'desired=1, actual=1' };
+      world.put(
+        withConditions(podAutoscaler(), stable, { type: 'Ready', status: 'False', reason: 'ReconcilingScaleDiff' }),
+      );
+      const resting = 'scaling is disabled since the replica count of the target is zero';
+      world.put(
+        withConditions(hpa(), { type: 'ScalingActive', status: 'False', reason: 'ScalingDisabled', message: resting }),
+      );
+      world.put(
+        withConditions(
+          scaledObject(),
+          { type: 'Active', status: 'False', reason: 'ScalerNotActive' },
+          { type: 'Ready', status: 'True' },
+          { type: 'Fallback', status: 'False' },
+        ),
+      );
+      expect(await found()).toEqual([]);
+    });
+
     it('finds limits that disagree', async () => {
       world.put(hpa({ minReplicas: 3 }));
       expect(await found()).toEqual([expect.stringMatching(/^consumer_limits .*keeps at least 3/)]);
@@ -588,6 +681,10 @@ function noTraces(): void {
   for (const end of [lastTick(), lastTick() - 10]) {
     world.redis.command('DEL', `aibrix:${model}_request_trace_${end}`);
   }
+}
+
+function withConditions<Manifest>(object: Manifest, ...conditions: readonly object[]): Manifest {
+  return { ...object, status: { conditions } };
 }
 
 function desired(matchLabels: Readonly<Record<string, string>> | undefined) {

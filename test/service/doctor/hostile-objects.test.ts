@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { loadGpuCatalogue } from '../../../src/adapters/catalogue-file.js';
 import { readAibrixComponent } from '../../../src/adapters/kubernetes/aibrix-components.js';
+import { readConsumerFailures } from '../../../src/adapters/kubernetes/consumer-conditions.js';
 import { readConsumerMetrics } from '../../../src/adapters/kubernetes/consumer-metrics.js';
 import { consumerResources, readConsumer } from '../../../src/adapters/kubernetes/consumer-source.js';
 import { modelLabelSlip } from '../../../src/adapters/kubernetes/model-label-slips.js';
@@ -24,7 +25,8 @@ function factsOf(objects: readonly unknown[], keys: readonly string[] = []): Doc
     return seen(
       objects.flatMap((object) => {
         const consumer = readConsumer(object, resource);
-        return consumer === null ? [] : [{ ...consumer, ...readConsumerMetrics(object, kind) }];
+        if (consumer === null) return [];
+        return [{ ...consumer, ...readConsumerMetrics(object, kind), failures: readConsumerFailures(object, kind) }];
       }),
     );
   };
