@@ -79,7 +79,7 @@ export function scaledDeployments(
 }
 
 /** The object that a deployment is. */
-function targetOf({
+export function targetOf({
   deployments,
 }: Config): (deployment: { readonly id: string; readonly namespace: string; readonly name: string }) => ScaleTarget {
   const listed = new Map(deployments.list.map((each) => [`${each.namespace}/${each.name}`, each.target]));
@@ -111,7 +111,7 @@ export function createConsumers(
 }
 
 /** Which entry of the list an object is. */
-function listedDeployments(config: Config): DeploymentOf {
+export function listedDeployments(config: Config): DeploymentOf {
   const keyOf = ({ group, kind, namespace, name }: Parameters<DeploymentOf>[0]) =>
     [group, kind, namespace, name].join('/');
   const toTarget = targetOf(config);

@@ -3,9 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { loadGpuCatalogue } from '../adapters/catalogue-file.js';
 import { ApiError, type ClusterAccess, connectToCluster } from '../adapters/kubernetes/api-client.js';
 import { inspectCluster } from '../adapters/kubernetes/cluster-inspection.js';
+import { KubernetesScaleClient } from '../adapters/kubernetes/scale-client.js';
+import { describeRedis } from '../adapters/redis-settings.js';
 import type { GpuCatalogue } from '../core/gpu-types.js';
 import { InputError } from '../core/input-error.js';
 import type { Clock } from '../core/ports.js';
+import { listedDeployments, targetOf } from './compose-actuation.js';
 import { createEngineMetrics, createProfiles, createStore, redisSettings } from './compose-inputs.js';
 import { type Config, configuredPools } from './config.js';
 import { createConfiguredDeployments } from './configured-deployments.js';
@@ -20,6 +23,8 @@ export async function openDoctor(options: {
   readonly config: Config;
   readonly directory: string;
   readonly access: ClusterAccess;
+  /** Where `publish.mode` is set: a file or a variable; null = nowhere. */
+  readonly modeFrom: string | null;
   /** For each part that is looked at. */
   readonly timeoutMs: number;
   readonly clock?: Clock;
@@ -35,29 +40,41 @@ export async function openDoctor(options: {
   const { openRedisInspection } = await import('../adapters/redis-inspection.js');
   const inspection = settings === null ? null : openRedisInspection(settings, { timeoutMs, now: () => clock.now() });
   const { list, fromNodes } = configuredPools(config);
+  const isListed = deployments.source === 'config';
+  const cluster =
+    isListed && config.actuate === 'none'
+      ? 'deployments.source is config, and actuate is none: what the cluster holds is not looked at'
+      : await inspectionOfCluster(options.access, { catalogue, clock, timeoutMs, config });
   return {
     sources: {
       settings: {
         intervalSeconds: demand.intervalSeconds,
         readsTraces: demand.source === 'redis',
         aibrixUnit: publish.aibrixUnit,
-        followedBy: publish.mode === 'shadow' ? 'nobody' : config.actuate === 'scale' ? 'gpumix' : 'autoscalers',
+        mode: { value: publish.mode, from: options.modeFrom },
+        actuate: config.actuate,
+        isListed,
         pools: { list, areCounted: fromNodes !== null },
         profilesDirectory: profiles.source === 'files' ? resolve(directory, profiles.directory ?? '.') : null,
+      },
+      addresses: {
+        redis: settings === null ? null : describeRedis(settings),
+        kubernetes: typeof cluster === 'string' || cluster instanceof Error ? null : cluster.server,
       },
       catalogue,
       clock,
       sleep: options.sleep ?? (async (ms) => void (await sleep(ms))),
       timeoutMs,
       redis: inspection === null ? null : { inspection, store },
-      cluster:
-        deployments.source === 'config'
-          ? 'deployments.source is config: what the cluster holds is not looked at'
-          : await inspectionOfCluster(options.access, { catalogue, clock, timeoutMs, config }),
-      listed:
-        deployments.source === 'config'
-          ? createConfiguredDeployments(deployments.list, catalogue).snapshot().deployments
-          : null,
+      cluster,
+      scale:
+        config.actuate === 'none'
+          ? null
+          : {
+              client: new KubernetesScaleClient({ access: options.access, timeoutMs }),
+              targetOf: targetOf(config),
+            },
+      listed: isListed ? createConfiguredDeployments(deployments.list, catalogue).snapshot().deployments : null,
       profiles: createProfiles(config, directory, store),
       engines,
       statusOf: (error) => (error instanceof ApiError ? error.status : null),
@@ -79,18 +96,22 @@ async function inspectionOfCluster(
   },
 ): Promise<DoctorSources['cluster']> {
   const { catalogue, clock, timeoutMs, config } = tools;
-  // What a flag names must be usable; what the surroundings happen to offer need not.
-  const isGiven = Object.keys(access).length > 0;
+  const { source, list, namespaces } = config.deployments;
   try {
     return inspectCluster({
       api: await connectToCluster(access),
       catalogue,
-      namespaces: config.deployments.namespaces,
+      ...(source === 'kubernetes'
+        ? { namespaces }
+        : {
+            namespaces: [...new Set(list.map(({ namespace }) => namespace))],
+            deploymentOf: listedDeployments(config),
+          }),
       answerTimeoutMs: timeoutMs,
       now: () => clock.now(),
     });
   } catch (error) {
-    if (isGiven || !(error instanceof InputError)) throw error;
+    if (!(error instanceof InputError)) throw error;
     return error;
   }
 }

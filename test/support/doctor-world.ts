@@ -19,7 +19,11 @@ export type DoctorWorld = {
   readonly stop: () => Promise<void>;
 };
 
-type Around = { readonly sleep?: (ms: number) => Promise<void>; readonly now?: () => number };
+type Around = {
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly sleep?: (ms: number) => Promise<void>;
+  readonly now?: () => number;
+};
 export type Examination = { readonly code: number; readonly report: DoctorReport; readonly text: string };
 
 export const externalMetric = {

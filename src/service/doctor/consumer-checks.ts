@@ -3,7 +3,7 @@ import type { ConsumerMetric, ScalingObject } from '../../core/inspection.js';
 import { consumerKinds, type ObservedDeployment, type ReplicaConsumer } from '../../core/ports.js';
 import { aibrixMetricPrefix, deploymentLabels } from '../../core/published-names.js';
 import { consumerName, consumersByDeployment, withConsumers } from '../landing.js';
-import { type DoctorFacts, notInstalled, seenOr } from './facts.js';
+import { type DoctorFacts, isWholeKind, seenOr } from './facts.js';
 import { type Finding, finding } from './report.js';
 
 /** Whether what is published is done: the objects that scale the followed Deployments, field by field. */
@@ -13,13 +13,13 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
   if (workloads.kind === 'unseen') return [];
   const objects = consumerKinds.flatMap((kind) => seenOr(facts.consumers[kind], []));
   const byDeployment = consumersByDeployment(objects);
-  const allSeen = consumerKinds.every((kind) => isWhole(facts.consumers[kind]));
+  const allSeen = consumerKinds.every((kind) => isWholeKind(facts.consumers[kind]));
   return workloads.value.deployments.flatMap((deployment) => {
     const all = byDeployment.get(deployment.id) ?? [];
     const own = withoutMade(all);
     const scaling = all.filter(({ kind, name }) => own.some((each) => each.kind === kind && each.name === name));
     if (all.length === 0) {
-      if (!allSeen || settings.followedBy !== 'autoscalers') return [];
+      if (!allSeen || settings.actuate === 'scale') return [];
       return [
         finding('nothing_scales', {
           place: `Deployment ${deployment.id}`,
@@ -28,12 +28,12 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
         }),
       ];
     }
-    if (settings.followedBy === 'gpumix') {
+    if (settings.actuate === 'scale') {
       return [
         finding('other_scaler', {
           // Also the maker of what was seen, where it cannot be read itself.
           place: own.map(consumerName).slice(0, 3).join(', '),
-          found: `${own.length === 1 ? 'it targets' : 'they target'} Deployment ${deployment.id}`,
+          found: `${own.length === 1 ? 'it targets' : 'they target'} ${settings.isListed ? 'what deployments.list has as' : 'Deployment'} ${deployment.id}`,
           expected: 'nothing else that scales it, because of actuate: scale',
         }),
       ];
@@ -42,16 +42,11 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
       ...several(deployment, own),
       ...failures(all),
       ...limitFindings(deployment, own),
-      ...(settings.followedBy === 'autoscalers' ? foreign(deployment, scaling) : []),
+      ...foreign(deployment, scaling),
       ...scaling.flatMap((object) => ofObject(object, deployment, facts)),
       ...dropped(all),
     ];
   });
-}
-
-/** Absent kinds are seen: they have no objects. */
-function isWhole(sight: DoctorFacts['consumers'][keyof DoctorFacts['consumers']]): boolean {
-  return sight.kind === 'seen' ? sight.missing === null : !sight.isFault && sight.because === notInstalled;
 }
 
 function several({ id }: ObservedDeployment, own: readonly ReplicaConsumer[]): readonly Finding[] {

@@ -6,15 +6,18 @@ import type { DoctorFacts, Sight } from './facts.js';
 import { severities } from './findings.js';
 import { checkAibrixVersion, checkExternalMetrics, checkReach } from './platform-checks.js';
 import type { DoctorReport, Finding } from './report.js';
+import { checkMode, checkScaleTargets } from './scaling-checks.js';
 
 /** All that is looked for, in the order in which it is told. */
 const checks: readonly ((facts: DoctorFacts) => readonly Finding[])[] = [
   checkReach,
+  checkMode,
   checkClocks,
   checkTraces,
   checkGateways,
   checkDeployments,
   checkProfiles,
+  checkScaleTargets,
   checkConsumers,
   checkAibrixVersion,
   checkExternalMetrics,
@@ -64,6 +67,9 @@ function coverage(facts: DoctorFacts): Pick<DoctorReport, 'looked' | 'notLooked'
   tell('external metrics API', facts.externalMetrics, ({ owner }) =>
     owner === null ? 'owned by nobody' : `owned by ${owner.service}`,
   );
+  if (facts.settings.actuate !== 'none') {
+    tell('what gpumix scales', facts.scales, (scales) => counted(scales.size, 'object'));
+  }
   tell('profiles', facts.profiles, (profiles) => counted(profiles.size, 'Deployment'));
   return { looked, notLooked };
 }

@@ -1,6 +1,7 @@
 import type { GpuCatalogue } from '../../core/gpu-types.js';
 import type { AibrixKeys, ClockReading, ExternalMetricsApi, ScalingObject, Workloads } from '../../core/inspection.js';
-import type { ProfileReading, Reading, ReplicaConsumer } from '../../core/ports.js';
+import type { ObservedDeployment, ProfileReading, Reading, ReplicaConsumer } from '../../core/ports.js';
+import type { ScaleAnswer } from '../../core/scale.js';
 
 /** What was seen of a live set-up at one moment: the whole input of a diagnosis. */
 
@@ -16,8 +17,12 @@ export type DoctorSettings = {
   readonly readsTraces: boolean;
   /** What one replica counts on AIBrix's endpoint. */
   readonly aibrixUnit: number;
-  /** Who has to follow what is published: nobody in shadow mode. */
-  readonly followedBy: 'autoscalers' | 'gpumix' | 'nobody';
+  /** `shadow`: nobody is given another number than what runs; `from` says where that is set, null = nowhere. */
+  readonly mode: { readonly value: 'live' | 'shadow'; readonly from: string | null };
+  /** With `scale` gpumix follows what is published, else autoscalers have to. */
+  readonly actuate: 'none' | 'dry-run' | 'scale';
+  /** Whether the configuration lists the deployments; otherwise they are the labelled Deployments of the cluster. */
+  readonly isListed: boolean;
   readonly pools: {
     readonly list: readonly { readonly gpuType: string; readonly gpus: number | null }[];
     readonly areCounted: boolean;
@@ -29,9 +34,16 @@ export type DoctorSettings = {
 /** A deployment whose pods serve requests now, and what shows it. */
 export type BusyDeployment = { readonly id: string; readonly model: string; readonly shownBy: string };
 
+/** What was looked at, as people name it, never with a password; null = there is none. */
+export type DoctorAddresses = {
+  readonly redis: string | null;
+  readonly kubernetes: string | null;
+};
+
 export type DoctorFacts = {
   /** Unix [ms] */
   readonly atMs: number;
+  readonly addresses: DoctorAddresses;
   readonly settings: DoctorSettings;
   readonly catalogue: GpuCatalogue;
   readonly redisClocks: Sight<readonly ClockReading[]>;
@@ -44,6 +56,8 @@ export type DoctorFacts = {
   readonly workloads: Sight<Workloads>;
   readonly consumers: Readonly<Record<ReplicaConsumer['kind'], Sight<readonly ScalingObject[]>>>;
   readonly externalMetrics: Sight<ExternalMetricsApi>;
+  /** The `scale` of what gpumix is to scale, by id of the deployment. */
+  readonly scales: Sight<ReadonlyMap<string, { readonly target: string; readonly answer: ScaleAnswer }>>;
   /** By id of the deployment. */
   readonly profiles: Sight<ReadonlyMap<string, ProfileReading>>;
 };
@@ -53,6 +67,16 @@ export const noWorkloads: Workloads = { deployments: [], slips: [], aibrix: [] }
 
 /** Why a kind has no objects where the cluster does not serve it. */
 export const notInstalled = 'this cluster does not have it';
+
+/** Where a deployment is found by its owner. */
+export function deploymentPlace({ settings }: Pick<DoctorFacts, 'settings'>, { id }: Pick<ObservedDeployment, 'id'>) {
+  return settings.isListed ? `deployments.list ${id}` : `Deployment ${id}`;
+}
+
+/** Absent kinds are seen: they have no objects. */
+export function isWholeKind(sight: DoctorFacts['consumers'][keyof DoctorFacts['consumers']]): boolean {
+  return sight.kind === 'seen' ? sight.missing === null : !sight.isFault && sight.because === notInstalled;
+}
 
 /** What was seen, or the given instead of what was not. */
 export function seenOr<Value>(sight: Sight<Value>, instead: Value): Value {

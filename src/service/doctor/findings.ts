@@ -124,6 +124,42 @@ export const findingKinds = {
     why: 'Profiles are found by exact key: model as in the label, name of the Deployment without namespace. This one is never read.',
     mend: 'Rename the key, or delete it where the Deployment is gone for good.',
   },
+  shadow_mode: {
+    severity: 'risk',
+    title: 'Shadow mode: nothing is scaled',
+    why: 'gpumix plans and shows everything, and publishes the replicas that run: autoscalers that follow it hold them for ever. What is said below of autoscalers is what would happen live.',
+    mend: 'The last step is publish.mode: live. Where the service has it from its variable GPUMIX_PUBLISH_MODE, this is not what the service does: look again with GPUMIX_PUBLISH_MODE=live gpumix doctor, or inside the cluster.',
+  },
+  dry_run: {
+    severity: 'risk',
+    title: 'Dry run: gpumix scales nothing',
+    why: 'With actuate: dry-run the API server checks every change, and stores none.',
+    mend: 'Set actuate: scale when the changes that are told look right.',
+  },
+  deployment_paused: {
+    severity: 'risk',
+    title: 'A deployment is paused',
+    why: 'It is planned, and the replicas that run are published for it: nobody scales it.',
+    mend: 'Take the pause away when what it was for is over.',
+  },
+  scale_target_missing: {
+    severity: 'broken',
+    title: 'What gpumix is to scale is not there',
+    why: 'With actuate gpumix writes the scale of this object; there is no such object, or it has no scale, and only the log tells.',
+    mend: 'Correct namespace and name, or target with its kind, group and version (docs/actuation.md).',
+  },
+  scale_forbidden: {
+    severity: 'broken',
+    title: 'What gpumix is to scale may not be read',
+    why: 'Without get and patch on the scale of the object its plan is not carried out.',
+    mend: 'Grant get and patch on the scale of its kind (docs/kubernetes.md). The rights are those of whoever runs the doctor, which may differ from those of the service: run it inside the cluster to be sure.',
+  },
+  scalers_unknown: {
+    severity: 'broken',
+    title: 'Whether something else scales is not known',
+    why: 'With actuate: scale gpumix scales nothing while a kind of autoscalers cannot be read, since it would fight what it does not see.',
+    mend: 'Grant list and watch on that kind (docs/kubernetes.md). The rights are those of whoever runs the doctor, which may differ from those of the service: run it inside the cluster to be sure.',
+  },
   nothing_scales: {
     severity: 'broken',
     title: 'Nothing scales a followed Deployment',

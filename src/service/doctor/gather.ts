@@ -1,5 +1,12 @@
 import type { GpuCatalogue } from '../../core/gpu-types.js';
-import type { AibrixKeys, ClusterInspection, Look, PodActivity, RedisInspection } from '../../core/inspection.js';
+import type {
+  AibrixKeys,
+  ClusterInspection,
+  Look,
+  PodActivity,
+  RedisInspection,
+  Workloads,
+} from '../../core/inspection.js';
 import type {
   Clock,
   EngineMetrics,
@@ -9,13 +16,22 @@ import type {
   Reading,
   SharedStore,
 } from '../../core/ports.js';
-import { type BusyDeployment, type DoctorFacts, type DoctorSettings, notInstalled, type Sight } from './facts.js';
+import { type ScaleAnswer, type ScaleClient, type ScaleTarget, targetText } from '../../core/scale.js';
+import {
+  type BusyDeployment,
+  type DoctorAddresses,
+  type DoctorFacts,
+  type DoctorSettings,
+  notInstalled,
+  type Sight,
+} from './facts.js';
 
 /** Looks at a live set-up, each part under a time limit of its own: what cannot be seen is told, and ends nothing. */
 
 /** What can be looked at, or why it is not. */
 export type DoctorSources = {
   readonly settings: DoctorSettings;
+  readonly addresses: DoctorAddresses;
   readonly catalogue: GpuCatalogue;
   readonly clock: Clock;
   readonly sleep: (ms: number) => Promise<void>;
@@ -24,6 +40,11 @@ export type DoctorSources = {
   readonly redis: { readonly inspection: RedisInspection; readonly store: SharedStore } | null;
   /** A fault: there should be a cluster. A text: nobody needs one. */
   readonly cluster: ClusterInspection | Error | string;
+  /** What gpumix would scale by; null = it does not. */
+  readonly scale: {
+    readonly client: ScaleClient;
+    readonly targetOf: (deployment: ObservedDeployment) => ScaleTarget;
+  } | null;
   /** What the configuration lists, where it does. */
   readonly listed: readonly ObservedDeployment[] | null;
   readonly profiles: ProfileSource;
@@ -36,13 +57,16 @@ export type DoctorSources = {
 const pauseMs = 1000;
 /** After an interval ends, its record comes within half a second; clocks may differ by this. [s] */
 const lateSeconds = 2;
+/** Objects whose `scale` is read, and how many at once: what is wrong with rights or names shows in the first. */
+const mostScales = 500;
+const scalesAtOnce = 8;
 /** Models whose newest record is read. */
 const mostModels = 5000;
 
 export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> {
   const { settings, catalogue, clock, redis, cluster } = sources;
   const inRedis = <Value>(work: (look: NonNullable<typeof redis>) => Promise<Look<Value>>) =>
-    redis === null ? unneeded<Value>('no Redis is configured') : look(sources, () => work(redis), { optional: false });
+    redis === null ? unneeded<Value>('no Redis is configured') : look(sources, () => work(redis), ofRedis(sources));
   const inCluster = <Value>(
     work: (look: ClusterInspection, signal: AbortSignal) => Promise<Look<Value>>,
     options: { readonly optional: boolean },
@@ -51,7 +75,7 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
     if (cluster instanceof Error) {
       return Promise.resolve({ kind: 'unseen', because: cluster.message, isFault: !options.optional });
     }
-    return look(sources, (signal) => work(cluster, signal), options);
+    return look(sources, (signal) => work(cluster, signal), { ...options, where: cluster.server });
   };
   const consumersOf = (kind: keyof DoctorFacts['consumers']) =>
     inCluster((inspection, signal) => inspection.consumers(kind, signal), { optional: true });
@@ -70,7 +94,9 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
       },
       { optional: true },
     ),
-    inCluster((inspection, signal) => inspection.workloads(signal), { optional: false }),
+    sources.listed === null
+      ? inCluster((inspection, signal) => inspection.workloads(signal), { optional: false })
+      : unneeded<Workloads>('deployments.source is config'),
     consumersOf('HorizontalPodAutoscaler'),
     consumersOf('ScaledObject'),
     consumersOf('PodAutoscaler'),
@@ -83,15 +109,17 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
       ? seen
       : { kind: 'seen', value: { deployments: sources.listed, slips: [], aibrix: [] }, missing: null };
   const deployments = workloads.kind === 'seen' ? workloads.value.deployments : [];
-  const [profiles, newestTraces, untraced] = await Promise.all([
+  const [profiles, newestTraces, untraced, scales] = await Promise.all([
     workloads.kind === 'unseen'
       ? unneeded<ReadonlyMap<string, ProfileReading>>('the Deployments are not known')
-      : look(sources, () => readProfiles(sources.profiles, deployments), { optional: false }),
+      : look(sources, () => readProfiles(sources.profiles, deployments), { optional: false, where: 'the profiles' }),
     newestRecords(sources, keys),
     findUntraced(sources, keys, deployments),
+    readScales(sources, deployments),
   ]);
   return {
     atMs,
+    addresses: sources.addresses,
     settings,
     catalogue,
     redisClocks,
@@ -106,6 +134,7 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
       PodAutoscaler: podAutoscalers,
     },
     externalMetrics,
+    scales,
     profiles,
   };
 }
@@ -118,16 +147,23 @@ function unneeded<Value>(because: string): Promise<Sight<Value>> {
   return Promise.resolve({ kind: 'unseen', because, isFault: false });
 }
 
-/** @param options.optional whether a set-up may do without it, or keep it from being read */
+function ofRedis({ addresses }: DoctorSources): { readonly optional: false; readonly where: string } {
+  return { optional: false, where: addresses.redis ?? 'Redis' };
+}
+
+/**
+ * @param options.optional whether a set-up may do without it, or keep it from being read
+ * @param options.where who is asked, for an answer that does not come
+ */
 async function look<Value>(
   { timeoutMs, statusOf }: DoctorSources,
   work: (signal: AbortSignal) => Promise<Look<Value>>,
-  { optional }: { readonly optional: boolean },
+  { optional, where }: { readonly optional: boolean; readonly where: string },
 ): Promise<Sight<Value>> {
   const calledOff = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
+    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs / 1000} s from ${where}`)), timeoutMs);
   });
   try {
     return { kind: 'seen', ...(await Promise.race([work(calledOff.signal), late])) };
@@ -155,6 +191,44 @@ async function readProfiles(
   return whole(new Map(deployments.map(({ id }, index) => [id, readings[index]!])));
 }
 
+/** One read of each `scale`, some at once; without any answer it is the server that is not there. */
+async function readScales(
+  sources: DoctorSources,
+  deployments: readonly ObservedDeployment[],
+): Promise<DoctorFacts['scales']> {
+  const { scale, cluster } = sources;
+  if (scale === null) return unneeded('actuate is none: gpumix scales nothing itself');
+  if (typeof cluster === 'string') return unneeded(cluster);
+  if (cluster instanceof Error) return { kind: 'unseen', because: cluster.message, isFault: true };
+  const asked = deployments.slice(0, mostScales).map((deployment) => ({
+    id: deployment.id,
+    target: scale.targetOf(deployment),
+  }));
+  const work = async (signal: AbortSignal) => {
+    await scale.client.start();
+    const answers = new Map<string, { readonly target: string; readonly answer: ScaleAnswer }>();
+    let next = 0;
+    const readSome = async () => {
+      while (next < asked.length && !signal.aborted) {
+        const { id, target } = asked[next++]!;
+        const answer = await scale.client.read(target);
+        if (answer.kind === 'fault' && answer.fault === 'unreachable') throw new Error(answer.message);
+        answers.set(id, { target: targetText(target), answer });
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(scalesAtOnce, asked.length) }, readSome));
+    const faults = [...answers.values()].flatMap(({ answer }) =>
+      answer.kind === 'fault' && !['not_found', 'forbidden', 'unauthorized'].includes(answer.fault)
+        ? [answer.message]
+        : [],
+    );
+    const missing =
+      faults[0] ?? (deployments.length > asked.length ? `only the first ${mostScales} of ${deployments.length}` : null);
+    return { value: answers, missing };
+  };
+  return look(sources, work, { optional: false, where: cluster.server });
+}
+
 function newestRecords(sources: DoctorSources, keys: Sight<AibrixKeys>): Promise<DoctorFacts['newestTraces']> {
   const { redis, settings } = sources;
   if (!settings.readsTraces) return unneeded('demand does not come of request traces');
@@ -171,7 +245,7 @@ function newestRecords(sources: DoctorSources, keys: Sight<AibrixKeys>): Promise
       ]);
       return { value: new Map(records), missing };
     },
-    { optional: false },
+    ofRedis(sources),
   );
 }
 
@@ -196,6 +270,7 @@ async function findUntraced(
   const timeoutMs = sources.timeoutMs + pauseMs;
   const busy = await look({ ...sources, timeoutMs }, () => busyNow(sources, keys.value.pods, deployments), {
     optional: false,
+    where: 'Redis and the engines',
   });
   if (busy.kind === 'unseen') return busy;
   const suspects = busy.value.filter(({ model }) => !keys.value.newestTraces.has(model));
@@ -215,7 +290,7 @@ async function findUntraced(
       const value = suspects.filter(({ model }) => models.includes(model) && !traced.has(model));
       return { value, missing: busy.missing };
     },
-    { optional: false },
+    ofRedis(sources),
   );
 }
 

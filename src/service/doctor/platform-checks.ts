@@ -7,20 +7,34 @@ import { type Finding, finding } from './report.js';
 
 /** Whether the parts between gpumix and the Deployments can read it: reachability, AIBrix's version, the APIService. */
 
-export function checkReach({ redisClocks, keys, newestTraces, workloads, profiles }: DoctorFacts): readonly Finding[] {
+export function checkReach({
+  addresses,
+  redisClocks,
+  keys,
+  newestTraces,
+  workloads,
+  scales,
+  profiles,
+}: DoctorFacts): readonly Finding[] {
   const found: Finding[] = [];
   const redis = [redisClocks, keys, newestTraces].find((sight) => sight.kind === 'unseen' && sight.isFault);
   if (redis?.kind === 'unseen') {
     found.push(
-      finding('redis_unreachable', { place: 'Redis', found: redis.because, expected: 'a server that answers' }),
+      finding('redis_unreachable', {
+        place: `Redis ${addresses.redis}`,
+        found: redis.because,
+        expected: 'a server that answers',
+      }),
     );
   }
-  if (workloads.kind === 'unseen' && workloads.isFault) {
+  // Of listed deployments the cluster is asked for their scale alone.
+  const cluster = [workloads, scales].find((sight) => sight.kind === 'unseen' && sight.isFault);
+  if (cluster?.kind === 'unseen') {
     found.push(
       finding('kubernetes_unreachable', {
-        place: 'Kubernetes',
-        found: workloads.because,
-        expected: 'a list of Deployments',
+        place: addresses.kubernetes === null ? 'Kubernetes' : `Kubernetes ${addresses.kubernetes}`,
+        found: cluster.because,
+        expected: cluster === workloads ? 'a list of Deployments' : 'the scale of what gpumix scales',
       }),
     );
   }

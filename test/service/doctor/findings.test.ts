@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { runDoctor } from '../../../src/cli/doctor.js';
-import { findingCodes } from '../../../src/service/doctor/findings.js';
+import { findingCodes, findingKinds } from '../../../src/service/doctor/findings.js';
 import {
   aibrixPart,
   apiService,
@@ -312,10 +312,26 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
   });
 
   describe('what scales', () => {
-    it('finds a Deployment that nothing scales, but not in shadow mode', async () => {
+    it('finds a Deployment that nothing scales, in shadow mode too, which it says', async () => {
       world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
       expect(await found()).toEqual([expect.stringMatching(`^nothing_scales Deployment prod/${names.hpa}`)]);
-      expect(await withConfig('publish: { mode: shadow }')).toEqual([]);
+      expect(await withConfig('publish: { mode: shadow }')).toEqual([
+        expect.stringMatching(`^nothing_scales Deployment prod/${names.hpa}`),
+        expect.stringMatching(/^shadow_mode publish\.mode, by .*gpumix\.yaml: shadow$/),
+      ]);
+    });
+
+    it('takes the mode of the variable that the service has, before that of the file', async () => {
+      const shadow = 'publish: { mode: shadow }';
+      expect(await withConfig(shadow, { GPUMIX_PUBLISH_MODE: 'live' })).toEqual([]);
+      expect(await withConfig('', { GPUMIX_PUBLISH_MODE: 'shadow' })).toEqual([
+        'shadow_mode publish.mode, by GPUMIX_PUBLISH_MODE: shadow',
+      ]);
+    });
+
+    it('finds a paused Deployment', async () => {
+      world.put(served(names.hpa, 'H100', { annotations: { 'gpumix.dev/paused': 'true' } }));
+      expect(await found()).toEqual([`deployment_paused Deployment prod/${names.hpa}: gpumix.dev/paused: "true"`]);
     });
 
     it('finds what else scales a Deployment that gpumix is to scale itself', async () => {
@@ -326,7 +342,66 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       ]);
       expect(await withConfig('actuate: dry-run')).toEqual([
         expect.stringMatching(`^nothing_scales Deployment prod/${names.hpa}`),
+        'dry_run actuate: dry-run',
       ]);
+    });
+
+    describe('with actuate: scale and listed deployments', () => {
+      const listed = (...entries: readonly string[]) =>
+        `actuate: scale\ndeployments: { source: config, list: [${entries.join(', ')}] }`;
+      const entry = (name: string, rest = '') =>
+        `{ namespace: prod, name: ${name}, model: ${model}, gpuType: L4${rest} }`;
+      const others = /^(profile_without_deployment|deployment_without_profile) /;
+      const withList = async (...entries: readonly string[]) =>
+        (await withConfig(listed(...entries))).filter((text) => !others.test(text));
+
+      it('finds what else scales them', async () => {
+        expect(await withList(entry(names.keda))).toEqual([
+          `other_scaler ScaledObject prod/${names.keda}: it targets what deployments.list has as prod/${names.keda}`,
+        ]);
+      });
+
+      it('looks at the scale of each, and not at Deployments that are not listed', async () => {
+        world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
+        world.cluster.server.requests.length = 0;
+        expect(await withList(entry(names.hpa))).toEqual([]);
+        const paths = world.cluster.server.requests.map(({ path }) => path);
+        expect(paths).toContain(`/apis/apps/v1/namespaces/prod/deployments/${names.hpa}/scale`);
+        expect(paths.filter((path) => /deployments$/.test(path))).toEqual([]);
+      });
+
+      it('finds objects that are not there', async () => {
+        const target = ', target: { kind: StormService }';
+        const [gone, storm] = await withList(entry('llama-gone'), entry('llama-storm', target));
+        expect(gone).toMatch(/^scale_target_missing deployments\.list prod\/llama-gone \(deployments\.apps prod\//);
+        expect(storm).toMatch(/^scale_target_missing .*stormservices\.orchestration\.aibrix\.ai prod\/llama-storm/);
+      });
+
+      it('finds objects that may not be read, and says whose rights these are', async () => {
+        world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
+        world.cluster.server.fault = ({ path }) =>
+          path.endsWith('/scale') ? { kind: 'answer', status: 403 } : undefined;
+        expect(await withList(entry(names.hpa))).toEqual([
+          expect.stringMatching(`^scale_forbidden deployments.list prod/${names.hpa} .*403`),
+        ]);
+        expect(findingKinds.scale_forbidden.mend).toContain('may differ from those of the service');
+      });
+
+      it('finds that a kind of autoscalers cannot be read, since gpumix then scales nothing', async () => {
+        world.cluster.server.remove('prod', names.hpa, 'horizontalpodautoscalers');
+        world.cluster.server.fault = ({ resource }) =>
+          resource === 'scaledobjects' ? { kind: 'answer', status: 403 } : undefined;
+        expect(await withList(entry(names.hpa))).toEqual([
+          expect.stringMatching(/^scalers_unknown ScaledObjects: 403/),
+        ]);
+      });
+
+      it('finds a cluster that is not there once', async () => {
+        const [only, ...rest] = (
+          await withConfig(listed(entry(names.hpa)), {}, { kubeconfig: '/nowhere/kubeconfig' })
+        ).filter((text) => !others.test(text));
+        expect([only, rest]).toEqual([expect.stringMatching(/^kubernetes_unreachable Kubernetes: .*nowhere/), []]);
+      });
     });
 
     it('finds it by what it made, where it cannot be read itself', async () => {
@@ -651,9 +726,14 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       );
     });
 
-    it('refuses a context that the kubeconfig does not have', async () => {
+    it('looks at the rest where the kubeconfig does not have the context, or is not there', async () => {
       const wrong = { ...flags, redis: world.redis.url, kubeconfig: world.cluster.kubeconfig, context: 'tset' };
-      await expect(runDoctor(wrong, around)).rejects.toThrow('did you mean "test"?');
+      const written: string[] = [];
+      const write = (piece: string) => void written.push(piece);
+      const code = await runDoctor({ ...wrong, json: true }, { ...around, write });
+      const text = written.join('');
+      expect([code, text]).toEqual([1, expect.stringContaining('did you mean')]);
+      expect(text).toMatch(/kubernetes_unreachable[\s\S]*context: found \\"tset\\"/);
     });
 
     it('shows the first places of many, or all, within the width of the terminal', async () => {
@@ -691,12 +771,16 @@ function desired(matchLabels: Readonly<Record<string, string>> | undefined) {
   return { metric: { name: 'gpumix_desired_replicas', selector: { matchLabels } } };
 }
 
-async function withConfig(yaml: string): Promise<readonly string[]> {
+async function withConfig(
+  yaml: string,
+  environment: Readonly<Record<string, string>> = {},
+  flags: Parameters<DoctorWorld['examine']>[0] = {},
+): Promise<readonly string[]> {
   const folder = mkdtempSync(join(tmpdir(), 'gpumix-doctor-'));
   const config = join(folder, 'gpumix.yaml');
   try {
     writeFileSync(config, `redis: { url: "${world.redis.url}" }\n${yaml}\n`);
-    return await found({ config });
+    return await found({ ...flags, config }, { environment });
   } finally {
     rmSync(folder, { recursive: true });
   }

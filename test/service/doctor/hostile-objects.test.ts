@@ -37,10 +37,14 @@ function factsOf(objects: readonly unknown[], keys: readonly string[] = []): Doc
       intervalSeconds: 10,
       readsTraces: true,
       aibrixUnit: 100,
-      followedBy: 'autoscalers',
+      mode: { value: 'live', from: null },
+      actuate: 'none',
+      isListed: false,
       pools: { list: [{ gpuType: 'L4', gpus: 3 }], areCounted: false },
       profilesDirectory: null,
     },
+    addresses: { redis: null, kubernetes: null },
+    scales: { kind: 'unseen', because: 'x', isFault: false },
     catalogue,
     redisClocks: seen([{ where: 'Redis', shownMs: [0, 0], askedMs: [0, 0] }]),
     apiClock: { kind: 'unseen', because: 'x', isFault: true },
@@ -96,9 +100,10 @@ const healthy = [
   served(names.hpa, 'H100'),
   aibrixPart('gateway-plugins', 'v0.5.0'),
   aibrixPart('controller-manager', 'v0.5.0', { env: { AIBRIX_X: 'y' } }),
-  podAutoscaler(),
-  scaledObject(),
-  hpa(),
+  ...[podAutoscaler(), scaledObject(), hpa()].map((object) => ({
+    ...object,
+    status: { conditions: [{ type: 'Ready', status: 'False', reason: 'R', message: 'm' }] },
+  })),
 ];
 
 const damage = fc
