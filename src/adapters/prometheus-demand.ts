@@ -76,6 +76,9 @@ const metricNames = {
 } as const;
 const counterKinds = ['ended', 'mostEnded', 'firstTokens', 'waiting', 'running'] as const;
 
+/** The counters of ended requests, of which every engine has one. */
+export const demandMetricNames: readonly string[] = metricNames.ended;
+
 /** Histograms of lengths: without `_bucket` and `_sum`. */
 const histogramNames = {
   input: ['vllm:request_prompt_tokens', 'kserve_vllm:request_prompt_tokens', 'sglang:prompt_tokens_histogram'],

@@ -146,6 +146,8 @@ export type ExternalMetricsApi = {
 
 /** A Prometheus server, as far as engines are concerned. */
 export interface PrometheusInspection {
+  /** Its URL, without user, password and query. */
+  readonly server: string;
   /**
    * Names of its series that look like those of engines, sorted, and not all of many. Rejects with `Unavailable`.
    */

@@ -1,15 +1,26 @@
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadGpuCatalogue } from '../adapters/catalogue-file.js';
+import { everyEnginesCounter, joinEngineMetrics } from '../adapters/engine-metrics.js';
 import { ApiError, type ClusterAccess, connectToCluster } from '../adapters/kubernetes/api-client.js';
 import { inspectCluster } from '../adapters/kubernetes/cluster-inspection.js';
 import { KubernetesScaleClient } from '../adapters/kubernetes/scale-client.js';
+import { demandMetricNames } from '../adapters/prometheus-demand.js';
+import { inspectPrometheus } from '../adapters/prometheus-inspection.js';
 import { describeRedis } from '../adapters/redis-settings.js';
 import type { GpuCatalogue } from '../core/gpu-types.js';
 import { InputError } from '../core/input-error.js';
-import type { Clock } from '../core/ports.js';
+import type { Clock, EngineMetrics } from '../core/ports.js';
 import { listedDeployments, targetOf } from './compose-actuation.js';
-import { createEngineMetrics, createProfiles, createStore, redisSettings } from './compose-inputs.js';
+import {
+  createEngineSources,
+  createProfiles,
+  createStore,
+  createTraceSource,
+  prometheusAccess,
+  redisSettings,
+} from './compose-inputs.js';
+import { prometheusDemand } from './config/demand-config.js';
 import { type Config, configuredPools } from './config.js';
 import { createConfiguredDeployments } from './configured-deployments.js';
 import type { DoctorSources } from './doctor/gather.js';
@@ -35,7 +46,9 @@ export async function openDoctor(options: {
   const catalogue = await loadGpuCatalogue();
   const settings = await redisSettings(config, directory);
   const store = await createStore(config, { directory, clock, logger: null });
-  const engines = await createEngineMetrics(config, { directory, clock });
+  const { scraped, prometheus: inPrometheus } = await createEngineSources(config, { directory, clock });
+  const engineSources = [scraped, inPrometheus].filter((source) => source !== null);
+  const prometheus = await prometheusSource(config, { directory, clock, engines: inPrometheus });
   // Loaded where it is used, as the store's driver.
   const { openRedisInspection } = await import('../adapters/redis-inspection.js');
   const inspection = settings === null ? null : openRedisInspection(settings, { timeoutMs, now: () => clock.now() });
@@ -60,6 +73,7 @@ export async function openDoctor(options: {
       addresses: {
         redis: settings === null ? null : describeRedis(settings),
         kubernetes: typeof cluster === 'string' || cluster instanceof Error ? null : cluster.server,
+        prometheus: prometheus?.inspection.server ?? null,
       },
       catalogue,
       clock,
@@ -76,12 +90,45 @@ export async function openDoctor(options: {
             },
       listed: isListed ? createConfiguredDeployments(deployments.list, catalogue).snapshot().deployments : null,
       profiles: createProfiles(config, directory, store),
-      engines,
+      engines: engineSources.length === 0 ? null : joinEngineMetrics(engineSources),
+      prometheus,
+      scraped:
+        scraped === null
+          ? null
+          : {
+              source: scraped,
+              deployments: config.engines.scrape.map(({ deployment: id }) => {
+                const [namespace = '', name = ''] = id.split('/');
+                return { id, namespace, name };
+              }),
+            },
       statusOf: (error) => (error instanceof ApiError ? error.status : null),
     },
     async close() {
-      await Promise.all([inspection?.close(), engines?.close(), store.close()]);
+      await Promise.all([
+        inspection?.close(),
+        ...engineSources.map((source) => source.close()),
+        prometheus?.inspection.close(),
+        prometheus?.demand?.source.close(),
+        store.close(),
+      ]);
     },
+  };
+}
+
+/** Null where none is configured. */
+async function prometheusSource(
+  config: Config,
+  options: { readonly directory: string; readonly clock: Clock; readonly engines: EngineMetrics | null },
+): Promise<DoctorSources['prometheus']> {
+  const { directory, clock, engines } = options;
+  if (config.prometheus === null || engines === null) return null;
+  const source = await createTraceSource(config, { directory, clock });
+  return {
+    inspection: inspectPrometheus(await prometheusAccess(config.prometheus, directory)),
+    demand: source === null ? null : { source, delaySeconds: prometheusDemand(config).delaySeconds },
+    engines,
+    wanted: { demand: demandMetricNames, engines: everyEnginesCounter },
   };
 }
 

@@ -80,20 +80,26 @@ export async function openProfiles({
 
 /** Null where the configuration names no engines to read. */
 export async function createEngineMetrics(
+  config: Config,
+  options: { readonly directory: string; readonly clock: Clock },
+): Promise<EngineMetrics | null> {
+  const { scraped, prometheus } = await createEngineSources(config, options);
+  const sources = [scraped, prometheus].filter((source) => source !== null);
+  return sources.length === 0 ? null : joinEngineMetrics(sources);
+}
+
+/** Each by itself; null where the configuration names none. */
+export async function createEngineSources(
   { prometheus, engines }: Config,
   { directory, clock }: { readonly directory: string; readonly clock: Clock },
-): Promise<EngineMetrics | null> {
-  const sources: EngineMetrics[] = [];
-  if (engines.scrape.length > 0) {
-    const targets = engines.scrape;
-    sources.push(createScrapedEngines({ targets, timeoutMs: engines.timeoutSeconds * 1000, clock }));
-  }
-  if (prometheus !== null) {
-    const { namespaceLabel, podLabel, deploymentLabel } = prometheus;
-    const access = await prometheusAccess(prometheus, directory);
-    sources.push(createPrometheusEngines({ ...access, namespaceLabel, podLabel, deploymentLabel }));
-  }
-  return sources.length === 0 ? null : joinEngineMetrics(sources);
+): Promise<{ readonly scraped: EngineMetrics | null; readonly prometheus: EngineMetrics | null }> {
+  const targets = engines.scrape;
+  const timeoutMs = engines.timeoutSeconds * 1000;
+  const scraped = targets.length === 0 ? null : createScrapedEngines({ targets, timeoutMs, clock });
+  if (prometheus === null) return { scraped, prometheus: null };
+  const { namespaceLabel, podLabel, deploymentLabel } = prometheus;
+  const access = await prometheusAccess(prometheus, directory);
+  return { scraped, prometheus: createPrometheusEngines({ ...access, namespaceLabel, podLabel, deploymentLabel }) };
 }
 
 /** Null where the store itself holds the records of a gateway. */
@@ -128,7 +134,7 @@ export async function createTraceSource(
 /** Scrapes and remote writes are late by some seconds, and so may a clock be; a minute is another time. [s] */
 const clockToleranceSeconds = 60;
 
-async function prometheusAccess(
+export async function prometheusAccess(
   { url, bearerTokenFile, caFile, timeoutSeconds }: NonNullable<Config['prometheus']>,
   directory: string,
 ): Promise<PrometheusAccess> {

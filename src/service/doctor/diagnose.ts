@@ -2,6 +2,7 @@ import { consumerKinds } from '../../core/ports.js';
 import { checkConsumers } from './consumer-checks.js';
 import { checkClocks, checkGateways, checkTraces } from './demand-checks.js';
 import { checkDeployments, checkProfiles } from './deployment-checks.js';
+import { checkEngines } from './engine-checks.js';
 import type { DoctorFacts, Sight } from './facts.js';
 import { severities } from './findings.js';
 import { checkAibrixVersion, checkExternalMetrics, checkReach } from './platform-checks.js';
@@ -14,6 +15,7 @@ const checks: readonly ((facts: DoctorFacts) => readonly Finding[])[] = [
   checkMode,
   checkClocks,
   checkTraces,
+  checkEngines,
   checkGateways,
   checkDeployments,
   checkProfiles,
@@ -55,6 +57,17 @@ function coverage(facts: DoctorFacts): Pick<DoctorReport, 'looked' | 'notLooked'
   );
   tell('request traces', facts.newestTraces, (traces) => counted(traces.size, 'newest record'));
   tell('pods that serve without traces', facts.untraced, () => 'what gateways and engines say of requests');
+  // Most set-ups configure neither.
+  if (facts.addresses.prometheus !== null) {
+    tell('Prometheus', facts.prometheus, ({ names }) =>
+      counted(names.length, 'name of engines’ series', 'names of engines’ series'),
+    );
+  }
+  if (facts.scraped.kind === 'seen' || facts.scraped.isFault) {
+    tell('engines.scrape', facts.scraped, (problems) =>
+      problems.length === 0 ? 'all answer' : counted(problems.length, 'problem'),
+    );
+  }
   tell('clock of the API server', facts.apiClock, () => '1 server');
   tell('Deployments', facts.workloads, ({ deployments, aibrix }) =>
     [`${deployments.length} with the model label`, counted(aibrix.length, 'part of AIBrix', 'parts of AIBrix')].join(

@@ -2,6 +2,7 @@ import type { GpuCatalogue } from '../../core/gpu-types.js';
 import type { AibrixKeys, ClockReading, ExternalMetricsApi, ScalingObject, Workloads } from '../../core/inspection.js';
 import type { ObservedDeployment, ProfileReading, Reading, ReplicaConsumer } from '../../core/ports.js';
 import type { ScaleAnswer } from '../../core/scale.js';
+import type { PrometheusLook } from './gather-engines.js';
 
 /** What was seen of a live set-up at one moment: the whole input of a diagnosis. */
 
@@ -38,6 +39,7 @@ export type BusyDeployment = { readonly id: string; readonly model: string; read
 export type DoctorAddresses = {
   readonly redis: string | null;
   readonly kubernetes: string | null;
+  readonly prometheus: string | null;
 };
 
 export type DoctorFacts = {
@@ -58,6 +60,9 @@ export type DoctorFacts = {
   readonly externalMetrics: Sight<ExternalMetricsApi>;
   /** The `scale` of what gpumix is to scale, by id of the deployment. */
   readonly scales: Sight<ReadonlyMap<string, { readonly target: string; readonly answer: ScaleAnswer }>>;
+  readonly prometheus: Sight<PrometheusLook>;
+  /** Why engines of `engines.scrape` cannot be read. */
+  readonly scraped: Sight<readonly string[]>;
   /** By id of the deployment. */
   readonly profiles: Sight<ReadonlyMap<string, ProfileReading>>;
 };

@@ -46,6 +46,24 @@ export const findingKinds = {
     why: 'The gateway writes no request traces of the model, so that gpumix sees no demand, while its pods are busy.',
     mend: 'Set AIBRIX_GPU_OPTIMIZER_TRACING_FLAG=true on the gateway, and let it use the Redis and database 0 that gpumix reads.',
   },
+  prometheus_unreachable: {
+    severity: 'broken',
+    title: 'Prometheus cannot be reached or read',
+    why: 'With demand.source: prometheus gpumix sees no demand and holds its last plan; otherwise nobody notices that replicas serve less than their profiles say.',
+    mend: 'Mend prometheus.url, its token and authority, the network policy, or the server.',
+  },
+  no_engine_series: {
+    severity: 'broken',
+    title: 'Prometheus lacks the series of engines that are wanted',
+    why: 'It answers, and what gpumix asks for is not there, or of nobody that it knows: demand is unknown, which holds plans.',
+    mend: 'Have Prometheus scrape the engines, without rewriting names; correct prometheus.namespaceLabel, podLabel, demand.prometheus.modelLabel and labels, or models.<model>.servedNames.',
+  },
+  engine_unreachable: {
+    severity: 'risk',
+    title: 'An engine of engines.scrape cannot be read',
+    why: 'What its replicas really serve stays unknown, so that a profile that is off is not seen.',
+    mend: 'Correct the URL of engines.scrape, or the network policy before the engine.',
+  },
   unreadable_traces: {
     severity: 'broken',
     title: 'Request traces cannot be read',

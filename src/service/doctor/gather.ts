@@ -25,6 +25,13 @@ import {
   notInstalled,
   type Sight,
 } from './facts.js';
+import {
+  lookAtPrometheus,
+  lookAtScraped,
+  type PrometheusLook,
+  type PrometheusSource,
+  type ScrapedEngines,
+} from './gather-engines.js';
 
 /** Looks at a live set-up, each part under a time limit of its own: what cannot be seen is told, and ends nothing. */
 
@@ -48,7 +55,10 @@ export type DoctorSources = {
   /** What the configuration lists, where it does. */
   readonly listed: readonly ObservedDeployment[] | null;
   readonly profiles: ProfileSource;
+  /** All that is configured, as one. */
   readonly engines: EngineMetrics | null;
+  readonly prometheus: PrometheusSource | null;
+  readonly scraped: ScrapedEngines | null;
   /** Status of an answer of the API server; null for any other error. */
   readonly statusOf: (error: unknown) => number | null;
 };
@@ -109,13 +119,19 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
       ? seen
       : { kind: 'seen', value: { deployments: sources.listed, slips: [], aibrix: [] }, missing: null };
   const deployments = workloads.kind === 'seen' ? workloads.value.deployments : [];
-  const [profiles, newestTraces, untraced, scales] = await Promise.all([
+  const [profiles, newestTraces, untraced, scales, prometheus, scraped] = await Promise.all([
     workloads.kind === 'unseen'
       ? unneeded<ReadonlyMap<string, ProfileReading>>('the Deployments are not known')
       : look(sources, () => readProfiles(sources.profiles, deployments), { optional: false, where: 'the profiles' }),
     newestRecords(sources, keys),
     findUntraced(sources, keys, deployments),
     readScales(sources, deployments),
+    sources.prometheus === null
+      ? unneeded<PrometheusLook>('no prometheus is configured')
+      : lookAtServer(sources, sources.prometheus, deployments),
+    sources.scraped === null
+      ? unneeded<readonly string[]>('engines.scrape is empty')
+      : lookAtEngines(sources, sources.scraped),
   ]);
   return {
     atMs,
@@ -135,6 +151,8 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
     },
     externalMetrics,
     scales,
+    prometheus,
+    scraped,
     profiles,
   };
 }
@@ -189,6 +207,23 @@ async function readProfiles(
 ): Promise<Look<ReadonlyMap<string, ProfileReading>>> {
   const readings = await source.read(deployments.map(({ id, model, name }) => ({ id, model, deployment: name })));
   return whole(new Map(deployments.map(({ id }, index) => [id, readings[index]!])));
+}
+
+function lookAtServer(
+  sources: DoctorSources,
+  prometheus: PrometheusSource,
+  deployments: readonly ObservedDeployment[],
+): Promise<DoctorFacts['prometheus']> {
+  const { clock, settings } = sources;
+  const { intervalSeconds } = settings;
+  const where = prometheus.inspection.server;
+  const work = () => lookAtPrometheus(prometheus, deployments, { clock, intervalSeconds });
+  return look(sources, work, { optional: false, where });
+}
+
+function lookAtEngines(sources: DoctorSources, scraped: ScrapedEngines): Promise<DoctorFacts['scraped']> {
+  const where = 'the engines of engines.scrape';
+  return look(sources, () => lookAtScraped(scraped), { optional: false, where });
 }
 
 /** One read of each `scale`, some at once; without any answer it is the server that is not there. */

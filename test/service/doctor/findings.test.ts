@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { runDoctor } from '../../../src/cli/doctor.js';
 import { findingCodes, findingKinds } from '../../../src/service/doctor/findings.js';
 import {
@@ -19,6 +19,7 @@ import {
   traceText,
   tracing,
 } from '../../support/doctor-world.js';
+import { prometheusMissing, startPrometheus } from '../../support/prometheus-server.js';
 import { redisMissing, startRedisServer } from '../../support/redis-server.js';
 import { startEndpoint } from '../../support/scripted-endpoint.js';
 
@@ -139,6 +140,101 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       } finally {
         await engine.stop();
       }
+    });
+
+    describe('from Prometheus', () => {
+      const fromPrometheus = (url: string) => `prometheus: { url: "${url}" }\ndemand: { source: prometheus }`;
+
+      it('finds a Prometheus that is not there, for demand and for engine metrics', async () => {
+        const dead = 'http://127.0.0.1:1';
+        expect(await withConfig(fromPrometheus(dead))).toEqual([
+          expect.stringMatching(/^prometheus_unreachable Prometheus http:\/\/127\.0\.0\.1:1\/: .*ECONNREFUSED/),
+        ]);
+        expect(await withConfig(`prometheus: { url: "${dead}" }`)).toEqual([
+          expect.stringMatching(/^prometheus_unreachable /),
+        ]);
+      });
+
+      it('never shows the password of Prometheus', async () => {
+        const told = await withConfig(fromPrometheus('http://me:hunter2@127.0.0.1:1')).catch(String);
+        expect(String(told)).not.toContain('hunter2');
+      });
+
+      describe.skipIf(prometheusMissing !== null)('a real one', () => {
+        /** An engine whose counters are called by a prefix, as a real Prometheus scrapes it. */
+        const withEngine = async (prefix: string, examine: (url: string) => Promise<void>) => {
+          const pod = `${names.hpa}-5d4f8b9c7-x2x4z`;
+          const name = (rest: string) => `${prefix}${rest}{model_name="${model}"} 3\n`;
+          const engine = await startEndpoint(
+            [
+              'request_success_total',
+              'num_requests_waiting',
+              'num_requests_running',
+              'prompt_tokens_total',
+              'generation_tokens_total',
+              'time_to_first_token_seconds_sum',
+              'time_to_first_token_seconds_count',
+            ]
+              .map(name)
+              .join(''),
+          );
+          const prometheus = await startPrometheus([{ address: engine.address, labels: { namespace: 'prod', pod } }]);
+          try {
+            await vi.waitFor(
+              async () => {
+                const answer = await fetch(`${prometheus.url}/api/v1/query?query=${prefix}request_success_total`);
+                expect(await answer.text()).toContain(pod);
+              },
+              { timeout: 15_000, interval: 200 },
+            );
+            await examine(prometheus.url);
+          } finally {
+            await prometheus.stop();
+            await engine.stop();
+          }
+        };
+        const ready = () => {
+          for (const name of Object.values(names)) {
+            const object = world.cluster.server.objects('deployments').find(({ metadata }) => metadata.name === name)!;
+            world.put({ ...object, status: { replicas: 1, readyReplicas: 1 } } as never);
+          }
+        };
+
+        it('finds that it has no series of engines, or others, and says which', async () => {
+          ready();
+          await withEngine('vllm_', async (url) => {
+            const [demand, engines, ...rest] = await withConfig(fromPrometheus(url));
+            expect(rest).toEqual([]);
+            expect(demand).toMatch(/^no_engine_series Prometheus .*, for demand: no counters of engines/);
+            expect(demand).toContain('it has vllm_num_requests_running, ');
+            expect(demand).toContain('vllm_request_success_total');
+            expect(engines).toMatch(/^no_engine_series Prometheus .*, for engine metrics: no counters of engines/);
+          });
+        }, 40_000);
+
+        it('finds nothing where engines are counted, and knows those of another model', async () => {
+          await withEngine('vllm:', async (url) => {
+            // The interval that is asked for must have seen a scrape.
+            const now = () => Date.now() + 40_000;
+            const seriesOf = async (yaml: string) =>
+              (await withConfig(`${fromPrometheus(url)}\n${yaml}`, { now })).filter((text) => /series/.test(text));
+            expect(await seriesOf('')).toEqual([]);
+            const list = '[{ namespace: prod, name: llama-h100, model: other, gpuType: H100 }]';
+            expect(await seriesOf(`deployments: { source: config, list: ${list} }`)).toEqual([
+              expect.stringMatching(
+                /^no_engine_series .*no engines that serve other, and some that serve meta\/llama-8b/,
+              ),
+            ]);
+          });
+        }, 40_000);
+      });
+
+      it('finds engines of engines.scrape that do not answer', async () => {
+        const yaml = `engines: { scrape: [{ deployment: prod/${names.keda}, urls: ["http://127.0.0.1:1/metrics"] }] }`;
+        expect(await withConfig(yaml)).toEqual([
+          expect.stringMatching(`^engine_unreachable engines.scrape: prod/${names.keda}: .*127.0.0.1:1.*ECONNREFUSED`),
+        ]);
+      });
     });
 
     it('gives a first record the time of an interval before it says that there is none', async () => {
@@ -323,8 +419,8 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
 
     it('takes the mode of the variable that the service has, before that of the file', async () => {
       const shadow = 'publish: { mode: shadow }';
-      expect(await withConfig(shadow, { GPUMIX_PUBLISH_MODE: 'live' })).toEqual([]);
-      expect(await withConfig('', { GPUMIX_PUBLISH_MODE: 'shadow' })).toEqual([
+      expect(await withConfig(shadow, { environment: { GPUMIX_PUBLISH_MODE: 'live' } })).toEqual([]);
+      expect(await withConfig('', { environment: { GPUMIX_PUBLISH_MODE: 'shadow' } })).toEqual([
         'shadow_mode publish.mode, by GPUMIX_PUBLISH_MODE: shadow',
       ]);
     });
@@ -773,14 +869,14 @@ function desired(matchLabels: Readonly<Record<string, string>> | undefined) {
 
 async function withConfig(
   yaml: string,
-  environment: Readonly<Record<string, string>> = {},
+  around: Parameters<DoctorWorld['examine']>[1] = {},
   flags: Parameters<DoctorWorld['examine']>[0] = {},
 ): Promise<readonly string[]> {
   const folder = mkdtempSync(join(tmpdir(), 'gpumix-doctor-'));
   const config = join(folder, 'gpumix.yaml');
   try {
     writeFileSync(config, `redis: { url: "${world.redis.url}" }\n${yaml}\n`);
-    return await found({ ...flags, config }, { environment });
+    return await found({ ...flags, config }, around);
   } finally {
     rmSync(folder, { recursive: true });
   }
