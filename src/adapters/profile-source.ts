@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { InputError } from '../core/input-error.js';
@@ -169,9 +169,48 @@ async function requireDirectory(directory: string): Promise<void> {
 }
 
 async function readProfileFile(directory: string, key: ProfileRequest): Promise<string | InputError | null> {
-  const file = `${encodeName(key.deployment)}.json`;
-  const ofModel = await readTextFile(join(directory, encodeName(key.model), file), key);
-  return ofModel ?? readTextFile(join(directory, file), key);
+  const [ofModel, ofAny] = profilePaths(key);
+  return (await readTextFile(join(directory, ofModel), key)) ?? readTextFile(join(directory, ofAny), key);
+}
+
+/** Where a profile is looked for, within the directory of profiles: of its model, and of any. */
+export function profilePaths({ model, deployment }: ProfileKey): readonly [ofModel: string, ofAny: string] {
+  const file = `${encodeName(deployment)}.json`;
+  return [join(encodeName(model), file), file];
+}
+
+/** Files that are listed; more is no directory of profiles. */
+const mostFiles = 20_000;
+
+/**
+ * Paths within the directory that can be profiles, sorted.
+ *
+ * @throws Unavailable where it cannot be read
+ */
+export async function listProfileFiles(
+  directory: string,
+): Promise<{ readonly files: readonly string[]; readonly complete: boolean }> {
+  await requireDirectory(directory);
+  const files: string[] = [];
+  // Names of ours never begin with a dot; what does is the mount's (`..data`) or an editor's.
+  const entriesOf = async (folder: string) =>
+    (await readdir(join(directory, folder), { withFileTypes: true })).filter(({ name }) => !name.startsWith('.'));
+  const take = (folder: string, entries: Awaited<ReturnType<typeof entriesOf>>) => {
+    for (const entry of entries) {
+      if (!entry.isDirectory() && entry.name.endsWith('.json')) files.push(join(folder, entry.name));
+    }
+  };
+  try {
+    const entries = await entriesOf('');
+    take('', entries);
+    for (const { name } of entries.filter((entry) => entry.isDirectory())) {
+      if (files.length > mostFiles) break;
+      take(name, await entriesOf(name));
+    }
+  } catch (error) {
+    throw new Unavailable('profiles_unreachable', `profiles in ${directory} cannot be read (${errorCode(error)})`);
+  }
+  return { files: files.slice(0, mostFiles).sort(), complete: files.length <= mostFiles };
 }
 
 /** A name as one segment of a path, never `.`, `..` or more than one. */

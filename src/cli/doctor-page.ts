@@ -1,6 +1,6 @@
-import { findingKinds } from '../service/doctor/findings.js';
+import { findingKinds, severities } from '../service/doctor/findings.js';
 import type { DoctorReport, Finding } from '../service/doctor/report.js';
-import { hang, inkOf, printable, wrap } from './terminal-text.js';
+import { hang, type Ink, inkOf, wrap } from './terminal-text.js';
 
 /** The report as people read it: a block for each kind of finding, its places below it, and what was looked at. */
 
@@ -11,12 +11,13 @@ const shownPlaces = 5;
 const widest = 110;
 
 export function renderReport(
-  { findings, looked, notLooked }: DoctorReport,
+  report: DoctorReport,
   options: { readonly color: boolean; readonly width: number; readonly all: boolean },
 ): string {
   const ink = inkOf(options.color);
   const width = Math.min(Math.max(options.width, 40), widest);
-  const lines: string[] = [];
+  const { findings, looked, notLooked } = report;
+  const lines = [verdict(report, ink), ...wrap(setupText(report.setup), width), ''];
   const kinds = new Map<Finding['code'], Finding[]>();
   for (const each of findings) kinds.set(each.code, [...(kinds.get(each.code) ?? []), each]);
   for (const [code, list] of kinds) {
@@ -32,17 +33,49 @@ export function renderReport(
     for (const mend of new Set(list.map((each) => each.mend))) lines.push(...hang('  mend      ', mend, width));
     lines.push('');
   }
+  const reasons = new Map<string, string[]>();
   for (const { at, because } of notLooked) {
-    lines.push(...hang(`not looked at  `, `${at}: ${because}`, width).map(ink.dim));
+    const reason = shortReason(because);
+    reasons.set(reason, [...(reasons.get(reason) ?? []), at]);
   }
-  if (notLooked.length > 0) lines.push('');
+  for (const [because, places] of reasons) {
+    lines.push(...hang('not looked at  ', `${places.join(', ')}: ${because}`, width).map(ink.dim));
+  }
   const seen = looked.map(({ at, seen: what }) => `${at} (${what})`).join(', ');
-  lines.push(...wrap(`looked at ${seen === '' ? 'nothing' : printable(seen)}.`, width));
-  const count = findings.length === 0 ? ink.good('nothing found') : ink.bold(counted(findings.length, 'finding'));
-  lines.push(`${count}, ${counted(looked.length, 'thing')} looked at, ${notLooked.length} not`);
+  lines.push(...hang('looked at      ', seen === '' ? 'nothing' : seen, width));
   return `${lines.join('\n')}\n`;
 }
 
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
+/** `2 broken, 1 risk; 9 not looked at`: what somebody reads who reads one line. */
+function verdict({ findings, notLooked }: DoctorReport, ink: Ink): string {
+  const paints = { broken: ink.bad, risk: ink.warn } satisfies Record<Finding['severity'], unknown>;
+  const counts = severities.flatMap((severity) => {
+    const count = findings.filter((each) => each.severity === severity).length;
+    return count === 0 ? [] : [paints[severity](`${count} ${severity}`)];
+  });
+  const told = counts.length === 0 ? ink.good('nothing found') : counts.join(', ');
+  return notLooked.length === 0 ? told : `${told}; ${notLooked.length} not looked at`;
+}
+
+/** What was found alone: where there is a fault, its finding says the rest. */
+function shortReason(because: string): string {
+  const at = because.indexOf(': found ');
+  return at < 0 ? because : because.slice(at + ': found '.length).replace(/, expected [\s\S]*$/, '');
+}
+
+function setupText({
+  configuration,
+  mode,
+  actuate,
+  deployments,
+  redis,
+  kubernetes,
+  prometheus,
+}: DoctorReport['setup']): string {
+  const cluster = kubernetes ?? (deployments === 'kubernetes' || actuate !== 'none' ? 'the kubeconfig' : null);
+  const places = [redis, cluster, prometheus].filter((place) => place !== null);
+  const last = places.pop();
+  const all = places.length === 0 ? last : `${places.join(', ')} and ${last}`;
+  const head = configuration === null ? 'no --config' : `--config ${configuration}`;
+  return `${head}: looking at ${all ?? 'nothing but files'}; mode ${mode}, actuate ${actuate}`;
 }

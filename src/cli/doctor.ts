@@ -109,6 +109,7 @@ export async function runDoctor(flags: DoctorFlags, around: DoctorSurroundings):
       ...(flags.kubeconfig === undefined ? {} : { kubeconfig: flags.kubeconfig }),
       ...(flags.context === undefined ? {} : { context: flags.context }),
     },
+    configuration: flags.config ?? null,
     modeFrom: around.environment.GPUMIX_PUBLISH_MODE ? 'GPUMIX_PUBLISH_MODE' : (flags.config ?? null),
     timeoutMs: flags.timeout * 1000,
     ...(around.now === undefined ? {} : { clock: { now: around.now } }),

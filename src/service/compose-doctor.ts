@@ -5,6 +5,7 @@ import { everyEnginesCounter, joinEngineMetrics } from '../adapters/engine-metri
 import { ApiError, type ClusterAccess, connectToCluster } from '../adapters/kubernetes/api-client.js';
 import { inspectCluster } from '../adapters/kubernetes/cluster-inspection.js';
 import { KubernetesScaleClient } from '../adapters/kubernetes/scale-client.js';
+import { listProfileFiles } from '../adapters/profile-source.js';
 import { demandMetricNames } from '../adapters/prometheus-demand.js';
 import { inspectPrometheus } from '../adapters/prometheus-inspection.js';
 import { describeRedis } from '../adapters/redis-settings.js';
@@ -34,6 +35,8 @@ export async function openDoctor(options: {
   readonly config: Config;
   readonly directory: string;
   readonly access: ClusterAccess;
+  /** File of the configuration, for people; null = none was given. */
+  readonly configuration: string | null;
   /** Where `publish.mode` is set: a file or a variable; null = nowhere. */
   readonly modeFrom: string | null;
   /** For each part that is looked at. */
@@ -53,6 +56,7 @@ export async function openDoctor(options: {
   const { openRedisInspection } = await import('../adapters/redis-inspection.js');
   const inspection = settings === null ? null : openRedisInspection(settings, { timeoutMs, now: () => clock.now() });
   const { list, fromNodes } = configuredPools(config);
+  const profilesDirectory = profiles.source === 'files' ? resolve(directory, profiles.directory ?? '.') : null;
   const isListed = deployments.source === 'config';
   const cluster =
     isListed && config.actuate === 'none'
@@ -64,11 +68,12 @@ export async function openDoctor(options: {
         intervalSeconds: demand.intervalSeconds,
         readsTraces: demand.source === 'redis',
         aibrixUnit: publish.aibrixUnit,
+        configuration: options.configuration,
         mode: { value: publish.mode, from: options.modeFrom },
         actuate: config.actuate,
         isListed,
         pools: { list, areCounted: fromNodes !== null },
-        profilesDirectory: profiles.source === 'files' ? resolve(directory, profiles.directory ?? '.') : null,
+        profilesDirectory,
       },
       addresses: {
         redis: settings === null ? null : describeRedis(settings),
@@ -90,6 +95,7 @@ export async function openDoctor(options: {
             },
       listed: isListed ? createConfiguredDeployments(deployments.list, catalogue).snapshot().deployments : null,
       profiles: createProfiles(config, directory, store),
+      profileFiles: profilesDirectory === null ? null : () => listProfileFiles(profilesDirectory),
       engines: engineSources.length === 0 ? null : joinEngineMetrics(engineSources),
       prometheus,
       scraped:

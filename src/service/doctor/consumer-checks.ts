@@ -3,7 +3,7 @@ import type { ConsumerMetric, ScalingObject } from '../../core/inspection.js';
 import { consumerKinds, type ObservedDeployment, type ReplicaConsumer } from '../../core/ports.js';
 import { aibrixMetricPrefix, deploymentLabels } from '../../core/published-names.js';
 import { consumerName, consumersByDeployment, withConsumers } from '../landing.js';
-import { type DoctorFacts, isWholeKind, seenOr } from './facts.js';
+import { type DoctorFacts, deploymentPlace, isWholeKind, seenOr } from './facts.js';
 import { type Finding, finding } from './report.js';
 
 /** Whether what is published is done: the objects that scale the followed Deployments, field by field. */
@@ -22,7 +22,7 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
       if (!allSeen || settings.actuate === 'scale') return [];
       return [
         finding('nothing_scales', {
-          place: `Deployment ${deployment.id}`,
+          place: deploymentPlace(facts, deployment),
           found: 'no HorizontalPodAutoscaler, ScaledObject or PodAutoscaler that targets it',
           expected: 'one that reads the number of gpumix',
         }),
@@ -39,9 +39,9 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
       ];
     }
     return [
-      ...several(deployment, own),
+      ...several(facts, deployment, own),
       ...failures(all),
-      ...limitFindings(deployment, own),
+      ...limitFindings(facts, deployment, own),
       ...foreign(deployment, scaling),
       ...scaling.flatMap((object) => ofObject(object, deployment, facts)),
       ...dropped(all),
@@ -49,13 +49,17 @@ export function checkConsumers(facts: DoctorFacts): readonly Finding[] {
   });
 }
 
-function several({ id }: ObservedDeployment, own: readonly ReplicaConsumer[]): readonly Finding[] {
+function several(
+  facts: DoctorFacts,
+  deployment: ObservedDeployment,
+  own: readonly ReplicaConsumer[],
+): readonly Finding[] {
   if (own.length < 2) return [];
   const rest = own.length - shownNames;
   const names = own.slice(0, shownNames).map(consumerName).join(', ');
   return [
     finding('several_consumers', {
-      place: `Deployment ${id}`,
+      place: deploymentPlace(facts, deployment),
       found: `${own.length} objects scale it: ${names}${rest > 0 ? ` and ${rest} more` : ''}`,
       expected: 'one',
     }),
@@ -64,6 +68,13 @@ function several({ id }: ObservedDeployment, own: readonly ReplicaConsumer[]): r
 
 /** Names that one sentence lists. */
 const shownNames = 4;
+
+/** Notices name annotations, and what is listed has none. */
+function inList(message: string): string {
+  return message
+    .replaceAll('gpumix.dev/max-replicas', 'deployments.list[].maxReplicas')
+    .replaceAll('gpumix.dev/min-replicas', 'deployments.list[].minReplicas');
+}
 
 /** What their controllers say; also of what KEDA or AIBrix made, since that is what asks for the number. */
 function failures(all: readonly ScalingObject[]): readonly Finding[] {
@@ -85,15 +96,19 @@ function failures(all: readonly ScalingObject[]): readonly Finding[] {
 const limits = new Set(['max_above_consumer', 'min_above_max', 'consumer_keeps_replicas']);
 
 /** What plans say of limits too, there as warnings. */
-function limitFindings(deployment: ObservedDeployment, own: Parameters<typeof withConsumers>[1]): readonly Finding[] {
+function limitFindings(
+  facts: DoctorFacts,
+  deployment: ObservedDeployment,
+  own: Parameters<typeof withConsumers>[1],
+): readonly Finding[] {
   // A PodAutoscaler's minimum has a finding of its own.
   const counted = own.map((each) => (each.kind === 'PodAutoscaler' ? { ...each, minReplicas: null } : each));
   return withConsumers({ ...deployment, notices: [] }, counted)
     .notices.filter(({ code }) => limits.has(code))
     .map(({ message }) =>
       finding('consumer_limits', {
-        place: `Deployment ${deployment.id}`,
-        found: message,
+        place: deploymentPlace(facts, deployment),
+        found: facts.settings.isListed ? inList(message) : message,
         expected: 'limits that the Deployment knows',
       }),
     );

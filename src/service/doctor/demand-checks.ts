@@ -87,7 +87,7 @@ function unreadable(facts: DoctorFacts): readonly Finding[] {
   }
 }
 
-function unserved({ keys, workloads }: DoctorFacts): readonly Finding[] {
+function unserved({ keys, workloads, settings }: DoctorFacts): readonly Finding[] {
   if (keys.kind === 'unseen' || workloads.kind === 'unseen' || workloads.missing !== null) return [];
   const models = [...new Set(workloads.value.deployments.map(({ model }) => model))];
   return [...keys.value.newestTraces.keys()]
@@ -96,11 +96,14 @@ function unserved({ keys, workloads }: DoctorFacts): readonly Finding[] {
       const nearest = nearestName(model, models);
       return finding('traces_without_deployment', {
         place: `Redis key aibrix:${model}_request_trace_*`,
-        found: 'no Deployment with this model in its label',
+        found: settings.isListed
+          ? 'no entry of deployments.list with this model'
+          : 'no Deployment with this model in its label',
         expected:
           nearest === undefined
             ? 'one, or requests for a model that is served'
-            : `the same name in both; a Deployment says ${JSON.stringify(nearest)}`,
+            : `the same name in both; ${settings.isListed ? 'the list' : 'a Deployment'} says ${JSON.stringify(nearest)}`,
+        ...(settings.isListed ? { mend: 'Give deployments.list[].model the name that requests ask for.' } : {}),
       });
     });
 }

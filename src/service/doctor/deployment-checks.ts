@@ -1,14 +1,16 @@
+import { profilePaths } from '../../adapters/profile-source.js';
 import { profileKeyName, profileOfKey } from '../../adapters/store-keys.js';
 import { canonicalGpuType, isKnownGpuType } from '../../core/gpu-types.js';
 import { nearestName } from '../../core/parse.js';
-import { type DoctorFacts, seenOr } from './facts.js';
+import { type DoctorFacts, deploymentPlace, seenOr } from './facts.js';
 import { type Finding, finding } from './report.js';
 
 /** Whether what is deployed is what gpumix plans: labels, GPU types, pools, profiles. */
 
 const notices = new Set(['unknown_annotation', 'misplaced_name', 'bad_annotation', 'bad_label']);
 
-export function checkDeployments({ workloads, settings, catalogue }: DoctorFacts): readonly Finding[] {
+export function checkDeployments(facts: DoctorFacts): readonly Finding[] {
+  const { workloads, settings, catalogue } = facts;
   if (workloads.kind === 'unseen') return [];
   const { deployments, slips } = workloads.value;
   const found: Finding[] = slips.map((slip) =>
@@ -30,7 +32,7 @@ export function checkDeployments({ workloads, settings, catalogue }: DoctorFacts
   const pooled = new Set(settings.pools.list.map(({ gpuType }) => canonicalGpuType(catalogue, gpuType)));
   const used = new Set(deployments.map(({ gpuType }) => gpuType));
   for (const { id, gpuType, notices: told } of deployments) {
-    const place = `Deployment ${id}`;
+    const place = deploymentPlace(facts, { id });
     for (const { code, message } of told) {
       if (!notices.has(code)) continue;
       found.push(finding('setting_ignored', { place, found: message, expected: 'names and values that gpumix knows' }));
@@ -46,8 +48,16 @@ export function checkDeployments({ workloads, settings, catalogue }: DoctorFacts
       found.push(
         finding('unknown_gpu_type', {
           place,
-          found: gpuType === null ? 'nothing that names a GPU type' : `GPU type ${JSON.stringify(gpuType)}`,
+          found:
+            gpuType === null
+              ? settings.isListed
+                ? 'no gpuType'
+                : 'nothing that names a GPU type'
+              : `GPU type ${JSON.stringify(gpuType)}`,
           expected: `a type of the catalogue${nearest === undefined ? '' : `, such as ${nearest}`}`,
+          ...(settings.isListed
+            ? { mend: 'Name the type by deployments.list[].gpuType; unknown ones need a pool of exactly that name.' }
+            : {}),
         }),
       );
     } else if (pooled.size > 0 && !settings.pools.areCounted && !pooled.has(gpuType)) {
@@ -86,7 +96,7 @@ export function checkProfiles(facts: DoctorFacts): readonly Finding[] {
       const reading = profiles.value.get(id);
       const key = profileKeyName({ model, deployment: name });
       if (reading === undefined || reading.kind === 'present') continue;
-      const place = `Deployment ${id}`;
+      const place = deploymentPlace(facts, { id });
       if (reading.kind === 'bad') {
         const expected = 'a profile in JSON';
         found.push(finding('bad_profile', { place, found: reading.error.message, expected }));
@@ -114,13 +124,34 @@ export function checkProfiles(facts: DoctorFacts): readonly Finding[] {
     found.push(
       finding('profile_without_deployment', {
         place: `Redis key ${key}`,
-        found: `no Deployment ${JSON.stringify(deployment)} with model ${JSON.stringify(model)}`,
+        found: `no ${settings.isListed ? 'entry of deployments.list' : 'Deployment'} ${JSON.stringify(deployment)} with model ${JSON.stringify(model)}`,
         expected:
           nearest === undefined ? 'a Deployment of that name and model' : `${nearest}, which a Deployment looks for`,
       }),
     );
   }
-  return found;
+  return [...found, ...strayFiles(facts)];
+}
+
+/** Files that no Deployment looks for; none where not all Deployments were seen. */
+function strayFiles({ workloads, profileFiles, settings }: DoctorFacts): readonly Finding[] {
+  if (workloads.kind === 'unseen' || workloads.missing !== null || profileFiles.kind === 'unseen') return [];
+  const wanted = workloads.value.deployments.flatMap(({ model, name }) => profilePaths({ model, deployment: name }));
+  const known = new Set(wanted);
+  return profileFiles.value
+    .filter((file) => !known.has(file))
+    .map((file) => {
+      const nearest = nearestName(file, wanted);
+      return finding('profile_without_deployment', {
+        place: `${file} in ${settings.profilesDirectory}`,
+        found: `no ${settings.isListed ? 'entry of deployments.list' : 'Deployment'} looks for it`,
+        expected:
+          nearest === undefined
+            ? 'MODEL/DEPLOYMENT.json or DEPLOYMENT.json, with / in MODEL as %2F'
+            : `${nearest}, which a Deployment looks for`,
+        mend: 'Rename the file, or delete it where the Deployment is gone for good.',
+      });
+    });
 }
 
 /** Keys of profiles that no Deployment looks for; none where not all Deployments were seen. */

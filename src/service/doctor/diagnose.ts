@@ -32,6 +32,13 @@ export function diagnose(facts: DoctorFacts): DoctorReport {
     apiVersion: 'gpumix/v1',
     kind: 'DoctorReport',
     at: new Date(facts.atMs).toISOString(),
+    setup: {
+      configuration: facts.settings.configuration,
+      mode: facts.settings.mode.value,
+      actuate: facts.settings.actuate,
+      deployments: facts.settings.isListed ? 'config' : 'kubernetes',
+      ...facts.addresses,
+    },
     findings: severities.flatMap((severity) => found.filter((each) => each.severity === severity)),
     ...coverage(facts),
   };
@@ -69,11 +76,14 @@ function coverage(facts: DoctorFacts): Pick<DoctorReport, 'looked' | 'notLooked'
     );
   }
   tell('clock of the API server', facts.apiClock, () => '1 server');
-  tell('Deployments', facts.workloads, ({ deployments, aibrix }) =>
-    [`${deployments.length} with the model label`, counted(aibrix.length, 'part of AIBrix', 'parts of AIBrix')].join(
-      ', ',
-    ),
-  );
+  if (facts.settings.isListed) tell('deployments.list', facts.workloads, ({ deployments }) => `${deployments.length}`);
+  else {
+    tell('Deployments', facts.workloads, ({ deployments, aibrix }) =>
+      [`${deployments.length} with the model label`, counted(aibrix.length, 'part of AIBrix', 'parts of AIBrix')].join(
+        ', ',
+      ),
+    );
+  }
   for (const kind of consumerKinds) {
     tell(`${kind}s`, facts.consumers[kind], (objects) => `${objects.length} that scale Deployments`);
   }

@@ -18,6 +18,8 @@ export type DoctorSettings = {
   readonly readsTraces: boolean;
   /** What one replica counts on AIBrix's endpoint. */
   readonly aibrixUnit: number;
+  /** File of the configuration; null = none was given. */
+  readonly configuration: string | null;
   /** `shadow`: nobody is given another number than what runs; `from` says where that is set, null = nowhere. */
   readonly mode: { readonly value: 'live' | 'shadow'; readonly from: string | null };
   /** With `scale` gpumix follows what is published, else autoscalers have to. */
@@ -61,6 +63,8 @@ export type DoctorFacts = {
   /** The `scale` of what gpumix is to scale, by id of the deployment. */
   readonly scales: Sight<ReadonlyMap<string, { readonly target: string; readonly answer: ScaleAnswer }>>;
   readonly prometheus: Sight<PrometheusLook>;
+  /** Of the folder of profiles, relative to it. */
+  readonly profileFiles: Sight<readonly string[]>;
   /** Why engines of `engines.scrape` cannot be read. */
   readonly scraped: Sight<readonly string[]>;
   /** By id of the deployment. */

@@ -25,7 +25,7 @@ export const findingKinds = {
   kubernetes_unreachable: {
     severity: 'broken',
     title: 'The Kubernetes API server cannot be reached or read',
-    why: 'Without it nobody knows which Deployments there are: gpumix holds what it published last.',
+    why: 'Without it neither the Deployments nor what scales them are known: gpumix holds what it published last.',
     mend: 'Mend the kubeconfig or the service account, and the rights on deployments.apps (docs/kubernetes.md).',
   },
   profiles_unreadable: {
@@ -139,14 +139,14 @@ export const findingKinds = {
   profile_without_deployment: {
     severity: 'risk',
     title: 'A profile without a Deployment',
-    why: 'Profiles are found by exact key: model as in the label, name of the Deployment without namespace. This one is never read.',
+    why: 'Profiles are found by exact name: the model as the Deployment has it, and the name of the Deployment without namespace. This one is never read.',
     mend: 'Rename the key, or delete it where the Deployment is gone for good.',
   },
   shadow_mode: {
     severity: 'risk',
     title: 'Shadow mode: nothing is scaled',
-    why: 'gpumix plans and shows everything, and publishes the replicas that run: autoscalers that follow it hold them for ever. What is said below of autoscalers is what would happen live.',
-    mend: 'The last step is publish.mode: live. Where the service has it from its variable GPUMIX_PUBLISH_MODE, this is not what the service does: look again with GPUMIX_PUBLISH_MODE=live gpumix doctor, or inside the cluster.',
+    why: 'gpumix plans and shows everything, and publishes the replicas that run: autoscalers that follow it hold them for ever. What is said of autoscalers is what would happen live.',
+    mend: 'The last step is publish.mode: live. Where the service has it from its variable GPUMIX_PUBLISH_MODE, this is not what the service does: set it for the doctor too (GPUMIX_PUBLISH_MODE=live gpumix doctor …), or look inside the cluster.',
   },
   dry_run: {
     severity: 'risk',

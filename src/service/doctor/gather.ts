@@ -55,6 +55,8 @@ export type DoctorSources = {
   /** What the configuration lists, where it does. */
   readonly listed: readonly ObservedDeployment[] | null;
   readonly profiles: ProfileSource;
+  /** All files that can be profiles; null = they are in Redis. */
+  readonly profileFiles: (() => Promise<{ readonly files: readonly string[]; readonly complete: boolean }>) | null;
   /** All that is configured, as one. */
   readonly engines: EngineMetrics | null;
   readonly prometheus: PrometheusSource | null;
@@ -119,7 +121,7 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
       ? seen
       : { kind: 'seen', value: { deployments: sources.listed, slips: [], aibrix: [] }, missing: null };
   const deployments = workloads.kind === 'seen' ? workloads.value.deployments : [];
-  const [profiles, newestTraces, untraced, scales, prometheus, scraped] = await Promise.all([
+  const [profiles, newestTraces, untraced, scales, prometheus, scraped, profileFiles] = await Promise.all([
     workloads.kind === 'unseen'
       ? unneeded<ReadonlyMap<string, ProfileReading>>('the Deployments are not known')
       : look(sources, () => readProfiles(sources.profiles, deployments), { optional: false, where: 'the profiles' }),
@@ -132,6 +134,7 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
     sources.scraped === null
       ? unneeded<readonly string[]>('engines.scrape is empty')
       : lookAtEngines(sources, sources.scraped),
+    findProfileFiles(sources),
   ]);
   return {
     atMs,
@@ -153,6 +156,7 @@ export async function gatherFacts(sources: DoctorSources): Promise<DoctorFacts> 
     scales,
     prometheus,
     scraped,
+    profileFiles,
     profiles,
   };
 }
@@ -262,6 +266,16 @@ async function readScales(
     return { value: answers, missing };
   };
   return look(sources, work, { optional: false, where: cluster.server });
+}
+
+function findProfileFiles(sources: DoctorSources): Promise<DoctorFacts['profileFiles']> {
+  const { profileFiles } = sources;
+  if (profileFiles === null) return unneeded('the profiles are in Redis');
+  const work = async () => {
+    const { files, complete } = await profileFiles();
+    return { value: files, missing: complete ? null : 'only a part of its files: there are too many' };
+  };
+  return look(sources, work, { optional: false, where: 'the folder of profiles' });
 }
 
 function newestRecords(sources: DoctorSources, keys: Sight<AibrixKeys>): Promise<DoctorFacts['newestTraces']> {

@@ -9,6 +9,7 @@ import { type Finding, finding } from './report.js';
 
 export function checkReach({
   addresses,
+  settings,
   redisClocks,
   keys,
   newestTraces,
@@ -34,6 +35,9 @@ export function checkReach({
       finding('kubernetes_unreachable', {
         place: addresses.kubernetes === null ? 'Kubernetes' : `Kubernetes ${addresses.kubernetes}`,
         found: cluster.because,
+        ...(settings.isListed
+          ? { mend: 'Mend the kubeconfig or the service account, and the rights on the scale of what is listed.' }
+          : {}),
         expected: cluster === workloads ? 'a list of Deployments' : 'the scale of what gpumix scales',
       }),
     );

@@ -18,6 +18,17 @@ export const doctorReportSchema = z.object({
   apiVersion: z.literal('gpumix/v1'),
   kind: z.literal('DoctorReport'),
   at: z.string(),
+  setup: z
+    .object({
+      configuration: z.string().nullable().describe('file; null = defaults'),
+      mode: z.enum(['live', 'shadow']),
+      actuate: z.enum(['none', 'dry-run', 'scale']),
+      deployments: z.enum(['kubernetes', 'config']).describe('deployments.source'),
+      redis: z.string().nullable().describe('address, without password; null = there is none'),
+      kubernetes: z.string().nullable(),
+      prometheus: z.string().nullable(),
+    })
+    .describe('what was looked at, as it is configured'),
   findings: z.array(findingSchema).describe('what does not work first'),
   looked: z.array(z.object({ at: z.string(), seen: z.string() })).describe('what was looked at'),
   notLooked: z.array(z.object({ at: z.string(), because: z.string() })).describe('what was not, and why'),

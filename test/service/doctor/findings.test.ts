@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -8,11 +8,13 @@ import {
   aibrixPart,
   apiService,
   type DoctorWorld,
+  type Examination,
   hpa,
   lastTick,
   model,
   names,
   podAutoscaler,
+  profileText,
   scaledObject,
   served,
   startDoctorWorld,
@@ -30,7 +32,10 @@ const provoked = new Set<string>();
 
 /** The codes that are found, each with its place; and nothing else may be found. */
 async function found(...options: Parameters<DoctorWorld['examine']>): Promise<readonly string[]> {
-  const { code, report, text } = await world.examine(...options);
+  return foundIn(await world.examine(...options));
+}
+
+function foundIn({ code, report, text }: Examination): readonly string[] {
   expect(code).toBe(report.findings.length === 0 ? 0 : 1);
   for (const each of report.findings) {
     provoked.add(each.code);
@@ -391,6 +396,39 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       ]);
     });
 
+    it('finds files that no Deployment looks for, as it does keys in Redis', async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'gpumix-doctor-profiles-'));
+      try {
+        const ofModel = join(folder, 'meta%2Fllama-8b');
+        mkdirSync(ofModel);
+        for (const name of [names.aibrix, names.keda]) writeFileSync(join(ofModel, `${name}.json`), profileText);
+        writeFileSync(join(folder, `${names.hpa}.json`), profileText);
+        writeFileSync(join(folder, 'README.md'), 'not a profile');
+        mkdirSync(join(folder, '..data'));
+        const yaml = `profiles: { source: files, directory: ${folder} }`;
+        expect(await withConfig(yaml)).toEqual([]);
+        writeFileSync(join(ofModel, 'llama-l40.json'), profileText);
+        writeFileSync(join(folder, 'gone.json'), profileText);
+        expect(await withConfig(yaml)).toEqual([
+          `profile_without_deployment gone.json in ${folder}: no Deployment looks for it`,
+          `profile_without_deployment meta%2Fllama-8b/llama-l40.json in ${folder}: no Deployment looks for it`,
+        ]);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+
+    it('speaks of the list and not of labels or annotations where deployments are listed', async () => {
+      world.redis.command('SET', `aibrix:llama_request_trace_${lastTick()}`, traceText(), 'EX', '600');
+      const list = `[{ namespace: prod, name: ${names.hpa}, model: ${model}, gpuType: H10O }]`;
+      const examined = await withConfigWhole(`actuate: dry-run\ndeployments: { source: config, list: ${list} }`);
+      expect(examined.report.findings.map(({ code }) => code)).toEqual(
+        expect.arrayContaining(['unknown_gpu_type', 'traces_without_deployment', 'profile_without_deployment']),
+      );
+      expect(examined.text).toContain('deployments.list[].gpuType');
+      expect(examined.text).not.toMatch(/model label|gpumix\.dev\/|model\.aibrix\.ai/);
+    });
+
     it('looks at the Deployments of a configuration without a cluster', async () => {
       const list = [`{ namespace: prod, name: ${names.hpa}, model: ${model}, gpuType: H100 }`];
       expect(await withConfig(`deployments: { source: config, list: [${list}] }`)).toEqual(
@@ -398,7 +436,7 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       );
       expect(
         await withConfig(`deployments: { source: config, list: [{ name: other, model: ${model}, gpuType: L4 }] }`),
-      ).toContainEqual(expect.stringMatching(/^deployment_without_profile Deployment default\/other/));
+      ).toContainEqual(expect.stringMatching(/^deployment_without_profile deployments\.list default\/other/));
     });
 
     it('finds a profile that cannot be used', async () => {
@@ -832,6 +870,39 @@ describe.skipIf(redisMissing !== null)('gpumix doctor', () => {
       expect(text).toMatch(/kubernetes_unreachable[\s\S]*context: found \\"tset\\"/);
     });
 
+    it('says the verdict first, then what was looked at, in which mode', async () => {
+      world.put(hpa({}, { target: { type: 'Value', value: '1' } }));
+      world.put(served(names.keda, 'A100-80GB', { annotations: { 'gpumix.dev/paused': 'true' } }));
+      const { text } = await world.examine();
+      const [verdict, setup] = text.split('\n\n')[0]!.split(/\n(.*)/s);
+      expect(verdict).toBe('1 broken, 1 risk; 1 not looked at');
+      const [redis, kubernetes] = [`redis://127.0.0.1:${world.redis.port}/0`, 'http'];
+      expect(setup!.replaceAll('\n', ' ')).toMatch(
+        new RegExp(`^no --config: looking at ${redis} and ${kubernetes}.*; mode live, actuate none$`),
+      );
+    });
+
+    it('groups what was not looked at by its reason, and names who did not answer', async () => {
+      const { text } = await world.examine({ kubeconfig: '/nowhere/kubeconfig' });
+      expect(text.replace(/\s+/g, ' ')).toContain(
+        'clock of the API server, Deployments, HorizontalPodAutoscalers, ScaledObjects, PodAutoscalers, external metrics API: ',
+      );
+      expect(text).toMatch(/external metrics API: ENOENT/);
+      world.redis.pause();
+      try {
+        const { report } = await world.examine({ timeout: 0.3 });
+        expect(report.findings[0]!.place).toContain(`127.0.0.1:${world.redis.port}`);
+        expect(JSON.stringify(report)).toMatch(
+          /no answer within 0\.3 s from redis:\/\/127\.0\.0\.1:\d+|timed out|Timeout/i,
+        );
+      } finally {
+        world.redis.resume();
+      }
+      world.cluster.server.fault = () => ({ kind: 'hang' }) as never;
+      const { report } = await world.examine({ timeout: 0.3 });
+      expect(report.findings[0]!.found).toContain('from http');
+    });
+
     it('shows the first places of many, or all, within the width of the terminal', async () => {
       for (let i = 0; i < 12; i++) world.redis.command('SET', `aibrix:profile_other_${'x'.repeat(150)}-${i}`, '{}');
       const { text } = await world.examine();
@@ -872,11 +943,19 @@ async function withConfig(
   around: Parameters<DoctorWorld['examine']>[1] = {},
   flags: Parameters<DoctorWorld['examine']>[0] = {},
 ): Promise<readonly string[]> {
+  return foundIn(await withConfigWhole(yaml, around, flags));
+}
+
+async function withConfigWhole(
+  yaml: string,
+  around: Parameters<DoctorWorld['examine']>[1] = {},
+  flags: Parameters<DoctorWorld['examine']>[0] = {},
+): Promise<Examination> {
   const folder = mkdtempSync(join(tmpdir(), 'gpumix-doctor-'));
   const config = join(folder, 'gpumix.yaml');
   try {
     writeFileSync(config, `redis: { url: "${world.redis.url}" }\n${yaml}\n`);
-    return await found({ ...flags, config }, around);
+    return await world.examine({ ...flags, config }, around);
   } finally {
     rmSync(folder, { recursive: true });
   }
