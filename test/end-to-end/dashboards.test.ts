@@ -52,7 +52,7 @@ describe.skipIf(prometheusMissing !== null)('the dashboards on a running service
       ],
       quotas: [{ namespace: 'team-b', gpuType: 'L4', gpus: 4 }],
       budgetUsdPerHour: 12,
-      stability: { scaleDownStabilizationSeconds: 600, scaleDownTolerance: 0 },
+      stability: { scaleDownStabilizationSeconds: 300, scaleDownTolerance: 0 },
     },
   });
   let app: FastifyInstance;

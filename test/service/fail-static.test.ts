@@ -48,7 +48,6 @@ describe('losing the store', () => {
     await world.cycles(3);
     expect(world.controller.replicasOf('default', 'gpu')).toEqual({
       kind: 'not-known',
-      model: 'llama',
       reason: 'the store cannot be reached',
     });
     expect(world.controller.ready()).toBe(false);
@@ -246,7 +245,7 @@ describe('losing Kubernetes', () => {
     expect([world.replicas('gpu'), world.held()]).toEqual([1, null]);
   });
 
-  it('before its first list knows no deployment, but holds what was published before a restart', async () => {
+  it('before its first list has no verdict on other deployments, and holds what was published before a restart', async () => {
     const first = await serving();
     await first.controller.stop();
     const second = new World({ store: first.store, nowMs: first.nowMs });
@@ -258,7 +257,7 @@ describe('losing Kubernetes', () => {
       replicas: 6,
       heldReason: 'not_synced',
     });
-    expect(second.replicas('other')).toBe('no-such-deployment');
+    expect(second.replicas('other')).toBe('not-known');
     expect(second.controller.ready()).toBe(false);
   });
 });
