@@ -159,10 +159,8 @@ export class PlanPhase {
       const part = parts.get(id);
       const wanted = part?.targetReplicas ?? null;
       if (profile === null || fixedReplicas !== null || part === undefined || wanted === null) return [];
-      const seen = observed.get(id)!;
-      const running = this.#standing.runningOf(seen);
-      const fill = part.utilization / targetUtilization;
-      return [{ id, wanted, running, ready: seen.readyReplicas, maxReplicas, fill, usdPerReplicaHour }];
+      const running = this.#standing.runningOf(observed.get(id)!);
+      return [{ id, wanted, running, maxReplicas, fill: part.utilization / targetUtilization, usdPerReplicaHour }];
     });
   }
 

@@ -9,7 +9,7 @@ import { z } from 'zod';
  *
  *   stabilization  the most that was planned for within the last `scaleDownStabilizationSeconds`;
  *   tolerance      a fall (nothing rises) is taken only as far as what is left would also serve demand that is
- *                  `scaleDownTolerance` larger; not while another type is taking the place of what falls;
+ *                  `scaleDownTolerance` larger;
  *   lifetime       what was asked for by a rise stays for `minReplicaLifetimeSeconds`.
  *
  * Stabilisation goes by what the plans *without* holds wanted, or it would feed itself for ever. In a mix it could keep
@@ -59,8 +59,6 @@ export type HoldFacts = {
   readonly wanted: number;
   /** Run or were asked for; null = not known, and nothing is held. */
   readonly running: number | null;
-  /** Of these ready ones; null = not known. */
-  readonly ready: number | null;
   readonly maxReplicas: number;
   /** Work / wanted of that plan, as a share of what may be filled; 1 = full. */
   readonly fill: number;
@@ -91,8 +89,6 @@ type Rise = { readonly id: string; readonly atMs: number; readonly replicas: num
 type Memory = {
   plans: readonly PastPlan[];
   rises: readonly Rise[];
-  /** Ids of deployments that were asked for in the place of others, which still run. */
-  replacements: ReadonlySet<string>;
   /** When it was last told, also of plans that are too old to be kept; null = never. */
   toldMs: number | null;
 };
@@ -136,7 +132,6 @@ export class ReplicaHolds {
       this.#byModel.set(model, {
         plans: plans.map(({ replicas, ...rest }) => ({ ...rest, replicas: new Map(replicas) })),
         rises,
-        replacements: new Set(),
         toldMs: plans.length === 0 ? null : Math.max(...plans.map(({ atMs }) => atMs)),
       });
     }
@@ -173,7 +168,6 @@ export class ReplicaHolds {
     }
     this.#remember(memory, { facts, nowMs, replicasOf: ({ wanted }) => wanted });
     memory.rises = memory.rises.filter(({ id }) => ids.has(id));
-    memory.replacements = replacementsOf(facts, memory.replacements);
 
     const costs = memory.plans.map(({ usdPerHour }) => usdPerHour);
     const dearestUsd = Math.max(
@@ -232,7 +226,7 @@ export class ReplicaHolds {
   }
 
   #memoryOf(model: string, nowMs: number): Memory {
-    const known = this.#byModel.get(model) ?? { plans: [], rises: [], replacements: new Set(), toldMs: null };
+    const known = this.#byModel.get(model) ?? { plans: [], rises: [], toldMs: null };
     this.#byModel.set(model, known);
     this.#prune(known, nowMs);
     return known;
@@ -286,11 +280,8 @@ export class ReplicaHolds {
       add('stabilization', planned.replicas, planned.atMs + scaleDownStabilizationSeconds * 1000);
     }
     // Shares are spread as evenly as they can be: where any deployment would be too full, no others have the room. What
-    // makes place for another type is no fall: there the price of the starts is the threshold. Nor is it one until it has made
-    // place, or each start would be in vain as soon as nothing more rises.
-    const isFall =
-      around.memory.replacements.size === 0 &&
-      around.facts.every((other) => other.running !== null && other.wanted <= other.running);
+    // makes place for another type is no fall: there the price of the starts is the threshold.
+    const isFall = around.facts.every((other) => other.running !== null && other.wanted <= other.running);
     const fullest = Math.max(...around.facts.map(({ fill }) => fill));
     if (isFall && fullest * (1 + scaleDownTolerance) > 1 + rounding) {
       add('tolerance', Math.ceil(wanted * (1 + scaleDownTolerance) - rounding), null);
@@ -300,19 +291,6 @@ export class ReplicaHolds {
     }
     return highest(candidates.filter(({ replicas }) => replicas > wanted));
   }
-}
-
-/** What rises while something else falls, and what did: until it is ready, and what it was started for has gone. */
-function replacementsOf(facts: readonly HoldFacts[], before: ReadonlySet<string>): ReadonlySet<string> {
-  const isMakingPlace = facts.some(
-    ({ id, wanted, running }) => running !== null && wanted < running && !before.has(id),
-  );
-  const replacements = facts.filter(({ id, wanted, running, ready }) => {
-    if (running === null) return false;
-    const isStarting = ready !== null && ready < running;
-    return (isMakingPlace && wanted > running) || (before.has(id) && running > 0 && (isStarting || isMakingPlace));
-  });
-  return new Set(replacements.map(({ id }) => id));
 }
 
 function highest(holds: readonly ReplicaHold[]): ReplicaHold | null {

@@ -13,7 +13,6 @@ const facts = (id: string, wanted: number, running: number | null, more: Partial
   id,
   wanted,
   running,
-  ready: running,
   maxReplicas: 1000,
   fill: 0.5,
   usdPerReplicaHour: 1,
@@ -151,37 +150,5 @@ describe('tolerance', () => {
   it('keeps nothing of what makes place for another type', () => {
     const holds = new ReplicaHolds(tolerant);
     expect(kept(holds.observe('m', [facts('a', 5, 9, { fill: 1 }), facts('b', 3, 1, { fill: 1 })], 0))).toEqual({});
-  });
-
-  it('does not undo a replacement before it is there and has its place, and counts again then', () => {
-    const holds = new ReplicaHolds({ ...settings, scaleDownStabilizationSeconds: 0, scaleDownTolerance: 0.1 });
-    const fill = { fill: 1 };
-    const small = (wanted: number, running: number, ready: number) =>
-      facts('small', wanted, running, { ...fill, ready });
-    let nowMs = 0;
-    const step = (...each: readonly HoldFacts[]) => {
-      nowMs += 10_000;
-      return kept(holds.observe('m', each, nowMs));
-    };
-    expect(step(facts('large', 1, 2, fill), small(1, 0, 0))).toEqual({});
-    expect(step(facts('large', 1, 2, fill), small(1, 1, 0))).toEqual({});
-    // Nor where the demand needs it for a moment no more.
-    expect(step(facts('large', 1, 2, fill), small(0, 1, 0))).toEqual({});
-    expect(step(facts('large', 1, 2, fill), small(1, 1, 1))).toEqual({});
-    expect(step(facts('large', 1, 1, fill), small(1, 1, 1))).toEqual({});
-    expect(step(facts('large', 1, 2, fill), small(1, 1, 1))).toEqual({ large: 2 });
-    // What crashed replaces nothing.
-    expect(step(facts('large', 1, 2, fill), small(1, 1, 0))).toEqual({ large: 2 });
-  });
-
-  it('counts where nobody knows what is ready', () => {
-    const holds = new ReplicaHolds({ ...settings, scaleDownStabilizationSeconds: 0, scaleDownTolerance: 0.1 });
-    const both = (running: number) => [
-      facts('large', 1, 2, { fill: 1 }),
-      facts('small', 1, running, { fill: 1, ready: null }),
-    ];
-    expect(kept(holds.observe('m', both(0), 0))).toEqual({});
-    expect(kept(holds.observe('m', [facts('large', 1, 1, { fill: 1 }), both(1)[1]!], 10_000))).toEqual({});
-    expect(kept(holds.observe('m', both(1), 20_000))).toEqual({ large: 2 });
   });
 });
