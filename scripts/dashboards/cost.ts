@@ -61,7 +61,7 @@ export const costDashboard: DashboardSpec = {
           title: 'Saving',
           question: 'What does the mix save against the best single GPU type?',
           reading:
-            'Share of the cost of the cheapest single type that serves as much, over the models for which there is one. Below 0 the mix is dearer for the moment: replicas that are held up, or a type that is short.',
+            'Share of the cost of the cheapest single type that serves as much, over the models for which there is one. Each type at the most of the scale-down stabilization, and nothing before that time was seen. Below 0 the mix is dearer for the moment: it is changing, or a type is short.',
           width: 3,
           unit: 'percentunit',
           noValue: 'nothing to compare',

@@ -51,7 +51,8 @@ export async function compareWithSingleTypes(cycle: Cycle, context: PhaseContext
       sameRoom(single.room, room)
     ) {
       const recent = stillKept(single.recent, cycle, context);
-      state.single = { ...single, recent, cheapest: cheapestOf(recent, { sinceMs: single.sinceMs, cycle, context }) };
+      const sinceMs = notLater(single.sinceMs, cycle);
+      state.single = { ...single, recent, sinceMs, cheapest: cheapestOf(recent, { sinceMs, cycle, context }) };
       continue;
     }
     if (single !== null && Math.abs(single.rps - rps) > singleTypeTolerance * single.rps) {
@@ -102,7 +103,9 @@ async function compareTogether(cycle: Cycle, context: PhaseContext, chosen: read
     const { demand, deployments } = model;
     const prices = singleTypePrices(model, state.planned.part, { parts, room });
     const isSameChoice = state.single !== null && sameChoices(state.single.deployments, deployments);
-    const { sinceMs = cycle.nowMs, recent: before = [] } = (isSameChoice ? state.single : null) ?? {};
+    const known = isSameChoice ? state.single : null;
+    const before = known?.recent ?? [];
+    const sinceMs = notLater(known?.sinceMs ?? cycle.nowMs, cycle);
     const recent = stillKept([...before, { atMs: cycle.nowMs, prices }], cycle, context);
     const rps = state.demand?.forecastRps ?? 0;
     const cheapest = cheapestOf(recent, { sinceMs, cycle, context });
@@ -128,6 +131,11 @@ function cheapestOf(
 ): SingleType | null {
   if (cycle.nowMs - sinceMs < keptMsOf(context)) return null;
   return cheapestSingleType(moments.map(({ prices }) => prices));
+}
+
+/** A clock that was set back must not put it off for as long. */
+function notLater(sinceMs: number, { nowMs }: Cycle): number {
+  return Math.min(sinceMs, nowMs);
 }
 
 function keptMsOf({ config }: PhaseContext): number {

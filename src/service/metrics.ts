@@ -125,7 +125,7 @@ function createGauges() {
     budget: gauge('gpumix_budget_usd_per_hour', 'Budget of all models; absent without one.', alone),
     singleTypeCost: gauge(
       'gpumix_single_type_cost_usd_per_hour',
-      'Cost of the cheapest single GPU type that serves as much, and which that is.',
+      'Cost of the cheapest single GPU type that serves as much, the most within the scale-down stabilization, and which type that is; absent until that time was seen.',
       ofCost,
     ),
     bound: gauge(

@@ -20,6 +20,9 @@ import type { ReplicaHolds } from './replica-holds.js';
 import { stillAskedFor } from './stock-out.js';
 import type { DecisionRecord } from './view.js';
 
+/** Where only what is kept is asked for. */
+const noneInVain: ReadonlySet<string> = new Set();
+
 /** Phase 7: the parts of all models become one plan, the plan becomes the numbers that are served. */
 export class PublishPhase {
   readonly #context: PhaseContext;
@@ -175,7 +178,7 @@ export class PublishPhase {
     const standing = new Map<string, number | null>();
     for (const { id, paused, currentReplicas } of state.deployments) {
       const override = overrides.get(id);
-      const facts = this.#factsOf(id, { cycle, override, inVain: new Set() });
+      const facts = this.#factsOf(id, { cycle, override });
       if (facts === undefined) continue;
       const heading = targets.get(id) ?? currentReplicas;
       // What is paused runs on whatever was planned for it: where others want its GPUs, that is what counts.
@@ -237,8 +240,8 @@ export class PublishPhase {
     {
       cycle,
       override,
-      inVain,
-    }: { readonly cycle: Cycle; readonly override: Override | undefined; readonly inVain: ReadonlySet<string> },
+      inVain = noneInVain,
+    }: { readonly cycle: Cycle; readonly override: Override | undefined; readonly inVain?: ReadonlySet<string> },
   ): PublicationFacts | undefined {
     const { fleet } = this.#context;
     const deployment = fleet.observed.get(id);
@@ -291,9 +294,9 @@ export class PublishPhase {
         const override = overrides.get(id);
         const isFixed = override !== undefined;
         const isShown = mode === 'shadow' || observed.get(id)?.paused === true;
-        const facts = this.#factsOf(id, { cycle, override, inVain: new Set() });
+        const facts = heldReason === null || isShown ? undefined : this.#factsOf(id, { cycle, override });
         // A held model that goes back by steps still knows where to.
-        const kept = heldReason === null || isShown || facts === undefined ? replicas : heldReplicas(heldReason, facts);
+        const kept = heldReason === null || facts === undefined ? replicas : heldReplicas(heldReason, facts);
         const ownReplicas = isFixed ? (before?.ownReplicas ?? null) : kept;
         // What a person fixed has the say about what runs: no trace of what others did is left.
         const hadFixed = before !== undefined && before.ownReplicas !== before.replicas;

@@ -135,7 +135,10 @@ export type ModelView = {
   readonly heldReason: string | null;
   readonly planAt: string | null;
   readonly demand: DemandView | null;
-  /** Cheapest plan that uses a single GPU type [USD/hour]; null = none serves it all, or not computed. */
+  /**
+   * Cheapest plan that uses a single GPU type, at the most of the time for which plans keep what they had [USD/hour]; null = none
+   * serves it all, or that time has not been seen yet.
+   */
   readonly singleTypeUsdPerHour: number | null;
   readonly singleTypeGpu: string | null;
   /** What its requests see; null = its replicas are not simulated. */

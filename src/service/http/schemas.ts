@@ -205,7 +205,12 @@ const modelSummaryShape = {
   usdPerHour: z.number().nullable().describe('of the target replicas; null = no plan yet'),
   boundUsdPerHour: z.number().nullable().describe('no plan for this demand is cheaper'),
   gap: z.number().nullable(),
-  singleTypeUsdPerHour: z.number().nullable().describe('cheapest plan on one GPU type; null = none serves it all'),
+  singleTypeUsdPerHour: z
+    .number()
+    .nullable()
+    .describe(
+      'cheapest plan on one GPU type, the most within stability.scaleDownStabilizationSeconds; null = none serves it all, or less of that time was seen',
+    ),
   singleTypeGpu: z.string().nullable(),
   simulated: simulatedSchema.nullable().describe('what its requests see; null = its replicas are not simulated'),
   deployments: z.array(deploymentSchema),
