@@ -9,7 +9,7 @@ import { check } from './parse.js';
  * Names are compared without regard to case, `-`, `_` and spaces. A name that the catalogue does not know stays itself.
  */
 
-const gpuVendors = ['nvidia', 'amd', 'intel', 'huawei'] as const;
+export const gpuVendors = ['nvidia', 'amd', 'intel', 'huawei'] as const;
 export type GpuVendor = (typeof gpuVendors)[number];
 
 /** Number formats that GPUs compute in. */

@@ -1,0 +1,27 @@
+import type { GpuCatalogue } from '../../core/gpu-types.js';
+import type { Placement } from '../../core/placement.js';
+import type { PlacementRequest } from '../../core/placement-request.js';
+
+/** All that an export is made of: the question, the answer, and what is known of the parts. */
+export type ExportInput = {
+  readonly request: PlacementRequest;
+  readonly placement: Placement;
+  readonly catalogue: GpuCatalogue;
+};
+
+export type Export = {
+  /** The whole file, ending with a line break. */
+  readonly text: string;
+  /** What a person must know or do beside it, a sentence each. */
+  readonly notices: readonly string[];
+};
+
+/** Writes a placement as a file that somebody else's tool reads. Pure: the same input gives the same text. */
+export type Exporter = {
+  /** What the file is usually called. */
+  readonly fileName: string;
+  /** What it is for, in half a line, for `--help`. */
+  readonly about: string;
+  /** @throws InputError where the format cannot hold what was placed (a name that Kubernetes refuses) */
+  readonly write: (input: ExportInput) => Export;
+};
