@@ -1,0 +1,17 @@
+/** Amounts of memory as people say them. */
+
+/** MiB as GB (of 1,024 MiB, as card sizes are named) with at most one decimal: 3,584 → `3.5 GB`, 4,094 → `4 GB`. */
+export function gigabytes(mib: number): string {
+  return `${Number((mib / 1024).toFixed(1))} GB`;
+}
+
+/** `a`, `a and b`, `a, b and c`. */
+export function listed(items: readonly string[]): string {
+  if (items.length < 2) return items.join('');
+  return `${items.slice(0, -1).join(', ')} and ${items.at(-1)}`;
+}
+
+/** The same, of many only the first few. */
+export function fewOf(items: readonly string[], most = 6): string {
+  return items.length <= most ? listed(items) : `${items.slice(0, most).join(', ')} and ${items.length - most} more`;
+}

@@ -1,0 +1,102 @@
+import type { FleetGpu, FleetService, MigCut } from './fleet.js';
+
+/**
+ * What each service of one GPU may hold of its memory.
+ *
+ * All get what they ask for where that fits. Else the shrinkable ones give way, lowest priority first, each to what the
+ * others and the reserve leave, in steps, never below its minimum; only what is then still too much exceeds the GPU.
+ *
+ * On 4,094 MiB a service of 6,963 that can live with 2,048 gets ⌊(4,094 − 500) / 512⌋ · 512 = 3,584.
+ */
+
+/** Kept free on a GPU whose budgets were adjusted [MiB]: what contexts and fragmentation take before anything is stored. */
+export const reserveMb = 500;
+
+/** Adjusted budgets are multiples of this [MiB]: half a GiB, as people write them. */
+const budgetStepMb = 512;
+
+export type GpuBudgets = {
+  /** In the order of the services [MiB]. */
+  readonly budgetsMb: readonly number[];
+  readonly assignedMb: number;
+  readonly shrunkMb: number;
+  /** Beyond the memory of the GPU, with what others use of it [MiB]. */
+  readonly overMb: number;
+  /** Instances of a GPU that is cut by MIG, in the order of the services. */
+  readonly cuts: readonly MigCut[] | null;
+};
+
+/**
+ * Budgets of services on one GPU, or null where the hardware does not let them be there at once: one that takes one, a
+ * dedicated one beside another, more than the whole of its compute, instances that do not fit.
+ */
+export function budgetsOn(gpu: FleetGpu, services: readonly FleetService[]): GpuBudgets | null {
+  if (services.length > 1 && (gpu.takesOne || services.some(({ dedicated }) => dedicated))) return null;
+  const compute = services.reduce((sum, { computeShare }) => sum + computeShare, 0);
+  if (compute > 1 + computeTolerance) return null;
+  return gpu.cut === null ? sharedBudgets(gpu, services) : cutBudgets(gpu, services, gpu.cut);
+}
+
+/** Shares are written with a few decimals, and ten of 0.1 are a little more than 1. */
+export const computeTolerance = 1e-9;
+
+/** The order in which services give way: lowest priority first, then the larger, then by name. */
+function givingWay(services: readonly FleetService[]): readonly number[] {
+  return services
+    .map((_, i) => i)
+    .filter((i) => services[i]!.minMb < services[i]!.memoryMb)
+    .sort((i, j) => {
+      const [a, b] = [services[i]!, services[j]!];
+      return a.priority - b.priority || b.memoryMb - a.memoryMb || a.at - b.at;
+    });
+}
+
+function sharedBudgets(gpu: FleetGpu, services: readonly FleetService[]): GpuBudgets {
+  const budgetsMb = services.map(({ memoryMb }) => memoryMb);
+  const askedMb = budgetsMb.reduce((sum, each) => sum + each, 0);
+  let totalMb = askedMb;
+  if (totalMb > Math.max(0, gpu.freeMb)) {
+    const targetMb = gpu.freeMb - reserveMb;
+    for (const i of givingWay(services)) {
+      if (totalMb <= targetMb) break;
+      const { memoryMb, minMb } = services[i]!;
+      const roomMb = Math.max(0, targetMb - (totalMb - memoryMb));
+      const budgetMb = Math.min(memoryMb, Math.max(minMb, Math.floor(roomMb / budgetStepMb) * budgetStepMb));
+      totalMb -= memoryMb - budgetMb;
+      budgetsMb[i] = budgetMb;
+    }
+  }
+  return {
+    budgetsMb,
+    assignedMb: totalMb,
+    shrunkMb: askedMb - totalMb,
+    overMb: Math.max(0, gpu.usedMb + totalMb - gpu.memoryMb),
+    cuts: null,
+  };
+}
+
+/** Instances have walls: a service is shrunk to the largest that it can have, or it cannot be there. */
+function cutBudgets(
+  gpu: FleetGpu,
+  services: readonly FleetService[],
+  cut: NonNullable<FleetGpu['cut']>,
+): GpuBudgets | null {
+  const needsMb = services.map(({ memoryMb }) => memoryMb);
+  let cuts = cut(needsMb);
+  for (const i of givingWay(services)) {
+    if (cuts !== null) break;
+    needsMb[i] = services[i]!.minMb;
+    cuts = cut(needsMb);
+  }
+  if (cuts === null) return null;
+  const budgetsMb = services.map(({ memoryMb }, i) => Math.min(memoryMb, cuts[i]!.memoryMb));
+  const assignedMb = budgetsMb.reduce((sum, each) => sum + each, 0);
+  const askedMb = services.reduce((sum, { memoryMb }) => sum + memoryMb, 0);
+  return {
+    budgetsMb,
+    assignedMb,
+    shrunkMb: askedMb - assignedMb,
+    overMb: Math.max(0, gpu.usedMb + assignedMb - gpu.memoryMb),
+    cuts,
+  };
+}

@@ -1,0 +1,140 @@
+import type { Fleet } from '../fleet.js';
+import { improve, type Judge } from '../improve.js';
+import { cpuSlowness, isRefused, Occupancy } from '../occupancy.js';
+import { compareScores, components, type Score } from '../score.js';
+import { openServices, withPins } from '../strategies/filling.js';
+import { rules } from '../strategies/strategies.js';
+import { admit } from './admit.js';
+import { Bounds, type Known } from './bounds.js';
+import { Search } from './search.js';
+import { searchOrderOf } from './search-order.js';
+import { shake } from './shake.js';
+
+/**
+ * The placement that is least in the objective, component by component.
+ *
+ * First every rule is tried and what it finds is improved by moves and swaps; then a branch and bound proves one component
+ * after the other: with those before at their proven least, or finds better. Where a limit ends it, the best that is known
+ * stays, with a bound on the first component that is open.
+ */
+export type Optimum = {
+  readonly occupancy: Occupancy;
+  readonly bound: Score;
+  readonly isProven: boolean;
+  readonly nodes: number;
+};
+
+export type OptimalLimits = { readonly shouldStop: () => boolean; readonly nodeLimit: number | null };
+
+/** How many times the best placement is shaken and improved again, where it is not at its bound. */
+const mostShakes = 200;
+
+export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits): Optimum {
+  const start = nobodyPlaced(fleet);
+  const order = searchOrderOf(fleet, openServices(start));
+  const bounds = new Bounds(fleet, order, start.score().refused);
+  let best = firstPlacements(fleet, shouldStop);
+  const isAtBound = (score: Score): boolean => {
+    const least = provableBound(bounds, start, score);
+    return compareScores(score, least) <= 0;
+  };
+  for (let round = 0; round < mostShakes && !shouldStop() && !isAtBound(best.score()); round++) {
+    const other = shake(best, round);
+    admit(other);
+    improve(other, objectiveJudge, { shouldStop });
+    if (compareScores(other.score(), best.score()) < 0) best = other;
+  }
+  const limits = { shouldStop, nodeLimit: nodeLimit ?? Number.POSITIVE_INFINITY };
+  const search = new Search({ occupancy: start, best }, { order, bounds, limits });
+  for (let count = 1; count <= components.length; count++) {
+    const score = search.best.score();
+    const known = knownBefore(score, count);
+    const bound = bounds.at(start, 0, known, count);
+    if (compareScores(bound, score, count) >= 0) continue;
+    const isProven = search.prove(count, known);
+    if (isProven) {
+      // What the search found was good in the components up to here; the later ones can often be had by moves.
+      const polished = search.best.copy();
+      improve(polished, objectiveJudge, { shouldStop });
+      search.offer(polished);
+      continue;
+    }
+    return { occupancy: search.best, bound: openBound(bound, count), isProven: false, nodes: search.nodes };
+  }
+  return { occupancy: search.best, bound: search.best.score(), isProven: true, nodes: search.nodes };
+}
+
+/**
+ * What no placement of the fleet is better than, without a search.
+ *
+ * Each component is bounded as if the score had the least of those before; where it has not, the bound is less in an
+ * earlier one and the later ones say nothing.
+ */
+export function quickBound(fleet: Fleet, score: Score): Score {
+  const start = nobodyPlaced(fleet);
+  const order = searchOrderOf(fleet, openServices(start));
+  return provableBound(new Bounds(fleet, order, start.score().refused), start, score);
+}
+
+function provableBound(bounds: Bounds, start: Occupancy, score: Score): Score {
+  for (let count = 1; count < components.length; count++) {
+    const bound = bounds.at(start, 0, knownBefore(score, count), count);
+    if (compareScores(bound, score, count) < 0) return openBound(bound, count);
+  }
+  return bounds.at(start, 0, knownBefore(score, components.length), components.length);
+}
+
+/** The components after the first open one are not bounded. */
+function openBound(bound: Score, count: number): Score {
+  return {
+    refused: bound.refused,
+    overMb: count > 1 ? bound.overMb : 0,
+    shrunkMb: count > 2 ? bound.shrunkMb : 0,
+    slowness: count > 3 ? bound.slowness : 0,
+    use: count > 4 ? bound.use : 0,
+  };
+}
+
+function knownBefore(score: Score, count: number): Known {
+  return {
+    refused: count > 1 ? score.refused.reduce((sum, each) => sum + each, 0) : 0,
+    overMb: count > 2 ? score.overMb : null,
+    shrunkMb: count > 3 ? score.shrunkMb : null,
+    slowness: count > 4 ? score.slowness : null,
+  };
+}
+
+/** Nobody placed; those whom no GPU may ever take are refused. */
+function nobodyPlaced(fleet: Fleet): Occupancy {
+  const occupancy = new Occupancy(fleet);
+  for (const service of fleet.services) {
+    if (service.options.length === 0 && !service.mayUseCpu) occupancy.settle(service, isRefused);
+  }
+  return occupancy;
+}
+
+function firstPlacements(fleet: Fleet, shouldStop: () => boolean): Occupancy {
+  let best: Occupancy | null = null;
+  for (const rule of Object.values(rules)) {
+    const found = rule(fleet);
+    const improved = found.copy();
+    admit(improved);
+    improve(improved, objectiveJudge, { shouldStop });
+    for (const each of [found, improved]) {
+      if (best === null || compareScores(each.score(), best.score()) < 0) best = each;
+    }
+  }
+  return best ?? withPins(fleet);
+}
+
+/** Large uses weigh so much more than small ones that the largest decides. */
+const useExponent = 16;
+
+/** The objective after what is exceeded and shrunk, made smooth. */
+const objectiveJudge: Judge = {
+  measure: (occupancy, gpu, load, services, critical) => [
+    (critical * services) / occupancy.fleet.gpus[gpu]!.speed,
+    occupancy.relativeUse(gpu, load) ** useExponent,
+  ],
+  value: ([slowness = 0, uses = 0, cpuCritical = 0]) => [slowness + cpuSlowness * cpuCritical, uses],
+};

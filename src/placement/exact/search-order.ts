@@ -1,0 +1,90 @@
+import type { Fleet, FleetService } from '../fleet.js';
+
+/**
+ * The order in which the exact search decides on services, and sums over what is still to be decided at each depth.
+ *
+ * Pinned ones come first, since they have no choice; then critical ones, since their neighbours depend on them; then the
+ * larger, since they fit in fewest places. Alike services stand side by side.
+ */
+export type SearchOrder = {
+  readonly services: readonly FleetService[];
+  /** Is this service like the one before it, so that exchanging the two changes nothing? */
+  readonly isTwin: readonly boolean[];
+  /** Critical services that are still to be decided, at each depth (one more than there are services). */
+  readonly criticalLeft: Int32Array;
+  /** Sets of GPUs; a service whose options lie within one cannot leave it. The first is all of them. */
+  readonly regions: readonly Region[];
+};
+
+export type Region = {
+  readonly gpus: readonly number[];
+  /** Σ over the services to come that cannot leave the region, at each depth [MiB]. */
+  readonly askedMb: Float64Array;
+  readonly minMb: Float64Array;
+  /** Services to come that cannot leave it, at each depth. */
+  readonly count: Int32Array;
+};
+
+/** Regions that are looked at in every bound: those that hold most. */
+const mostRegions = 8;
+
+export function searchOrderOf(fleet: Fleet, open: readonly FleetService[]): SearchOrder {
+  const services = [...open].sort(
+    (a, b) =>
+      Number(b.isPinned) - Number(a.isPinned) ||
+      Number(b.critical) - Number(a.critical) ||
+      b.memoryMb - a.memoryMb ||
+      b.minMb - a.minMb ||
+      b.priority - a.priority ||
+      a.options.length - b.options.length ||
+      a.at - b.at,
+  );
+  const criticalLeft = new Int32Array(services.length + 1);
+  for (let i = services.length - 1; i >= 0; i--) {
+    criticalLeft[i] = criticalLeft[i + 1]! + Number(services[i]!.critical);
+  }
+  return {
+    services,
+    isTwin: services.map((service, i) => i > 0 && areTwins(service, services[i - 1]!)),
+    criticalLeft,
+    regions: regionsOf(fleet, services),
+  };
+}
+
+function areTwins(a: FleetService, b: FleetService): boolean {
+  return (
+    a.memoryMb === b.memoryMb &&
+    a.minMb === b.minMb &&
+    a.priority === b.priority &&
+    a.critical === b.critical &&
+    a.dedicated === b.dedicated &&
+    a.computeShare === b.computeShare &&
+    a.mayUseCpu === b.mayUseCpu &&
+    a.isPinned === b.isPinned &&
+    a.options.length === b.options.length &&
+    a.options.every((gpu, i) => gpu === b.options[i])
+  );
+}
+
+function regionsOf(fleet: Fleet, services: readonly FleetService[]): readonly Region[] {
+  const everywhere = fleet.gpus.map(({ at }) => at);
+  const sets = new Map<string, readonly number[]>([[everywhere.join(), everywhere]]);
+  for (const { options, isPinned } of services) if (!isPinned) sets.set(options.join(), options);
+  const regions = [...sets.values()].map((gpus): Region => {
+    const inside = new Set(gpus);
+    const askedMb = new Float64Array(services.length + 1);
+    const minMb = new Float64Array(services.length + 1);
+    const count = new Int32Array(services.length + 1);
+    for (let i = services.length - 1; i >= 0; i--) {
+      const service = services[i]!;
+      const stays = !service.mayUseCpu && service.options.every((gpu) => inside.has(gpu));
+      askedMb[i] = askedMb[i + 1]! + (stays ? service.memoryMb : 0);
+      minMb[i] = minMb[i + 1]! + (stays ? service.minMb : 0);
+      count[i] = count[i + 1]! + Number(stays);
+    }
+    return { gpus, askedMb, minMb, count };
+  });
+  const [all, ...others] = regions;
+  others.sort((a, b) => b.askedMb[0]! - a.askedMb[0]!);
+  return [all!, ...others.slice(0, mostRegions - 1)];
+}

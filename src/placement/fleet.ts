@@ -1,0 +1,211 @@
+import { type CataloguedGpu, type GpuCatalogue, type GpuVendor, gpuByName } from '../core/gpu-types.js';
+import {
+  type FrameworkName,
+  type GpuRef,
+  gpuKey,
+  type PlacementGpu,
+  type PlacementRequest,
+  type PlacementService,
+} from '../core/placement-request.js';
+import { instanceMemoryMb, migLayoutOf, migProfilesOf, packInstances, packInto } from './sharing/mig-geometry.js';
+import { supportOf } from './sharing/sharing-modes.js';
+
+/**
+ * A request made ready for deciding: what hardware forbids is worked out once, so that strategies and the exact search
+ * only look at which GPUs a service may take. Services and GPUs stand in an order of their own names, so that the order
+ * of the document changes nothing.
+ */
+export type Fleet = {
+  readonly request: PlacementRequest;
+  readonly gpus: readonly FleetGpu[];
+  readonly services: readonly FleetService[];
+  /** Nothing may be placed beyond a GPU's memory. */
+  readonly refusesOvercommit: boolean;
+  /** Priorities of the services, highest first. */
+  readonly priorities: readonly number[];
+};
+
+export type FleetGpu = {
+  /** In `Fleet.gpus`. */
+  readonly at: number;
+  readonly gpu: PlacementGpu;
+  /** `GPU 1`, or `GPU 1 of strix` where there are several nodes. */
+  readonly label: string;
+  readonly memoryMb: number;
+  readonly usedMb: number;
+  /** Memory less what others use [MiB]; negative where they use more than there is. */
+  readonly freeMb: number;
+  readonly speed: number;
+  readonly isSpeedKnown: boolean;
+  /** It takes one service: it is set so, or to a mode that it does not have. */
+  readonly takesOne: boolean;
+  /** Why its `sharing` cannot be had, as a sentence; null = it can, or none is set. */
+  readonly sharingFault: string | null;
+  /** Sizes of MIG instances for budgets, in their order; null = they do not fit at once. Null where it is not cut. */
+  readonly cut: ((needsMb: readonly number[]) => readonly MigCut[] | null) | null;
+};
+
+/** An instance of a GPU that is cut by MIG. */
+export type MigCut = { readonly profile: string; readonly uuid: string | null; readonly memoryMb: number };
+
+export type FleetService = {
+  /** In `Fleet.services`. */
+  readonly at: number;
+  readonly service: PlacementService;
+  readonly memoryMb: number;
+  readonly minMb: number;
+  readonly priority: number;
+  readonly critical: boolean;
+  readonly dedicated: boolean;
+  readonly computeShare: number;
+  /** GPUs that hardware lets it run on, ascending; of a pinned service that one alone. */
+  readonly options: readonly number[];
+  readonly mayUseCpu: boolean;
+  readonly isPinned: boolean;
+};
+
+/**
+ * Memory bandwidth of a GPU that neither says its speed nor is in the catalogue [10^12 bytes/s]: about that of desktop
+ * memory, so that a critical service prefers any part that is known.
+ */
+const unknownSpeed = 0.1;
+
+/** Whose GPUs a framework runs on. Vulkan and OpenCL have drivers from all three vendors of the desktop. */
+export const frameworkVendors: Readonly<Record<FrameworkName, readonly GpuVendor[]>> = {
+  cuda: ['nvidia'],
+  tensorrt: ['nvidia'],
+  rocm: ['amd'],
+  oneapi: ['intel'],
+  openvino: ['intel'],
+  vulkan: ['nvidia', 'amd', 'intel'],
+  opencl: ['nvidia', 'amd', 'intel'],
+  cann: ['huawei'],
+  cpu: [],
+};
+
+export function vendorsOf(service: PlacementService): ReadonlySet<GpuVendor> {
+  return new Set(service.frameworks.flatMap((framework) => frameworkVendors[framework]));
+}
+
+/**
+ * How fast a GPU is, relative to others: what the request says, else the memory bandwidth of the catalogue
+ * [10^12 bytes/s], since that is what bounds the generation of tokens.
+ */
+function speedOf(gpu: PlacementGpu, known: CataloguedGpu | undefined): { speed: number; isSpeedKnown: boolean } {
+  if (gpu.speed !== null) return { speed: gpu.speed, isSpeedKnown: true };
+  const bandwidth = known?.memoryGBps ?? null;
+  return bandwidth === null
+    ? { speed: unknownSpeed, isSpeedKnown: false }
+    : { speed: bandwidth / 1000, isSpeedKnown: true };
+}
+
+/** Does one of the tolerations answer a taint? Both as kubectl writes them. */
+export function tolerates(tolerations: readonly string[], taint: string): boolean {
+  const [taintKeyValue = '', taintEffect = ''] = taint.split(':');
+  const [taintKey] = taintKeyValue.split('=');
+  return tolerations.some((toleration) => {
+    if (toleration === '*') return true;
+    const [keyValue = '', effect] = toleration.split(':');
+    if (effect !== undefined && effect !== taintEffect) return false;
+    return keyValue === taintKeyValue || keyValue === taintKey;
+  });
+}
+
+/** Taints of a GPU that keep a service away. PreferNoSchedule keeps nobody away. */
+export function forbiddingTaints(gpu: PlacementGpu, service: PlacementService): readonly string[] {
+  return gpu.taints.filter((taint) => !taint.endsWith(':PreferNoSchedule') && !tolerates(service.tolerations, taint));
+}
+
+/** Works out what hardware allows. Pure. */
+export function fleetOf(request: PlacementRequest, catalogue: GpuCatalogue): Fleet {
+  const isOneNode = new Set(request.gpus.map(({ node }) => node)).size <= 1;
+  const gpus = [...request.gpus]
+    .sort((a, b) => compareText(a.node, b.node) || a.index - b.index)
+    .map((gpu, at): FleetGpu => {
+      const { cut, sharingFault } = sharingOf(gpu, catalogue);
+      return {
+        at,
+        gpu,
+        label: gpuLabel(gpu, isOneNode),
+        memoryMb: gpu.memoryMb,
+        usedMb: gpu.usedMb,
+        freeMb: gpu.memoryMb - gpu.usedMb,
+        ...speedOf(gpu, gpuByName(catalogue, gpu.name)),
+        takesOne: gpu.sharing === 'exclusive' || sharingFault !== null,
+        sharingFault,
+        cut,
+      };
+    });
+  const atOf = new Map(gpus.map(({ gpu, at }) => [gpuKey(gpu), at]));
+  const services = [...request.services]
+    .sort((a, b) => compareText(a.name, b.name))
+    .map((service, at): FleetService => {
+      const vendors = vendorsOf(service);
+      const pin = service.gpu === null ? null : atOf.get(gpuKey(service.gpu))!;
+      return {
+        at,
+        service,
+        memoryMb: service.memoryMb,
+        minMb: service.minMemoryMb,
+        priority: service.priority,
+        critical: service.critical,
+        dedicated: service.dedicated,
+        computeShare: service.computeShare ?? 0,
+        options: gpus
+          .filter(({ at: g }) => pin === null || pin === g)
+          .filter(({ gpu }) => vendors.has(gpu.vendor) && forbiddingTaints(gpu, service).length === 0)
+          .filter(({ cut }) => cut === null || cut([service.minMemoryMb]) !== null)
+          .map(({ at: g }) => g),
+        mayUseCpu: pin === null && (service.cpuAllowed || service.frameworks.includes('cpu')),
+        isPinned: pin !== null,
+      };
+    });
+  return {
+    request,
+    gpus,
+    services,
+    refusesOvercommit: request.overcommit === 'refuse',
+    priorities: [...new Set(services.map(({ priority }) => priority))].sort((a, b) => b - a),
+  };
+}
+
+export function gpuLabel({ node, index }: GpuRef, isOneNode: boolean): string {
+  return isOneNode ? `GPU ${index}` : `GPU ${index} of ${node}`;
+}
+
+function sharingOf(gpu: PlacementGpu, catalogue: GpuCatalogue): Pick<FleetGpu, 'cut' | 'sharingFault'> {
+  const mode = gpu.sharing;
+  if (mode === null || mode === 'exclusive') return { cut: null, sharingFault: null };
+  const profiles = migProfilesOf(gpu, catalogue);
+  if (mode === 'mig' && gpu.migInstances !== null)
+    return { cut: cutsAmong(gpu.migInstances, profiles), sharingFault: null };
+  const support = supportOf(gpu, mode, catalogue);
+  if (support.supported === 'no') return { cut: null, sharingFault: support.reason };
+  if (mode !== 'mig') return { cut: null, sharingFault: null };
+  if (migLayoutOf(profiles) === null) {
+    return { cut: null, sharingFault: 'its MIG profiles are not known: list its instances in migInstances' };
+  }
+  return {
+    cut: (needsMb) =>
+      packInstances({ profiles, needsMb })?.map(({ profile, memoryMb }) => ({ profile, uuid: null, memoryMb })) ?? null,
+    sharingFault: null,
+  };
+}
+
+/** The instances that a GPU is cut into already. */
+function cutsAmong(
+  given: NonNullable<PlacementGpu['migInstances']>,
+  profiles: ReturnType<typeof migProfilesOf>,
+): NonNullable<FleetGpu['cut']> {
+  const instances = given.map(({ profile, uuid }) => ({
+    profile,
+    uuid,
+    memoryMb: instanceMemoryMb(profile, profiles) ?? 0,
+  }));
+  return (needsMb) => packInto({ instances, needsMb })?.map((at) => instances[at]!) ?? null;
+}
+
+/** By code points, which is the same everywhere; not by a language. */
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
