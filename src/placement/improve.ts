@@ -61,6 +61,8 @@ type Merit = readonly number[];
 class LocalSearch {
   readonly #occupancy: Occupancy;
   readonly #judge: Judge;
+  /** Of each GPU as it is. */
+  readonly #own: (readonly number[])[];
   #sums: readonly number[];
   #merit: Merit;
   evaluations = 0;
@@ -68,6 +70,7 @@ class LocalSearch {
   constructor(occupancy: Occupancy, judge: Judge) {
     this.#occupancy = occupancy;
     this.#judge = judge;
+    this.#own = occupancy.fleet.gpus.map(({ at }) => this.#ownSums(at));
     this.#sums = this.#allSums();
     this.#merit = this.#meritOf(this.#sums);
   }
@@ -102,7 +105,7 @@ class LocalSearch {
     occupancy.take(service, left ?? undefined);
     if (load === null) occupancy.settle(service, onCpu);
     else occupancy.put(service, to, load);
-    this.#refresh();
+    this.#refresh(from, to);
     return true;
   }
 
@@ -138,11 +141,12 @@ class LocalSearch {
     // In this order both fit: each GPU has lost what it gives.
     occupancy.put(service, to, occupancy.with(service, to)!);
     occupancy.put(other, from, occupancy.with(other, from)!);
-    this.#refresh();
+    this.#refresh(from, to);
     return true;
   }
 
-  #refresh(): void {
+  #refresh(...changed: readonly number[]): void {
+    for (const gpu of changed) if (gpu >= 0) this.#own[gpu] = this.#ownSums(gpu);
     this.#sums = this.#allSums();
     this.#merit = this.#meritOf(this.#sums);
   }
@@ -151,7 +155,7 @@ class LocalSearch {
   #allSums(): readonly number[] {
     const { fleet } = this.#occupancy;
     let sums: number[] = [];
-    for (const { at } of fleet.gpus) sums = added(sums, this.#ownSums(at), 1);
+    for (const own of this.#own) sums = added(sums, own, 1);
     const onCpuNow = fleet.services.filter(
       (service) => service.critical && this.#occupancy.placeOf(service) === onCpu,
     ).length;
@@ -170,7 +174,7 @@ class LocalSearch {
   #sumsAfter(changes: readonly Change[], cpuMore = 0, cpuLess = 0): readonly number[] {
     const sums = [...this.#sums];
     for (const change of changes) {
-      added(sums, this.#ownSums(change.gpu), -1);
+      added(sums, this.#own[change.gpu]!, -1);
       added(sums, this.#ownSums(change.gpu, change), 1);
     }
     sums[2]! += cpuMore - cpuLess;

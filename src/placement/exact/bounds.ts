@@ -1,7 +1,9 @@
 import type { Fleet, FleetService } from '../fleet.js';
-import { cpuSlowness, isRefused, type Occupancy, onCpu } from '../occupancy.js';
+import { isRefused, type Occupancy } from '../occupancy.js';
 import { type Score, slownessTolerance } from '../score.js';
+import { AssignmentBound } from './assignment-bound.js';
 import type { SearchOrder } from './search-order.js';
+import { currentSlowness, SeatBound } from './seat-bound.js';
 
 /**
  * What no completion of a partial placement can be better than, component by component.
@@ -17,7 +19,27 @@ export type Known = {
   readonly overMb: number | null;
   readonly shrunkMb: number | null;
   readonly slowness: number | null;
+  /** Of the best placement known. */
+  readonly expectedSlowness: number;
 };
+
+export type BoundQuestion = {
+  readonly known: Known;
+  /** Components that are looked at; the others are 0. */
+  readonly count: number;
+  /** Only whether the bound reaches this score is asked; null = the bound itself. */
+  readonly least?: Score | null;
+  /** How much work the dearest part of it may be. */
+  readonly effort?: 'quick' | 'node' | 'root';
+};
+
+/**
+ * Steps towards the best prices: once for the whole fleet, at each node from where its parent ended, and some more where
+ * the last critical service has its place, since a packing of all others depends on it.
+ */
+const rootSteps = 600;
+const nodeSteps = 12;
+const lastCriticalSteps = 40;
 
 export class Bounds {
   readonly #fleet: Fleet;
@@ -25,8 +47,8 @@ export class Bounds {
   /** Refused before the search began: no GPU may ever take them. */
   readonly #refusedBefore: readonly number[];
   readonly #levels: readonly Level[];
-  /** Where services that are neither pinned nor critical begin; they come in descending size. */
-  readonly #firstOther: number;
+  readonly #seats: SeatBound;
+  readonly #assignment: AssignmentBound;
   readonly #prefixMb: Float64Array;
   /** The largest service to come, at each depth [MiB]. */
   readonly #largestMb: Float64Array;
@@ -37,8 +59,8 @@ export class Bounds {
     this.#refusedBefore = refusedBefore;
     this.#levels = fleet.refusesOvercommit ? levelsOf(fleet, order.services) : [];
     const { services } = order;
-    const firstOther = services.findIndex(({ critical, isPinned }) => !critical && !isPinned);
-    this.#firstOther = firstOther === -1 ? services.length : firstOther;
+    this.#seats = new SeatBound(fleet, order);
+    this.#assignment = new AssignmentBound(fleet, order);
     this.#prefixMb = new Float64Array(services.length + 1);
     this.#largestMb = new Float64Array(services.length + 1);
     for (let i = 0; i < services.length; i++) this.#prefixMb[i + 1] = this.#prefixMb[i]! + services[i]!.memoryMb;
@@ -49,14 +71,16 @@ export class Bounds {
 
   /**
    * @param depth services of the search order that are decided
-   * @param count components that are looked at; the others are 0
    */
-  at(occupancy: Occupancy, depth: number, known: Known, count: number): Score {
-    const bound = { refused: this.#refused(occupancy, depth), overMb: 0, shrunkMb: 0, slowness: 0, use: 0 };
+  at(occupancy: Occupancy, depth: number, question: BoundQuestion): Score {
+    const { known, count, least = null, effort = 'node' } = question;
+    const refused = this.#refusedSoFar(occupancy, depth);
+    let toRefuse = known.refused;
+    for (const each of refused) toRefuse -= each;
+    toRefuse = Math.max(0, toRefuse);
+    this.#addForcedRefusals(refused, occupancy, depth);
+    const bound = { refused, overMb: 0, shrunkMb: 0, slowness: 0, use: 0 };
     if (count === 1) return bound;
-    let refusedSoFar = 0;
-    for (const each of bound.refused) refusedSoFar += each;
-    const toRefuse = Math.max(0, known.refused - refusedSoFar);
     // Nobody knows which: the largest may go.
     const goneMb = toRefuse * this.#largestMb[depth]!;
     const { gpus, refusesOvercommit } = this.#fleet;
@@ -76,33 +100,53 @@ export class Bounds {
       bound.shrunkMb = Math.max(shrunkMb, togetherMb - known.overMb);
     }
     if (count === 3) return bound;
-    const current = this.#currentSlowness(occupancy);
-    bound.slowness = current + this.#moreSlowness(occupancy, depth, known, { toRefuse, goneMb });
+    const current = currentSlowness(occupancy, this.#order);
+    const enough = least === null ? null : least.slowness - current;
+    let more = this.#seats.more(occupancy, depth, { known, toRefuse, goneMb, enough });
+    const steps = this.#steps(depth, effort);
+    // Dearer to reckon: asked only where critical services are to come or have just come, and where it may decide.
+    if (steps > 0 && known.overMb === 0 && (enough === null || more < enough)) {
+      const isAsked = known.shrunkMb === 0;
+      const target = enough ?? Math.max(0, known.expectedSlowness - current);
+      more = Math.max(more, this.#assignment.more(occupancy, depth, { isAsked, toRefuse, target, steps }));
+    }
+    bound.slowness = current + more;
     if (count > 4) bound.use = this.#use(occupancy, depth, known, { current, goneMb });
     return bound;
   }
 
-  #refused(occupancy: Occupancy, depth: number): readonly number[] {
-    const { priorities, refusesOvercommit, gpus } = this.#fleet;
+  #steps(depth: number, effort: 'quick' | 'node' | 'root'): number {
+    const { criticalLeft, firstOther } = this.#order;
+    if (effort === 'quick' || depth > firstOther || criticalLeft[0] === 0) return 0;
+    if (effort === 'root') return rootSteps;
+    return depth === firstOther ? lastCriticalSteps : nodeSteps;
+  }
+
+  /** Of the decided ones, and of those that had no choice. */
+  #refusedSoFar(occupancy: Occupancy, depth: number): number[] {
+    const { priorities } = this.#fleet;
     const refused = [...this.#refusedBefore];
     const { services } = this.#order;
     for (let i = 0; i < depth; i++) {
       if (occupancy.placeOf(services[i]!) === isRefused) refused[priorities.indexOf(services[i]!.priority)]! += 1;
     }
-    if (!refusesOvercommit) return refused;
+    return refused;
+  }
+
+  /** Where those of a priority and above do not fit, some must go; the fewest are the largest of the lowest of them. */
+  #addForcedRefusals(refused: number[], occupancy: Occupancy, depth: number): void {
+    if (this.#levels.length === 0) return;
     let freeMb = 0;
-    for (const { at, freeMb: own } of gpus) {
+    for (const { at, freeMb: own } of this.#fleet.gpus) {
       if (!occupancy.isClosed(at)) freeMb += Math.max(0, own - occupancy.minMb(at));
     }
-    // Where those of a priority and above do not fit, some must go; the fewest are the largest of the lowest of them.
     for (let level = 0; level < this.#levels.length; level++) {
       const { minMb, largestMb } = this.#levels[level]!;
       const excessMb = minMb[depth]! - freeMb;
       if (excessMb <= 0) continue;
       refused[level]! += Math.max(1, Math.ceil(excessMb / largestMb[depth]! - 1e-9));
-      break;
+      return;
     }
-    return refused;
   }
 
   /** What of the services to come finds no free memory in the region that they cannot leave; of the worst region. */
@@ -123,99 +167,7 @@ export class Bounds {
     return most;
   }
 
-  #currentSlowness(occupancy: Occupancy): number {
-    let slowness = 0;
-    for (const { at, speed } of this.#fleet.gpus) {
-      slowness += (occupancy.criticalCount(at) * occupancy.count(at)) / speed;
-    }
-    for (const service of this.#order.services) {
-      if (service.critical && occupancy.placeOf(service) === onCpu) slowness += cpuSlowness;
-    }
-    return slowness;
-  }
-
-  /** What the services to come add to it at least. */
-  #moreSlowness(occupancy: Occupancy, depth: number, known: Known, { toRefuse, goneMb }: Refusals): number {
-    const left = this.#order.criticalLeft[depth]! - toRefuse;
-    if (left > 0) {
-      const together = this.#criticalTogether(occupancy, left);
-      return toRefuse > 0 ? together : Math.max(together, this.#criticalEach(occupancy, depth, known));
-    }
-    const isPastCritical = this.#order.criticalLeft[depth] === 0 && depth >= this.#firstOther;
-    return known.overMb === 0 && isPastCritical ? this.#beside(occupancy, depth, known, goneMb) : 0;
-  }
-
-  /** The cheapest seats for so many critical services, if each could sit anywhere: the next on a GPU costs 2/speed more. */
-  #criticalTogether(occupancy: Occupancy, left: number): number {
-    const { gpus } = this.#fleet;
-    const next = gpus.map(({ at, speed }) =>
-      occupancy.isClosed(at)
-        ? Number.POSITIVE_INFINITY
-        : (occupancy.criticalCount(at) + occupancy.count(at) + 1) / speed,
-    );
-    let sum = 0;
-    for (let k = 0; k < left; k++) {
-      let best = -1;
-      for (let g = 0; g < next.length; g++) if (best === -1 || next[g]! < next[best]!) best = g;
-      const cost = best === -1 ? cpuSlowness : Math.min(cpuSlowness, next[best]!);
-      sum += cost;
-      if (best === -1 || next[best]! >= cpuSlowness) continue;
-      next[best]! += gpus[best]!.takesOne ? Number.POSITIVE_INFINITY : 2 / gpus[best]!.speed;
-    }
-    return sum;
-  }
-
-  /** Each critical service on the best GPU that may still take it, as if it were the only one to come. */
-  #criticalEach(occupancy: Occupancy, depth: number, known: Known): number {
-    const { gpus } = this.#fleet;
-    const { services } = this.#order;
-    const hasWalls = known.overMb === 0 || this.#fleet.refusesOvercommit;
-    const asAsked = known.shrunkMb === 0;
-    let sum = 0;
-    for (let i = depth; i < services.length; i++) {
-      const service = services[i]!;
-      if (i >= this.#firstOther) break;
-      if (!service.critical) continue;
-      let best = service.mayUseCpu ? cpuSlowness : Number.POSITIVE_INFINITY;
-      for (const gpu of service.options) {
-        if (occupancy.isClosed(gpu)) continue;
-        const { freeMb, speed } = gpus[gpu]!;
-        if (hasWalls && occupancy.minMb(gpu) + service.minMb > freeMb) continue;
-        if (hasWalls && asAsked && occupancy.askedMb(gpu) + service.memoryMb > freeMb) continue;
-        best = Math.min(best, (occupancy.criticalCount(gpu) + occupancy.count(gpu) + 1) / speed);
-      }
-      // None: it will be refused, or something is exceeded, which the components before tell.
-      if (best !== Number.POSITIVE_INFINITY) sum += best;
-    }
-    return sum;
-  }
-
-  /** What does not fit where nobody is critical must go beside somebody who is: the fewest services, the cheapest GPU. */
-  #beside(occupancy: Occupancy, depth: number, known: Known, goneMb: number): number {
-    const { gpus } = this.#fleet;
-    const isAsked = known.shrunkMb === 0;
-    const [all] = this.#order.regions;
-    let freeMb = 0;
-    let cheapest = Number.POSITIVE_INFINITY;
-    for (const { at, freeMb: own, speed } of gpus) {
-      if (occupancy.isClosed(at)) continue;
-      const critical = occupancy.criticalCount(at);
-      if (critical > 0) cheapest = Math.min(cheapest, critical / speed);
-      else freeMb += Math.max(0, own - (isAsked ? occupancy.askedMb(at) : occupancy.minMb(at)));
-    }
-    const comingMb = (isAsked ? all!.askedMb[depth]! : all!.minMb[depth]!) - goneMb;
-    if (comingMb <= freeMb || cheapest === Number.POSITIVE_INFINITY) return 0;
-    return this.#fewest(depth, comingMb - freeMb) * cheapest;
-  }
-
-  /** The fewest services to come that ask for so much: the next ones, since the largest come first. */
-  #fewest(depth: number, excessMb: number): number {
-    let count = 0;
-    while (depth + count < this.#order.services.length && this.#nextMb(depth, count) < excessMb) count += 1;
-    return count;
-  }
-
-  /** What the next services ask for [MiB]. */
+  /** What the next services ask for [MiB]; past the critical ones, the largest to come. */
   #nextMb(depth: number, count: number): number {
     const prefix = this.#prefixMb;
     return prefix[Math.min(prefix.length - 1, depth + count)]! - prefix[depth]!;
@@ -228,12 +180,12 @@ export class Bounds {
     { current, goneMb }: { readonly current: number; readonly goneMb: number },
   ): number {
     const { gpus } = this.#fleet;
-    const { regions, criticalLeft } = this.#order;
+    const { regions, criticalLeft, firstOther } = this.#order;
     let use = 0;
     for (const { at } of gpus) use = Math.max(use, occupancy.relativeUse(at));
     const isAsked = known.shrunkMb === 0;
     // Beside a critical service, the slowness that is left buys seats for few or none.
-    const isPastCritical = criticalLeft[depth] === 0 && depth >= this.#firstOther;
+    const isPastCritical = criticalLeft[depth] === 0 && depth >= firstOther;
     const spare =
       known.slowness === null || !isPastCritical
         ? Number.POSITIVE_INFINITY
@@ -268,9 +220,6 @@ export class Bounds {
     return use;
   }
 }
-
-/** Services to come that will be refused, and what they may have asked for [MiB]. */
-type Refusals = { readonly toRefuse: number; readonly goneMb: number };
 
 /** Of the services of a priority and above: what they need at least to come, and the largest of the priority itself. */
 type Level = { readonly minMb: Float64Array; readonly largestMb: Float64Array };

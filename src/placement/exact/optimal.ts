@@ -26,31 +26,35 @@ export type Optimum = {
 
 export type OptimalLimits = { readonly shouldStop: () => boolean; readonly nodeLimit: number | null };
 
-/** How many times the best placement is shaken and improved again, where it is not at its bound. */
-const mostShakes = 200;
+/** How many times in a row the best placement is shaken and improved again in vain, before the search begins. */
+const mostShakes = 30;
 
 export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits): Optimum {
   const start = nobodyPlaced(fleet);
   const order = searchOrderOf(fleet, openServices(start));
   const bounds = new Bounds(fleet, order, start.score().refused);
   let best = firstPlacements(fleet, shouldStop);
-  const isAtBound = (score: Score): boolean => {
-    const least = provableBound(bounds, start, score);
-    return compareScores(score, least) <= 0;
-  };
-  for (let round = 0; round < mostShakes && !shouldStop() && !isAtBound(best.score()); round++) {
-    const other = shake(best, round);
+  let bound = provableBound(bounds, start, best.score());
+  let inVain = 0;
+  for (let seed = 0; inVain < mostShakes && !shouldStop() && compareScores(best.score(), bound) > 0; seed++) {
+    inVain += 1;
+    const other = shake(best, seed);
     admit(other);
     improve(other, objectiveJudge, { shouldStop });
-    if (compareScores(other.score(), best.score()) < 0) best = other;
+    const [now, before] = [other.score(), best.score()];
+    if (compareScores(now, before) >= 0) continue;
+    best = other;
+    inVain = 0;
+    // What a bound assumes of the components before has changed.
+    if (compareScores(now, before, components.length - 2) < 0) bound = provableBound(bounds, start, now);
   }
   const limits = { shouldStop, nodeLimit: nodeLimit ?? Number.POSITIVE_INFINITY };
   const search = new Search({ occupancy: start, best }, { order, bounds, limits });
   for (let count = 1; count <= components.length; count++) {
     const score = search.best.score();
     const known = knownBefore(score, count);
-    const bound = bounds.at(start, 0, known, count);
-    if (compareScores(bound, score, count) >= 0) continue;
+    const rootBound = bounds.at(start, 0, { known, count, effort: 'root' });
+    if (compareScores(rootBound, score, count) >= 0) continue;
     const isProven = search.prove(count, known);
     if (isProven) {
       // What the search found was good in the components up to here; the later ones can often be had by moves.
@@ -59,7 +63,7 @@ export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits):
       search.offer(polished);
       continue;
     }
-    return { occupancy: search.best, bound: openBound(bound, count), isProven: false, nodes: search.nodes };
+    return { occupancy: search.best, bound: openBound(rootBound, count), isProven: false, nodes: search.nodes };
   }
   return { occupancy: search.best, bound: search.best.score(), isProven: true, nodes: search.nodes };
 }
@@ -78,10 +82,11 @@ export function quickBound(fleet: Fleet, score: Score): Score {
 
 function provableBound(bounds: Bounds, start: Occupancy, score: Score): Score {
   for (let count = 1; count < components.length; count++) {
-    const bound = bounds.at(start, 0, knownBefore(score, count), count);
+    const bound = bounds.at(start, 0, { known: knownBefore(score, count), count, effort: 'quick' });
     if (compareScores(bound, score, count) < 0) return openBound(bound, count);
   }
-  return bounds.at(start, 0, knownBefore(score, components.length), components.length);
+  const count = components.length;
+  return bounds.at(start, 0, { known: knownBefore(score, count), count, effort: 'quick' });
 }
 
 /** The components after the first open one are not bounded. */
@@ -101,6 +106,7 @@ function knownBefore(score: Score, count: number): Known {
     overMb: count > 2 ? score.overMb : null,
     shrunkMb: count > 3 ? score.shrunkMb : null,
     slowness: count > 4 ? score.slowness : null,
+    expectedSlowness: score.slowness,
   };
 }
 

@@ -12,6 +12,8 @@ export type SearchOrder = {
   readonly isTwin: readonly boolean[];
   /** Critical services that are still to be decided, at each depth (one more than there are services). */
   readonly criticalLeft: Int32Array;
+  /** Where services that are neither pinned nor critical begin; from there on they come in descending size. */
+  readonly firstOther: number;
   /** Sets of GPUs; a service whose options lie within one cannot leave it. The first is all of them. */
   readonly regions: readonly Region[];
 };
@@ -23,6 +25,17 @@ export type Region = {
   readonly minMb: Float64Array;
   /** Services to come that cannot leave it, at each depth. */
   readonly count: Int32Array;
+  /** Of those that are neither pinned nor critical: sizes, largest first, with their sums before each [MiB]. */
+  readonly others: OtherServices;
+};
+
+export type OtherServices = {
+  /** Σ of the first so many [MiB]. */
+  readonly askedMb: Float64Array;
+  /** Σ of the least of the first so many [MiB]. */
+  readonly minMb: Float64Array;
+  /** How many of them are decided at each depth. */
+  readonly decided: Int32Array;
 };
 
 /** Regions that are looked at in every bound: those that hold most. */
@@ -39,6 +52,7 @@ export function searchOrderOf(fleet: Fleet, open: readonly FleetService[]): Sear
       a.options.length - b.options.length ||
       a.at - b.at,
   );
+  const firstOther = services.findIndex(({ critical, isPinned }) => !critical && !isPinned);
   const criticalLeft = new Int32Array(services.length + 1);
   for (let i = services.length - 1; i >= 0; i--) {
     criticalLeft[i] = criticalLeft[i + 1]! + Number(services[i]!.critical);
@@ -47,6 +61,7 @@ export function searchOrderOf(fleet: Fleet, open: readonly FleetService[]): Sear
     services,
     isTwin: services.map((service, i) => i > 0 && areTwins(service, services[i - 1]!)),
     criticalLeft,
+    firstOther: firstOther === -1 ? services.length : firstOther,
     regions: regionsOf(fleet, services),
   };
 }
@@ -75,16 +90,32 @@ function regionsOf(fleet: Fleet, services: readonly FleetService[]): readonly Re
     const askedMb = new Float64Array(services.length + 1);
     const minMb = new Float64Array(services.length + 1);
     const count = new Int32Array(services.length + 1);
+    const staying = services.map(({ mayUseCpu, options }) => !mayUseCpu && options.every((gpu) => inside.has(gpu)));
     for (let i = services.length - 1; i >= 0; i--) {
       const service = services[i]!;
-      const stays = !service.mayUseCpu && service.options.every((gpu) => inside.has(gpu));
+      const stays = staying[i]!;
       askedMb[i] = askedMb[i + 1]! + (stays ? service.memoryMb : 0);
       minMb[i] = minMb[i + 1]! + (stays ? service.minMb : 0);
       count[i] = count[i + 1]! + Number(stays);
     }
-    return { gpus, askedMb, minMb, count };
+    return { gpus, askedMb, minMb, count, others: othersOf(services, staying) };
   });
   const [all, ...others] = regions;
   others.sort((a, b) => b.askedMb[0]! - a.askedMb[0]!);
   return [all!, ...others.slice(0, mostRegions - 1)];
+}
+
+function othersOf(services: readonly FleetService[], staying: readonly boolean[]): OtherServices {
+  const askedMb = [0];
+  const minMb = [0];
+  const decided = new Int32Array(services.length + 1);
+  services.forEach((service, i) => {
+    const counts = staying[i]! && !service.isPinned && !service.critical;
+    if (counts) {
+      askedMb.push(askedMb.at(-1)! + service.memoryMb);
+      minMb.push(minMb.at(-1)! + service.minMb);
+    }
+    decided[i + 1] = askedMb.length - 1;
+  });
+  return { askedMb: Float64Array.from(askedMb), minMb: Float64Array.from(minMb), decided };
 }

@@ -26,7 +26,7 @@ export class Search {
   #best: Occupancy;
   #bestScore: Score;
   #count = 0;
-  #known: Known = { refused: 0, overMb: null, shrunkMb: null, slowness: null };
+  #known: Known = { refused: 0, overMb: null, shrunkMb: null, slowness: null, expectedSlowness: 0 };
   #isStopped = false;
   nodes = 0;
 
@@ -109,7 +109,8 @@ export class Search {
   }
 
   #visit(depth: number): void {
-    const bound = this.#bounds.at(this.#occupancy, depth, this.#known, this.#count);
+    const question = { known: this.#known, count: this.#count, least: this.#bestScore };
+    const bound = this.#bounds.at(this.#occupancy, depth, question);
     if (compareScores(bound, this.#bestScore, this.#count) < 0) this.#descend(depth);
   }
 
