@@ -1,4 +1,4 @@
-import { type CataloguedGpu, type GpuCatalogue, type GpuVendor, gpuByName } from '../../core/gpu-types.js';
+import { type GpuCatalogue, type GpuVendor, gpuByName } from '../../core/gpu-types.js';
 import { type PlacementGpu, type SharingModeName, sharingModeNames } from '../../core/placement-request.js';
 import { migProfilesOf } from './mig-geometry.js';
 
@@ -227,6 +227,11 @@ export type SharingSupport = {
   readonly instead: readonly SharingModeName[];
 };
 
+const vendorTitles = { nvidia: 'NVIDIA', amd: 'AMD', intel: 'Intel', huawei: 'Huawei' } satisfies Record<
+  GpuVendor,
+  string
+>;
+
 /** The best isolation first. */
 const byIsolation = ['mig', 'mps', 'memory-limit', 'time-slicing', 'exclusive'] as const;
 
@@ -259,16 +264,12 @@ export function sharingFamilyOf(gpu: PlacementGpu, catalogue: GpuCatalogue): Sha
   const entry = gpuByName(catalogue, gpu.name);
   if (gpu.vendor === 'nvidia' && jetsonName.test(entry?.name ?? gpu.name)) return 'jetson';
   if (gpu.vendor === 'huawei') return 'ascend';
-  if (gpu.vendor === 'intel' && entry === undefined && gpu.architecture === null) {
-    return /gaudi|habana/i.test(gpu.name) ? 'gaudi' : 'xe';
-  }
   const architecture = (gpu.architecture ?? entry?.architecture ?? '').toLowerCase().trim();
-  return (
-    sharingFamilies.find(
-      (family) =>
-        family !== 'jetson' && sharingSupport[family].vendor === gpu.vendor && architecture.startsWith(family),
-    ) ?? null
+  const family = sharingFamilies.find(
+    (name) => name !== 'jetson' && sharingSupport[name].vendor === gpu.vendor && architecture.startsWith(name),
   );
+  if (family !== undefined || gpu.vendor !== 'intel') return family ?? null;
+  return /gaudi|habana/i.test(gpu.name) ? 'gaudi' : 'xe';
 }
 
 /** True where the GPU uses the memory of the system, which the CPU and every other process take from too. */
@@ -280,11 +281,7 @@ export function hasUnifiedMemory(gpu: PlacementGpu, catalogue: GpuCatalogue): bo
 /** GPUs inside a processor without memory of their own. */
 const unifiedName = /strix|radeon[ -]?\d{3}m\b|radeon[ -]?80[456]0s|\bgb10\b|dgx[ -]spark|iris|\buhd\b/i;
 
-function answerOf(
-  gpu: PlacementGpu,
-  mode: SharingModeName,
-  catalogue: GpuCatalogue,
-): { readonly supported: 'yes' | 'no' | 'unknown'; readonly reason: string } {
+function answerOf(gpu: PlacementGpu, mode: SharingModeName, catalogue: GpuCatalogue): Answer {
   switch (mode) {
     case 'exclusive':
       return { supported: 'yes', reason: 'every GPU can serve one service alone' };
@@ -299,53 +296,44 @@ function answerOf(
   }
 }
 
-function hardwareAnswer(gpu: PlacementGpu, mode: HardwareMode, catalogue: GpuCatalogue) {
+type Answer = Pick<SharingSupport, 'supported' | 'reason'>;
+
+function hardwareAnswer(gpu: PlacementGpu, mode: HardwareMode, catalogue: GpuCatalogue): Answer {
   const family = sharingFamilyOf(gpu, catalogue);
-  const title = gpu.name === '' ? `this ${gpu.vendor} GPU` : gpu.name;
+  const title = gpu.name === '' ? `this ${vendorTitles[gpu.vendor]} GPU` : gpu.name;
   if (family === null) return withoutFamily(gpu, mode, title);
-  const row: FamilySupport = sharingSupport[family][mode];
-  const reason = `${title} (${sharingSupport[family].title}): ${row.reason}`;
-  if (row.answer !== 'part') return { supported: row.answer, reason };
-  return migAnswer(gpu, gpuByName(catalogue, gpu.name), reason, title, catalogue);
+  const { answer, reason }: FamilySupport = sharingSupport[family][mode];
+  if (answer === 'part') return partAnswer(gpu, catalogue, title, reason);
+  const named = gpu.name.toLowerCase().includes(family) ? title : `${title} (${sharingSupport[family].title})`;
+  return { supported: answer, reason: `${named}: ${reason}` };
 }
 
-function migAnswer(
-  gpu: PlacementGpu,
-  entry: CataloguedGpu | undefined,
-  reason: string,
-  title: string,
-  catalogue: GpuCatalogue,
-): { readonly supported: 'yes' | 'no' | 'unknown'; readonly reason: string } {
+/** MIG, which the catalogue lists for each part. */
+function partAnswer(gpu: PlacementGpu, catalogue: GpuCatalogue, title: string, reason: string): Answer {
+  const entry = gpuByName(catalogue, gpu.name);
   if (entry === undefined) {
     return {
       supported: 'unknown',
-      reason: `${reason}; the catalogue does not know ${title}, nvidia-smi -q shows its MIG mode`,
+      reason: `${reason}, and the catalogue does not know ${title}; nvidia-smi -q shows whether it has a MIG mode`,
     };
   }
-  if (!entry.sharing.includes('mig'))
-    return { supported: 'no', reason: `${title} has no MIG: ${reasonOnly(reason, title)}` };
-  const names = migProfilesOf(gpu, catalogue).map(({ name }) => name);
-  if (names.length === 0) {
-    return { supported: 'yes', reason: `${title} has MIG; the catalogue does not know its profiles` };
-  }
-  return { supported: 'yes', reason: `${title} has MIG: ${names.join(', ')}` };
-}
-
-function reasonOnly(reason: string, title: string): string {
-  return reason.slice(reason.indexOf(': ', title.length) + 2);
+  if (!entry.sharing.includes('mig')) return { supported: 'no', reason: `${title} has no MIG: ${reason}` };
+  const names = migProfilesOf(gpu, catalogue).map((profile) => profile.name);
+  if (names.length > 0) return { supported: 'yes', reason: `${title} has MIG: ${names.join(', ')}` };
+  return { supported: 'yes', reason: `${title} has MIG, but the catalogue does not know its profiles` };
 }
 
 /** Nothing is known of the GPU but its vendor. */
-function withoutFamily(gpu: PlacementGpu, mode: HardwareMode, title: string) {
+function withoutFamily(gpu: PlacementGpu, mode: HardwareMode, title: string): Answer {
   if (mode !== 'time-slicing' && gpu.vendor !== 'nvidia') {
-    return { supported: 'no' as const, reason: `${title}: ${(mode === 'mps' ? notNvidiaMps : notNvidiaMig).reason}` };
+    return { supported: 'no', reason: `${title}: ${(mode === 'mps' ? notNvidiaMps : notNvidiaMig).reason}` };
   }
   if (mode === 'time-slicing') {
     const turns = gpu.vendor === 'nvidia' ? nvidiaTurns : amdTurns;
-    return { supported: 'yes' as const, reason: `${title}: ${turns.reason}` };
+    return { supported: 'yes', reason: `${title}: ${turns.reason}` };
   }
   return {
-    supported: 'unknown' as const,
-    reason: `it is not known what ${title} is: say its architecture, or a name of the catalogue`,
+    supported: 'unknown',
+    reason: `it is not known what ${title} is: give its architecture, or a name that the catalogue knows`,
   };
 }
