@@ -192,7 +192,7 @@ function keepBetter(found: Map<string, Configuration>, taken: readonly Candidate
   const instances = [...taken].sort((a, b) => b.memoryMb - a.memoryMb || a.order - b.order || a.start - b.start);
   const key = setKey(instances);
   const other = found.get(key);
-  if (other !== undefined && startSum(other.instances) >= startSum(instances)) return;
+  if (other !== undefined && comparePlaces(other.instances, instances) <= 0) return;
   found.set(key, {
     instances,
     memorySlices: instances.reduce((sum, { size }) => sum + size, 0),
@@ -204,8 +204,19 @@ function setKey(instances: readonly Candidate[]): string {
   return instances.map(({ profile }) => profile).join(',');
 }
 
-function startSum(instances: readonly Candidate[]): number {
-  return instances.reduce((sum, { start }) => sum + start, 0);
+/** Less is better: the first slices are taken last; then the large instances lie last. */
+function comparePlaces(a: readonly Candidate[], b: readonly Candidate[]): number {
+  const byRoom = firstSlices(a) - firstSlices(b);
+  if (byRoom !== 0) return byRoom;
+  const at = a.findIndex(({ start }, index) => start !== b[index]!.start);
+  return at === -1 ? 0 : b[at]!.start - a[at]!.start;
+}
+
+/** The taken slices as a number, in which the first slice weighs most. */
+function firstSlices(instances: readonly Candidate[]): number {
+  let sum = 0;
+  for (const { start, size } of instances) for (let s = start; s < start + size; s++) sum += 2 ** -s;
+  return sum;
 }
 
 function compareText(a: string, b: string): number {
