@@ -287,8 +287,12 @@ function answerOf(gpu: PlacementGpu, mode: SharingModeName, catalogue: GpuCatalo
       return { supported: 'yes', reason: 'every GPU can serve one service alone' };
     case 'cpu':
       return { supported: 'yes', reason: 'a service that is built for the CPU needs no GPU' };
-    case 'memory-limit':
+    case 'memory-limit': {
+      // Limits share out the memory of a GPU that several processes have open.
+      const turns = hardwareAnswer(gpu, 'time-slicing', catalogue);
+      if (turns.supported === 'no') return turns;
       return { supported: 'yes', reason: 'the engine holds itself to it, whatever the GPU' };
+    }
     case 'mig':
     case 'mps':
     case 'time-slicing':

@@ -19,7 +19,7 @@ function gpu(name: string, overrides: Partial<PlacementGpu> = {}): PlacementGpu 
 }
 
 describe('what a GPU can do', () => {
-  const always: readonly SharingModeName[] = ['exclusive', 'memory-limit', 'cpu'];
+  const always: readonly SharingModeName[] = ['exclusive', 'cpu'];
 
   it.each<readonly [name: string, overrides: Partial<PlacementGpu>, hardware: readonly SharingModeName[]]>([
     ['Tesla P40', {}, ['time-slicing']],
@@ -57,8 +57,10 @@ describe('what a GPU can do', () => {
     ['Intel Arc', { vendor: 'intel' }, ['time-slicing']],
     ['', {}, ['time-slicing']],
   ])('%s %j: %j', (name, overrides, hardware) => {
+    // A limit is kept by any engine, where several processes can have the GPU open.
+    const limits: readonly SharingModeName[] = name === 'Gaudi3' ? [] : ['memory-limit'];
     const expected = ['exclusive', 'mig', 'mps', 'time-slicing', 'memory-limit', 'cpu'].filter((mode) =>
-      [...hardware, ...always].includes(mode as SharingModeName),
+      [...hardware, ...limits, ...always].includes(mode as SharingModeName),
     );
     expect(supportedModes(gpu(name, overrides), catalogue)).toEqual(expected);
   });

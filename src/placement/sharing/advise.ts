@@ -1,0 +1,357 @@
+import { type GpuCatalogue, type GpuVendor, gpuByName } from '../../core/gpu-types.js';
+import type { Placement } from '../../core/placement.js';
+import {
+  type GpuRef,
+  type PlacementRequest,
+  type PlacementService,
+  type ServiceKind,
+  type SharingModeName,
+  sharingModeNames,
+} from '../../core/placement-request.js';
+import { gigabytes } from '../amounts.js';
+import { reserveMb } from '../budgets.js';
+import {
+  countedProfiles,
+  type GpuKind,
+  type GpuPlace,
+  gpuKindsOf,
+  newInstancesOf,
+  type PlacedService,
+} from './gpu-kinds.js';
+import { instanceMemoryMb, packInstances, packInto } from './mig-geometry.js';
+import { type Recommendation, recommendMode } from './mode-rules.js';
+import { budgetClassOf, fractionOf, recommendedBudgets } from './recommended-budgets.js';
+import { mpsDirectory, type SetupStep, setupCommands } from './setup-commands.js';
+import { type SharingMode, type SharingSupport, sharingModes } from './sharing-modes.js';
+import { readerWarnings } from './sharing-warnings.js';
+
+/**
+ * What a person should know before several services share the GPUs of a request: the options that each kind of GPU has,
+ * the one that suits, how to set it up, and what each service must be told.
+ */
+export type SharingAdvice = {
+  readonly apiVersion: 'gpumix/v1';
+  readonly kind: 'SharingAdvice';
+  /** One for each kind of GPU, in the order of the request. */
+  readonly gpus: readonly GpuAdvice[];
+  /** One for each service, in the order of the request. */
+  readonly services: readonly ServiceAdvice[];
+};
+
+export type GpuAdvice = {
+  readonly name: string;
+  readonly vendor: GpuVendor;
+  /** Of the request, else of the catalogue; null = not known. */
+  readonly architecture: string | null;
+  readonly memoryMb: number;
+  /** Its memory is the system's. */
+  readonly unifiedMemory: boolean;
+  /** Where GPUs of this kind are. */
+  readonly places: readonly GpuRef[];
+  /** Every mode, in the order of the table. */
+  readonly options: readonly SharingOption[];
+  /** One mode, with the rule that chose it. */
+  readonly recommendation: Recommendation;
+  /** What a reader must know of that mode on this hardware, a sentence each. */
+  readonly warnings: readonly string[];
+};
+
+export type SharingOption = {
+  readonly mode: SharingModeName;
+  readonly title: string;
+  readonly supported: SharingSupport['supported'];
+  /** Why, as a sentence without its full stop. */
+  readonly reason: string;
+  readonly memoryIsolation: SharingMode['memoryIsolation']['level'];
+  readonly faultIsolation: SharingMode['faultIsolation']['level'];
+  readonly latencyEffect: SharingMode['latencyEffect']['level'];
+  readonly recommended: boolean;
+  /** Of the request's services for this vendor, how many one such GPU holds at once, smallest first; null = unsupported. */
+  readonly holds: { readonly services: number; readonly of: number; readonly text: string } | null;
+  /** What sets it up for the services that are placed; empty where nothing is to be done. */
+  readonly commands: readonly SetupStep[];
+};
+
+export type ServiceAdvice = {
+  readonly service: string;
+  readonly kind: ServiceKind;
+  /** `GPU 1 of strix`, `CPU`; null where it was refused. */
+  readonly place: string | null;
+  readonly memoryBudgetMb: number;
+  /** Budget as a part of the memory that it sees, in hundredths rounded down; null without a GPU. */
+  readonly memoryFraction: number | null;
+  /** Most that it should take, by the table of recommended budgets; null where none applies. */
+  readonly recommendedFraction: number | null;
+  /** For vLLM, of services whose kind it serves: `--gpu-memory-utilization 0.85 --max-num-seqs 10`. */
+  readonly vllmArguments: readonly string[];
+  /** That leads it to its GPU, or to its part of it. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** A sentence each. */
+  readonly notes: readonly string[];
+};
+
+/** What vLLM serves. */
+const vllmKinds: readonly ServiceKind[] = ['llm', 'embedding', 'reranker'];
+
+/** A GPU up to this has no memory to spare for an index beside an LLM [MiB]: 8 GB of it are a third. */
+const smallGpuMb = 24 * 1024;
+
+/**
+ * Compares the ways to share the GPUs of a request for the services that a placement put there.
+ *
+ * Pure: the same request and placement give the same advice. Any placement of that request will do, whatever strategy
+ * made it; services that it refused get a line without a place.
+ */
+export function advise(
+  request: PlacementRequest,
+  { catalogue, placement }: { readonly catalogue: GpuCatalogue; readonly placement: Placement },
+): SharingAdvice {
+  const kinds = gpuKindsOf(request, placement, catalogue);
+  const hasSeveralNodes = new Set(request.gpus.map(({ node }) => node)).size > 1;
+  const lines = new Map<string, ServiceAdvice>();
+  const gpus = kinds.map((kind): GpuAdvice => {
+    const recommendation = recommendMode(kind);
+    for (const place of kind.places) {
+      place.placed.forEach((placed, at) => {
+        lines.set(placed.service.name, serviceAdvice({ kind, place, placed, at, mode: recommendation.mode }));
+      });
+    }
+    return {
+      name: kind.title,
+      vendor: kind.gpu.vendor,
+      architecture: kind.gpu.architecture ?? gpuByName(catalogue, kind.gpu.name)?.architecture ?? null,
+      memoryMb: kind.gpu.memoryMb,
+      unifiedMemory: kind.isUnified,
+      places: kind.places.map(({ gpu: { node, index } }) => ({ node, index })),
+      options: sharingModeNames.map((mode) =>
+        optionOf({ kind, mode, recommended: recommendation.mode, hasSeveralNodes }),
+      ),
+      recommendation,
+      warnings: readerWarnings(kind, recommendation.mode, catalogue),
+    };
+  });
+  const onCpu = new Set(
+    placement.assignments.filter(({ gpuIndex }) => gpuIndex === null).map(({ service }) => service),
+  );
+  return {
+    apiVersion: 'gpumix/v1',
+    kind: 'SharingAdvice',
+    gpus,
+    services: request.services.map(
+      (service) => lines.get(service.name) ?? withoutGpu(service, onCpu.has(service.name), request.gpus.length > 0),
+    ),
+  };
+}
+
+function optionOf({
+  kind,
+  mode,
+  recommended,
+  hasSeveralNodes,
+}: {
+  readonly kind: GpuKind;
+  readonly mode: SharingModeName;
+  readonly recommended: SharingModeName;
+  readonly hasSeveralNodes: boolean;
+}): SharingOption {
+  const { title, memoryIsolation, faultIsolation, latencyEffect } = sharingModes[mode];
+  const { supported, reason } = kind.support[mode];
+  return {
+    mode,
+    title,
+    supported,
+    reason,
+    memoryIsolation: memoryIsolation.level,
+    faultIsolation: faultIsolation.level,
+    latencyEffect: latencyEffect.level,
+    recommended: mode === recommended,
+    holds: supported === 'yes' ? holdsOf(kind, mode) : null,
+    commands: supported === 'yes' ? commandsOf(kind, mode, hasSeveralNodes) : [],
+  };
+}
+
+/** How many services one GPU of a kind holds in a mode: as many as can be, so the smallest ones. */
+function holdsOf(kind: GpuKind, mode: SharingModeName): NonNullable<SharingOption['holds']> {
+  const { candidates, gpu, profiles } = kind;
+  const of = candidates.length;
+  const held = (services: number, text = `${services} of ${of}`) => ({ services, of, text });
+  if (mode === 'cpu') {
+    return held(candidates.filter(({ cpuAllowed, frameworks }) => cpuAllowed || frameworks.includes('cpu')).length);
+  }
+  const freeMb = gpu.memoryMb - gpu.usedMb;
+  const sizes = candidates.map(({ memoryMb }) => memoryMb).sort((a, b) => a - b);
+  if (mode === 'exclusive') return held(sizes.some((size) => size <= freeMb) ? 1 : 0);
+  const shareable = candidates
+    .filter(({ dedicated }) => !dedicated)
+    .map(({ memoryMb }) => memoryMb)
+    .sort((a, b) => a - b);
+  if (mode !== 'mig') {
+    let leftMb = freeMb - reserveMb;
+    const fitting = shareable.filter((size) => {
+      leftMb -= size;
+      return leftMb >= 0;
+    });
+    return held(fitting.length);
+  }
+  if (gpu.migInstances === null && profiles.length === 0) return held(0, 'profiles not known');
+  for (let count = shareable.length; count > 0; count--) {
+    const names = instanceNames(kind, shareable.slice(0, count));
+    if (names !== null) return held(count, `${count} of ${of} (${countedProfiles(names)})`);
+  }
+  return held(0);
+}
+
+/** Profiles that these needs take, largest last; null where they do not fit at once. */
+function instanceNames({ gpu, profiles }: GpuKind, needsMb: readonly number[]): readonly string[] | null {
+  if (gpu.migInstances === null) return packInstances({ profiles, needsMb })?.map(({ profile }) => profile) ?? null;
+  const instances = gpu.migInstances.map(({ profile }) => ({ memoryMb: instanceMemoryMb(profile, profiles) }));
+  return packInto({ instances, needsMb })?.map((at) => gpu.migInstances![at]!.profile) ?? null;
+}
+
+function commandsOf(kind: GpuKind, mode: SharingModeName, hasSeveralNodes: boolean): readonly SetupStep[] {
+  return setupCommands[mode]({
+    vendor: kind.gpu.vendor,
+    hasSeveralNodes,
+    partitions: kind.partitions,
+    gpus: kind.places.map((place) => ({
+      index: place.gpu.index,
+      node: place.gpu.node,
+      services: place.placed.map((placed) => ({
+        name: placed.service.name,
+        budgetMb: placed.assignment.memoryBudgetMb,
+        threadPercentage: threadPercentage(placed, place),
+      })),
+      newInstances: newInstancesOf(place, kind.profiles),
+    })),
+  });
+}
+
+/**
+ * Threads that a client of MPS may use, in whole percent: its computeShare, else twice its part, since clients seldom all
+ * compute at once (NVIDIA's guide: 100 % / 0.5 n for n alike).
+ */
+function threadPercentage({ service, assignment }: PlacedService, { placed }: GpuPlace): number {
+  if (placed.length === 1) return 100;
+  const share = service.computeShare ?? 2 * assignment.share;
+  return Math.min(100, Math.max(1, Math.round(share * 100)));
+}
+
+function serviceAdvice({
+  kind,
+  place,
+  placed,
+  at,
+  mode,
+}: {
+  readonly kind: GpuKind;
+  readonly place: GpuPlace;
+  readonly placed: PlacedService;
+  /** In the services of the place. */
+  readonly at: number;
+  readonly mode: SharingModeName;
+}): ServiceAdvice {
+  const { service, assignment } = placed;
+  const budgetMb = assignment.memoryBudgetMb;
+  const instance = mode === 'mig' ? (place.instances?.[at] ?? null) : null;
+  const memoryMb = instance?.memoryMb ?? kind.gpu.memoryMb;
+  const memoryFraction = fractionOf(budgetMb, memoryMb);
+  const budgetClass =
+    instance === null
+      ? budgetClassOf({
+          service,
+          isUnified: kind.isUnified,
+          others: place.placed.length - 1,
+          usedMb: place.gpu.usedMb,
+        })
+      : null;
+  const recommended = budgetClass === null ? null : recommendedBudgets[budgetClass];
+  const notes: string[] = [];
+  if (instance !== null) notes.push(`Its part is of the ${gigabytes(memoryMb)} of its instance, ${instance.profile}.`);
+  if (recommended !== null && memoryFraction > recommended.fraction) {
+    notes.push(
+      `It takes ${memoryFraction}; ${recommended.fraction} is the most for ${recommended.when}: ${recommended.why}.`,
+    );
+  }
+  if (recommended !== null && memoryFraction < recommended.fraction && service.kind === 'llm') {
+    const more = gigabytes(Math.floor(recommended.fraction * memoryMb));
+    notes.push(`It could take ${recommended.fraction} (${more}), for a larger cache of keys and values.`);
+  }
+  if (memoryFraction > 1) notes.push(`Its budget is more than the ${gigabytes(memoryMb)} that there are.`);
+  if (service.kind === 'database' && !kind.isUnified && memoryMb <= smallGpuMb && service.cpuAllowed) {
+    notes.push(`A GPU of ${gigabytes(memoryMb)} is small: on the CPU it would leave its memory to models.`);
+  }
+  return {
+    service: service.name,
+    kind: service.kind,
+    place: place.label,
+    memoryBudgetMb: budgetMb,
+    memoryFraction,
+    recommendedFraction: recommended?.fraction ?? null,
+    vllmArguments: vllmArguments(service, memoryFraction),
+    environment: environmentOf({ kind, place, placed, mode, uuid: instance?.uuid ?? null }),
+    notes,
+  };
+}
+
+function vllmArguments(service: PlacementService, memoryFraction: number): readonly string[] {
+  if (!vllmKinds.includes(service.kind)) return [];
+  return [
+    // vLLM takes a part above 0 and up to 1.
+    ...(memoryFraction > 0 && memoryFraction <= 1 ? ['--gpu-memory-utilization', memoryFraction.toFixed(2)] : []),
+    ...(service.maxSessions === null ? [] : ['--max-num-seqs', `${service.maxSessions}`]),
+  ];
+}
+
+function environmentOf({
+  kind,
+  place,
+  placed,
+  mode,
+  uuid,
+}: {
+  readonly kind: GpuKind;
+  readonly place: GpuPlace;
+  readonly placed: PlacedService;
+  readonly mode: SharingModeName;
+  readonly uuid: string | null;
+}): Readonly<Record<string, string>> {
+  const { index } = place.gpu;
+  switch (kind.gpu.vendor) {
+    case 'nvidia':
+      // The UUID of an instance is known once it is made; nvidia-smi -L lists it.
+      if (mode === 'mig') return uuid === null ? {} : { CUDA_VISIBLE_DEVICES: uuid };
+      if (mode !== 'mps' || place.placed.length < 2) return { CUDA_VISIBLE_DEVICES: `${index}` };
+      // The server sees one GPU, which its clients know as the first.
+      return {
+        CUDA_MPS_PIPE_DIRECTORY: mpsDirectory(index),
+        CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: `${threadPercentage(placed, place)}`,
+        CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: `0=${placed.assignment.memoryBudgetMb}M`,
+      };
+    case 'amd':
+      return { ROCR_VISIBLE_DEVICES: `${index}` };
+    case 'intel':
+      return { ZE_AFFINITY_MASK: `${index}` };
+    case 'huawei':
+      return { ASCEND_RT_VISIBLE_DEVICES: `${index}` };
+  }
+}
+
+/** A service on the CPU, or one that was refused. */
+function withoutGpu(service: PlacementService, isOnCpu: boolean, hasGpus: boolean): ServiceAdvice {
+  const notes: string[] = [];
+  if (isOnCpu && service.kind === 'database' && hasGpus) {
+    notes.push('On the CPU it leaves the memory of the GPUs to models.');
+  }
+  if (!isOnCpu) notes.push('It was refused: the placement says why.');
+  return {
+    service: service.name,
+    kind: service.kind,
+    place: isOnCpu ? 'CPU' : null,
+    memoryBudgetMb: isOnCpu ? service.memoryMb : 0,
+    memoryFraction: null,
+    recommendedFraction: null,
+    vllmArguments: [],
+    environment: {},
+    notes,
+  };
+}
