@@ -1,7 +1,8 @@
-import { type GpuCatalogue, type GpuVendor, gpuByName } from '../../core/gpu-types.js';
+import { type GpuCatalogue, type GpuVendor, gpuByName, type MigProfile } from '../../core/gpu-types.js';
 import type { Placement } from '../../core/placement.js';
 import {
   type GpuRef,
+  type PlacementGpu,
   type PlacementRequest,
   type PlacementService,
   type ServiceKind,
@@ -9,7 +10,6 @@ import {
   sharingModeNames,
 } from '../../core/placement-request.js';
 import { gigabytes } from '../amounts.js';
-import { reserveMb } from '../budgets.js';
 import {
   countedProfiles,
   type GpuKind,
@@ -17,6 +17,7 @@ import {
   gpuKindsOf,
   newInstancesOf,
   type PlacedService,
+  sharedPlaces,
 } from './gpu-kinds.js';
 import { instanceMemoryMb, packInstances, packInto } from './mig-geometry.js';
 import { type Recommendation, recommendMode } from './mode-rules.js';
@@ -113,7 +114,10 @@ export function advise(
     const recommendation = recommendMode(kind);
     for (const place of kind.places) {
       place.placed.forEach((placed, at) => {
-        lines.set(placed.service.name, serviceAdvice({ kind, place, placed, at, mode: recommendation.mode }));
+        // A service that has its GPU for itself needs no part of it, unless the GPU is cut already.
+        const isWhole = place.placed.length === 1 && place.gpu.migInstances === null;
+        const mode = isWhole ? 'exclusive' : recommendation.mode;
+        lines.set(placed.service.name, serviceAdvice({ kind, place, placed, at, mode }));
       });
     }
     return {
@@ -170,23 +174,27 @@ function optionOf({
   };
 }
 
-/** How many services one GPU of a kind holds in a mode: as many as can be, so the smallest ones. */
-function holdsOf(kind: GpuKind, mode: SharingModeName): NonNullable<SharingOption['holds']> {
-  const { candidates, gpu, profiles } = kind;
+type Holds = NonNullable<SharingOption['holds']>;
+
+/** How many services one GPU of a kind holds in a mode: as many as can be, so the smallest; of the GPU that holds most. */
+function holdsOf(kind: GpuKind, mode: SharingModeName): Holds {
+  const each = kind.places.map(({ gpu }) => heldBy(gpu, kind, mode));
+  return each.reduce((most, one) => (one.services > most.services ? one : most));
+}
+
+function heldBy(gpu: PlacementGpu, { candidates, profiles }: GpuKind, mode: SharingModeName): Holds {
   const of = candidates.length;
   const held = (services: number, text = `${services} of ${of}`) => ({ services, of, text });
   if (mode === 'cpu') {
     return held(candidates.filter(({ cpuAllowed, frameworks }) => cpuAllowed || frameworks.includes('cpu')).length);
   }
-  const freeMb = gpu.memoryMb - gpu.usedMb;
-  const sizes = candidates.map(({ memoryMb }) => memoryMb).sort((a, b) => a - b);
-  if (mode === 'exclusive') return held(sizes.some((size) => size <= freeMb) ? 1 : 0);
+  let leftMb = gpu.memoryMb - gpu.usedMb;
+  if (mode === 'exclusive') return held(candidates.some(({ memoryMb }) => memoryMb <= leftMb) ? 1 : 0);
   const shareable = candidates
     .filter(({ dedicated }) => !dedicated)
     .map(({ memoryMb }) => memoryMb)
     .sort((a, b) => a - b);
   if (mode !== 'mig') {
-    let leftMb = freeMb - reserveMb;
     const fitting = shareable.filter((size) => {
       leftMb -= size;
       return leftMb >= 0;
@@ -195,25 +203,33 @@ function holdsOf(kind: GpuKind, mode: SharingModeName): NonNullable<SharingOptio
   }
   if (gpu.migInstances === null && profiles.length === 0) return held(0, 'profiles not known');
   for (let count = shareable.length; count > 0; count--) {
-    const names = instanceNames(kind, shareable.slice(0, count));
+    const names = instanceNames(gpu, profiles, shareable.slice(0, count));
     if (names !== null) return held(count, `${count} of ${of} (${countedProfiles(names)})`);
   }
   return held(0);
 }
 
 /** Profiles that these needs take, largest last; null where they do not fit at once. */
-function instanceNames({ gpu, profiles }: GpuKind, needsMb: readonly number[]): readonly string[] | null {
+function instanceNames(
+  gpu: PlacementGpu,
+  profiles: readonly MigProfile[],
+  needsMb: readonly number[],
+): readonly string[] | null {
   if (gpu.migInstances === null) return packInstances({ profiles, needsMb })?.map(({ profile }) => profile) ?? null;
   const instances = gpu.migInstances.map(({ profile }) => ({ memoryMb: instanceMemoryMb(profile, profiles) }));
   return packInto({ instances, needsMb })?.map((at) => gpu.migInstances![at]!.profile) ?? null;
 }
 
 function commandsOf(kind: GpuKind, mode: SharingModeName, hasSeveralNodes: boolean): readonly SetupStep[] {
+  // Where nothing is shared yet, what would share the GPU.
+  const shared = sharedPlaces(kind.places);
+  const busy = kind.places.filter(({ placed }) => placed.length > 0);
+  const places = mode === 'exclusive' || shared.length === 0 ? busy : shared;
   return setupCommands[mode]({
     vendor: kind.gpu.vendor,
     hasSeveralNodes,
     partitions: kind.partitions,
-    gpus: kind.places.map((place) => ({
+    gpus: places.map((place) => ({
       index: place.gpu.index,
       node: place.gpu.node,
       services: place.placed.map((placed) => ({
@@ -255,12 +271,14 @@ function serviceAdvice({
   const instance = mode === 'mig' ? (place.instances?.[at] ?? null) : null;
   const memoryMb = instance?.memoryMb ?? kind.gpu.memoryMb;
   const memoryFraction = fractionOf(budgetMb, memoryMb);
+  const isAlone = place.placed.length === 1 && place.gpu.usedMb === 0;
   const budgetClass =
     instance === null
       ? budgetClassOf({
           service,
           isUnified: kind.isUnified,
           others: place.placed.length - 1,
+          isLargest: place.placed.every((other) => other.assignment.memoryBudgetMb <= budgetMb),
           usedMb: place.gpu.usedMb,
         })
       : null;
@@ -272,7 +290,7 @@ function serviceAdvice({
       `It takes ${memoryFraction}; ${recommended.fraction} is the most for ${recommended.when}: ${recommended.why}.`,
     );
   }
-  if (recommended !== null && memoryFraction < recommended.fraction && service.kind === 'llm') {
+  if (recommended !== null && memoryFraction < recommended.fraction && service.kind === 'llm' && isAlone) {
     const more = gigabytes(Math.floor(recommended.fraction * memoryMb));
     notes.push(`It could take ${recommended.fraction} (${more}), for a larger cache of keys and values.`);
   }
@@ -320,7 +338,7 @@ function environmentOf({
     case 'nvidia':
       // The UUID of an instance is known once it is made; nvidia-smi -L lists it.
       if (mode === 'mig') return uuid === null ? {} : { CUDA_VISIBLE_DEVICES: uuid };
-      if (mode !== 'mps' || place.placed.length < 2) return { CUDA_VISIBLE_DEVICES: `${index}` };
+      if (mode !== 'mps') return { CUDA_VISIBLE_DEVICES: `${index}` };
       // The server sees one GPU, which its clients know as the first.
       return {
         CUDA_MPS_PIPE_DIRECTORY: mpsDirectory(index),

@@ -1,6 +1,6 @@
 import type { SharingModeName } from '../../core/placement-request.js';
 import { gigabytes } from '../amounts.js';
-import { countedProfiles, type GpuKind, sharedPlaces } from './gpu-kinds.js';
+import { countedProfiles, type GpuKind, type GpuPlace, sharedPlaces } from './gpu-kinds.js';
 
 /**
  * Which mode suits a kind of GPU and the services on it: the first of these rules that applies. The modes of the hardware
@@ -47,11 +47,12 @@ export const modeRules: readonly ModeRule[] = [
     name: 'unified-memory',
     when: 'a GPU inside the processor, which uses the memory of the system',
     mode: 'memory-limit',
-    reason: ({ isUnified, gpu, support }) => {
+    reason: ({ isUnified, gpu, support, places }) => {
       if (!isUnified || support.mig.supported === 'yes') return null;
       const without =
         support.mps.supported === 'yes' ? 'MPS does not bound what the CPU takes of it' : 'it has neither MIG nor MPS';
-      const used = gpu.usedMb === 0 ? '' : `, of which others use ${gigabytes(gpu.usedMb)}`;
+      const usedMb = Math.max(...places.map((place) => place.gpu.usedMb));
+      const used = usedMb === 0 ? '' : `, of which others use ${gigabytes(usedMb)}`;
       return `Its ${gigabytes(gpu.memoryMb)} are memory of the system${used}, and ${without}: each engine must hold itself to its part.`;
     },
   },
@@ -84,7 +85,7 @@ export const modeRules: readonly ModeRule[] = [
         ({ kind, frameworks }) => kind !== 'other' && (frameworks.includes('cuda') || frameworks.includes('tensorrt')),
       );
       if (!isKnown) return null;
-      const noMig = support.mig.supported === 'yes' ? 'Its instances do not suit these sizes' : 'It has no MIG';
+      const noMig = support.mig.supported === 'yes' ? withMig(sharedPlaces(places)) : 'It has no MIG';
       return `${noMig}, and its ${all.length} services are CUDA processes of known kinds: their kernels run side by side, with limits of memory and threads.`;
     },
   },
@@ -114,6 +115,12 @@ export const modeRules: readonly ModeRule[] = [
     reason: () => 'It is not known how this GPU can be shared; a limit of memory in each service is the least.',
   },
 ];
+
+/** Why not MIG, where the part has it. */
+function withMig(shared: readonly GpuPlace[]): string {
+  const fits = shared.every(({ instances }) => instances !== null);
+  return fits ? 'Nothing on it is critical' : 'MIG has no instances for all of its services at once';
+}
 
 function withoutIsolation(support: GpuKind['support']): string {
   if (support.mps.supported === 'yes') return 'Not every service is a CUDA process of a known kind, as MPS needs';

@@ -46,18 +46,22 @@ export function budgetClassOf({
   service,
   isUnified,
   others,
+  isLargest,
   usedMb,
 }: {
   readonly service: Pick<PlacementService, 'kind'>;
   readonly isUnified: boolean;
   /** Services beside it on the GPU. */
   readonly others: number;
+  /** None beside it has a larger budget: of several LLMs in one memory, one may grow. */
+  readonly isLargest: boolean;
   /** Taken by the system and others [MiB]. */
   readonly usedMb: number;
 }): BudgetClass | null {
   const isAlone = others === 0;
   if (service.kind === 'llm') {
-    if (isUnified) return isAlone && usedMb === 0 ? 'llm-unified-alone' : 'llm-unified-shared';
+    if (isUnified && isAlone && usedMb === 0) return 'llm-unified-alone';
+    if (isUnified) return isLargest ? 'llm-unified-shared' : null;
     return isAlone ? 'llm-alone' : null;
   }
   return isAlone && modelKinds.includes(service.kind) ? 'small-model-alone' : null;

@@ -55,7 +55,7 @@ export const setupCommands = {
     return input.gpus
       .filter(({ services }) => services.length === 1)
       .map((gpu) =>
-        host(gpu, input.hasSeveralNodes, 'Lets one process at a time use', [
+        host(gpu, input.hasSeveralNodes, (title) => `Lets one process at a time use ${title}`, [
           `nvidia-smi -i ${gpu.index} -c EXCLUSIVE_PROCESS`,
         ]),
       );
@@ -65,7 +65,7 @@ export const setupCommands = {
     if (cut.length === 0) return [];
     return [
       ...cut.map(({ gpu, instances }) =>
-        host(gpu, hasSeveralNodes, 'Cuts into instances', [
+        host(gpu, hasSeveralNodes, (title) => `Cuts ${title} into instances, and lists their UUIDs`, [
           `nvidia-smi -i ${gpu.index} -mig 1`,
           `nvidia-smi mig -i ${gpu.index} -cgi ${instances.join(',')} -C`,
           'nvidia-smi -L',
@@ -83,7 +83,7 @@ export const setupCommands = {
       .filter(({ services }) => services.length > 0)
       .map((gpu) => {
         const largest = (each: (service: SetupService) => number) => Math.max(...gpu.services.map(each));
-        return host(gpu, hasSeveralNodes, 'Starts the MPS server of', [
+        return host(gpu, hasSeveralNodes, (title) => `Starts the MPS server of ${title}`, [
           `nvidia-smi -i ${gpu.index} -c EXCLUSIVE_PROCESS`,
           `export CUDA_VISIBLE_DEVICES=${gpu.index}`,
           `export CUDA_MPS_PIPE_DIRECTORY=${mpsDirectory(gpu.index)} CUDA_MPS_LOG_DIRECTORY=${mpsDirectory(gpu.index)}`,
@@ -102,7 +102,11 @@ export const setupCommands = {
       return [
         ...gpus
           .filter(({ services }) => services.length > 1)
-          .map((gpu) => host(gpu, hasSeveralNodes, 'Lets any process use', [`nvidia-smi -i ${gpu.index} -c DEFAULT`])),
+          .map((gpu) =>
+            host(gpu, hasSeveralNodes, (title) => `Lets any process use ${title}`, [
+              `nvidia-smi -i ${gpu.index} -c DEFAULT`,
+            ]),
+          ),
         ...devicePlugin(gpus, 'timeSlicing', 'Shares each GPU in turns, without limits of memory'),
       ];
     }
@@ -122,8 +126,13 @@ export const setupCommands = {
 
 const helmUpgrade = 'helm upgrade -i nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --create-namespace';
 
-function host(gpu: SetupGpu, hasSeveralNodes: boolean, verb: string, lines: readonly string[]): SetupStep {
-  return { where: 'host', about: `${verb} GPU ${gpu.index}${hasSeveralNodes ? ` of ${gpu.node}` : ''}`, lines };
+function host(
+  gpu: SetupGpu,
+  hasSeveralNodes: boolean,
+  about: (title: string) => string,
+  lines: readonly string[],
+): SetupStep {
+  return { where: 'host', about: about(`GPU ${gpu.index}${hasSeveralNodes ? ` of ${gpu.node}` : ''}`), lines };
 }
 
 /** Where several services are on one GPU: a partition for each of them, which the next request lists as a GPU. */
@@ -132,12 +141,17 @@ function amdPartitions({ partitions, gpus, hasSeveralNodes }: SetupInput): reado
   return gpus
     .filter(({ services }) => services.length > 1)
     .map((gpu) =>
-      host(gpu, hasSeveralNodes, 'Makes each die a GPU of its own, to be detected anew:', [
-        `amd-smi set --gpu ${gpu.index} --compute-partition ${partitions.compute}`,
-        ...(partitions.memory === null
-          ? []
-          : [`amd-smi set --gpu ${gpu.index} --memory-partition ${partitions.memory}`]),
-      ]),
+      host(
+        gpu,
+        hasSeveralNodes,
+        (title) => `Makes each die of ${title} a GPU of its own; detect the GPUs anew afterwards`,
+        [
+          `amd-smi set --gpu ${gpu.index} --compute-partition ${partitions.compute}`,
+          ...(partitions.memory === null
+            ? []
+            : [`amd-smi set --gpu ${gpu.index} --memory-partition ${partitions.memory}`]),
+        ],
+      ),
     );
 }
 

@@ -121,9 +121,7 @@ const no = (reason: string): FamilySupport => ({ answer: 'no', reason });
 const part = (reason: string): FamilySupport => ({ answer: 'part', reason });
 
 const tooOldForMig = no('MIG came with Ampere');
-const oldMps = no(
-  'MPS keeps memory and faults of clients apart from Volta on only, and the device plugin offers it from there',
-);
+const oldMps = no('before Volta all MPS clients share one address space, and the device plugin does not offer it');
 const mpsRuns = yes('MPS runs on Volta and later');
 const nvidiaTurns = yes('the driver of every NVIDIA GPU lets processes take turns');
 const amdTurns = yes('processes take turns on the queues of an AMD GPU');
@@ -293,7 +291,11 @@ function answerOf(gpu: PlacementGpu, mode: SharingModeName, catalogue: GpuCatalo
       if (turns.supported === 'no') return turns;
       return { supported: 'yes', reason: 'the engine holds itself to it, whatever the GPU' };
     }
-    case 'mig':
+    case 'mig': {
+      const answer = hardwareAnswer(gpu, mode, catalogue);
+      if (answer.supported !== 'unknown' || (gpu.migInstances ?? []).length === 0) return answer;
+      return { supported: 'yes', reason: 'the request lists its MIG instances' };
+    }
     case 'mps':
     case 'time-slicing':
       return hardwareAnswer(gpu, mode, catalogue);

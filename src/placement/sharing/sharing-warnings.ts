@@ -1,6 +1,7 @@
 import { type CataloguedGpu, type GpuCatalogue, gpuByName } from '../../core/gpu-types.js';
 import type { SharingModeName } from '../../core/placement-request.js';
 import { gigabytes } from '../amounts.js';
+import { reserveMb } from '../budgets.js';
 import { type GpuKind, sharedPlaces } from './gpu-kinds.js';
 
 /** What a person must know before setting a mode up on a kind of GPU, a sentence each. */
@@ -19,9 +20,11 @@ type WarningsOf = (kind: GpuKind) => readonly string[];
 const modeWarnings = {
   exclusive: () => [],
   mig: (kind) => [
-    'MIG is switched on while nothing uses the GPU: stop its processes first.',
+    ...(kind.places.some(({ gpu }) => gpu.migInstances === null)
+      ? ['MIG is switched on while nothing uses the GPU: stop its processes first.']
+      : []),
     // Hopper and later switch without it.
-    ...(kind.family === 'ampere'
+    ...(kind.family === 'ampere' && kind.places.some(({ gpu }) => gpu.migInstances === null)
       ? ['On Ampere the switch needs a reset of the GPU, or a restart where it is passed through.']
       : []),
     'Instances cannot talk to each other: no model spans two of them.',
@@ -43,8 +46,8 @@ function hardwareWarnings(
   catalogue: GpuCatalogue,
 ): readonly string[] {
   const warnings: string[] = [];
-  if (support.mig.supported === 'no' && support.mps.supported === 'no') {
-    warnings.push(`${title} has no hardware isolation: neither MIG nor MPS.`);
+  if (support.mig.supported === 'no' && support.mps.supported === 'no' && partitions === null) {
+    warnings.push(`${title} has no hardware isolation between services: neither MIG nor MPS.`);
   }
   const entry = gpuByName(catalogue, gpu.name);
   if (partitions !== null) {
@@ -93,7 +96,13 @@ function memoryWarnings({ places, isUnified, title }: GpuKind): readonly string[
   }
   for (const { gpu, label, placed } of places) {
     const budgetsMb = placed.reduce((sum, { assignment }) => sum + assignment.memoryBudgetMb, 0);
-    if (placed.length === 0 || gpu.usedMb + budgetsMb <= gpu.memoryMb) continue;
+    const leftMb = gpu.memoryMb - gpu.usedMb - budgetsMb;
+    if (placed.length > 1 && leftMb >= 0 && leftMb < reserveMb) {
+      warnings.push(
+        `The budgets on ${label} leave ${leftMb} MiB; the contexts of ${placed.length} processes take ${reserveMb} MiB or more.`,
+      );
+    }
+    if (placed.length === 0 || leftMb >= 0) continue;
     const used = gpu.usedMb === 0 ? '' : ` beside ${gigabytes(gpu.usedMb)} of others`;
     warnings.push(`The budgets on ${label} add up to ${gigabytes(budgetsMb)}${used}, of ${gigabytes(gpu.memoryMb)}.`);
   }

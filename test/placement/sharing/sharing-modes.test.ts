@@ -71,7 +71,7 @@ describe('why it cannot', () => {
     expect(supportOf(gpu('Tesla P40'), 'mps', catalogue)).toEqual({
       supported: 'no',
       reason:
-        'Tesla P40 (Pascal): MPS keeps memory and faults of clients apart from Volta on only, and the device plugin offers it from there',
+        'Tesla P40 (Pascal): before Volta all MPS clients share one address space, and the device plugin does not offer it',
       instead: ['memory-limit', 'time-slicing', 'exclusive'],
     });
     expect(supportOf(gpu('RTX 3090'), 'mig', catalogue)).toEqual({
@@ -103,6 +103,16 @@ describe('why it cannot', () => {
       instead: ['memory-limit', 'time-slicing', 'exclusive'],
     });
     expect(supportOf(gpu('', { vendor: 'amd' }), 'mig', catalogue).supported).toBe('no');
+  });
+
+  it('is no question where the request lists MIG instances', () => {
+    const cut = gpu('GA100 sample', { architecture: 'ampere', migInstances: [{ profile: '3g.40gb', uuid: null }] });
+    expect(supportOf(cut, 'mig', catalogue)).toEqual({
+      supported: 'yes',
+      reason: 'the request lists its MIG instances',
+      instead: [],
+    });
+    expect(supportOf({ ...cut, architecture: 'pascal' }, 'mig', catalogue).supported).toBe('no');
   });
 
   it('names the profiles where it can', () => {
