@@ -178,7 +178,11 @@ type Holds = NonNullable<SharingOption['holds']>;
 
 /** How many services one GPU of a kind holds in a mode: as many as can be, so the smallest; of the GPU that holds most. */
 function holdsOf(kind: GpuKind, mode: SharingModeName): Holds {
-  const each = kind.places.map(({ gpu }) => heldBy(gpu, kind, mode));
+  const gpus = kind.places.map(({ gpu }) => gpu);
+  // Free memory decides, and with MIG the instances that are there.
+  const roomiest = gpus.reduce((most, gpu) => (gpu.usedMb < most.usedMb ? gpu : most));
+  const cut = [...new Map(gpus.map((gpu) => [JSON.stringify(gpu.migInstances), gpu])).values()];
+  const each = (mode === 'mig' ? cut : [roomiest]).map((gpu) => heldBy(gpu, kind, mode));
   return each.reduce((most, one) => (one.services > most.services ? one : most));
 }
 
@@ -202,7 +206,8 @@ function heldBy(gpu: PlacementGpu, { candidates, profiles }: GpuKind, mode: Shar
     return held(fitting.length);
   }
   if (gpu.migInstances === null && profiles.length === 0) return held(0, 'profiles not known');
-  for (let count = shareable.length; count > 0; count--) {
+  const most = gpu.migInstances?.length ?? Math.max(...profiles.map(({ instances }) => instances));
+  for (let count = Math.min(shareable.length, most); count > 0; count--) {
     const names = instanceNames(gpu, profiles, shareable.slice(0, count));
     if (names !== null) return held(count, `${count} of ${of} (${countedProfiles(names)})`);
   }

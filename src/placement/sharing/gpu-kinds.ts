@@ -93,12 +93,16 @@ export function gpuKindsOf(
     const service = services.get(assignment.service);
     if (node === null || gpuIndex === null || service === undefined) continue;
     const key = gpuKey({ node, index: gpuIndex });
-    placedOn.set(key, [...(placedOn.get(key) ?? []), { service, assignment }]);
+    const placed = placedOn.get(key);
+    if (placed === undefined) placedOn.set(key, [{ service, assignment }]);
+    else placed.push({ service, assignment });
   }
   const alike = new Map<string, PlacementGpu[]>();
   for (const gpu of request.gpus) {
     const key = JSON.stringify([gpu.name, gpu.vendor, gpu.architecture, gpu.memoryMb]);
-    alike.set(key, [...(alike.get(key) ?? []), gpu]);
+    const gpus = alike.get(key);
+    if (gpus === undefined) alike.set(key, [gpu]);
+    else gpus.push(gpu);
   }
   return [...alike.values()].map((gpus): GpuKind => {
     const gpu = gpus[0]!;

@@ -93,10 +93,10 @@ export const modeRules: readonly ModeRule[] = [
     name: 'engines-only',
     when: 'every service is an engine that holds itself to a part of the memory',
     mode: 'memory-limit',
-    reason: ({ places }) => {
+    reason: ({ places, support }) => {
       const all = sharedPlaces(places).flatMap(({ placed }) => placed.map(({ service }) => service));
       if (!all.every(({ kind }) => engineKinds.includes(kind))) return null;
-      return 'Nothing in the hardware keeps its services apart, but all of them are engines that hold themselves to a part of the memory.';
+      return `${withoutIsolation(support)}, but all of its services are engines that hold themselves to a part of the memory.`;
     },
   },
   {
@@ -124,6 +124,7 @@ function withMig(shared: readonly GpuPlace[]): string {
 
 function withoutIsolation(support: GpuKind['support']): string {
   if (support.mps.supported === 'yes') return 'Not every service is a CUDA process of a known kind, as MPS needs';
+  if (support.mps.supported === 'unknown') return 'It is not known whether it has MPS';
   return 'It has neither MIG nor MPS';
 }
 

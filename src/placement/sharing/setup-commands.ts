@@ -87,6 +87,7 @@ export const setupCommands = {
           `nvidia-smi -i ${gpu.index} -c EXCLUSIVE_PROCESS`,
           `export CUDA_VISIBLE_DEVICES=${gpu.index}`,
           `export CUDA_MPS_PIPE_DIRECTORY=${mpsDirectory(gpu.index)} CUDA_MPS_LOG_DIRECTORY=${mpsDirectory(gpu.index)}`,
+          `mkdir -p ${mpsDirectory(gpu.index)}`,
           'nvidia-cuda-mps-control -d',
           // The server numbers the GPUs that it sees from 0.
           `echo "set_default_device_pinned_mem_limit 0 ${largest(({ budgetMb }) => budgetMb)}M" | nvidia-cuda-mps-control`,

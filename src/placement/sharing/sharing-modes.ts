@@ -141,7 +141,7 @@ export const sharingSupport = {
     mig: no(
       'MIG on Jetson (Thor, from JetPack 7.2) makes at most one compute instance beside one for graphics, and divides no memory',
     ),
-    mps: no('MPS is not offered on Jetson: its GPU has no driver of a card, and the device plugin has none for Tegra'),
+    mps: no('MPS is not offered on Jetson modules, whose GPU is a part of the processor'),
     'time-slicing': yes('processes take turns on the GPU of a Jetson, and share the memory of the system with the CPU'),
   },
   kepler: { vendor: 'nvidia', title: 'Kepler', mig: tooOldForMig, mps: oldMps, 'time-slicing': nvidiaTurns },

@@ -34,6 +34,7 @@ const modeWarnings = {
   ],
   mps: () => [
     'A fatal fault of one MPS client ends every client on that GPU: share it only among services that may fail together.',
+    'A container is a client only with the pipe directory mounted and the IPC namespace of the host.',
     'The device plugin of Kubernetes gives MPS clients equal parts, and does not combine MPS with MIG.',
   ],
   'time-slicing': () => ['Time-slicing isolates no memory: the service that starts last finds what the others left.'],

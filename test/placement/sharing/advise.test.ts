@@ -306,6 +306,7 @@ describe('the advice for a homelab of four nodes and three vendors', () => {
     );
     expect(advice.gpus[1]!.warnings).toEqual([
       'A fatal fault of one MPS client ends every client on that GPU: share it only among services that may fail together.',
+      'A container is a client only with the pipe directory mounted and the IPC namespace of the host.',
       'The device plugin of Kubernetes gives MPS clients equal parts, and does not combine MPS with MIG.',
       'The budgets on GPU 0 of tower leave 0 MiB; the contexts of 2 processes take 500 MiB or more.',
     ]);
@@ -314,6 +315,7 @@ describe('the advice for a homelab of four nodes and three vendors', () => {
       'nvidia-smi -i 0 -c EXCLUSIVE_PROCESS',
       'export CUDA_VISIBLE_DEVICES=0',
       'export CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps-0 CUDA_MPS_LOG_DIRECTORY=/tmp/nvidia-mps-0',
+      'mkdir -p /tmp/nvidia-mps-0',
       'nvidia-cuda-mps-control -d',
       'echo "set_default_device_pinned_mem_limit 0 4096M" | nvidia-cuda-mps-control',
       'echo "set_default_active_thread_percentage 100" | nvidia-cuda-mps-control',
@@ -456,6 +458,22 @@ describe('the mode that is recommended', () => {
     expect([recommendation.mode, recommendation.rule]).toEqual([mode, rule]);
     expect(recommendation.reason).toMatch(/^[A-Za-z].*\.$/);
     expect(all.filter(({ recommended }) => recommended).map((option) => option.mode)).toEqual([mode]);
+  });
+
+  it('is never one that the GPU cannot do, for any part of the catalogue', () => {
+    const frameworks = ['cuda', 'rocm', 'oneapi', 'cann'] as const;
+    const mixes = [[llm], [llm, embed], [llm, vision], [embed, vision, other]];
+    for (const { name, vendor } of catalogue.entries) {
+      for (const mix of mixes) {
+        const services = mix.map((one) => ({ ...one, memoryMb: 512, frameworks: [...frameworks] }));
+        const { options: all } = advised([gpu(name, 65_536, { vendor })], services).gpus[0]!;
+        const recommended = all.filter((option) => option.recommended);
+        expect(
+          recommended.map(({ supported }) => supported),
+          name,
+        ).toEqual(['yes']);
+      }
+    }
   });
 
   it('is one for GPUs that are alike, with commands for those that are shared', () => {

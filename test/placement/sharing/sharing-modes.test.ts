@@ -81,7 +81,7 @@ describe('why it cannot', () => {
     });
     expect(supportOf(gpu('L40S'), 'mig', catalogue).reason).toBe('L40S (Ada): no Ada GPU has MIG');
     expect(supportOf(gpu('Jetson-Thor'), 'mps', catalogue).reason).toBe(
-      'Jetson-Thor: MPS is not offered on Jetson: its GPU has no driver of a card, and the device plugin has none for Tegra',
+      'Jetson-Thor: MPS is not offered on Jetson modules, whose GPU is a part of the processor',
     );
     expect(supportOf(gpu('MI300X', { vendor: 'amd' }), 'mps', catalogue)).toEqual({
       supported: 'no',
