@@ -9,14 +9,21 @@ export type ExportInput = {
   readonly catalogue: GpuCatalogue;
 };
 
-export type Export = {
+export type ExportFile = {
+  /** Holds no slash: a node's name in it is spelt with letters, digits, `.`, `_` and `-` only. */
+  readonly fileName: string;
   /** The whole file, ending with a line break. */
   readonly text: string;
-  /** What a person must know or do beside it, a sentence each. */
+};
+
+export type Export = {
+  /** At least one, names all different; more only where a format is for one machine and the services are on several. */
+  readonly files: readonly ExportFile[];
+  /** What a person must know or do beside them, a sentence each. */
   readonly notices: readonly string[];
 };
 
-/** Writes a placement as a file that somebody else's tool reads. Pure: the same input gives the same text. */
+/** Writes a placement as files that somebody else's tool reads. Pure: the same input gives the same text. */
 export type Exporter = {
   /** What the file is usually called. */
   readonly fileName: string;
