@@ -40,7 +40,7 @@ function writeAssignments(input: ExportInput): ReturnType<Exporter['write']> {
   document.commentBefore = asComment([
     ...commentLines(`GPU assignments. ${origin(placement)}`),
     ...commentLines(
-      'Memory is in GB (GiB), rounded down; overcommit, what was shrunk and relative use are rounded up.',
+      'Memory is in GB (GiB), rounded down; what was asked, overcommitted or shrunk, and relative use, are rounded up.',
     ),
   ]);
   commentEntry(root, 'gpus', ['used: taken by others; assigned: the budgets of its services.']);
@@ -74,7 +74,7 @@ function serviceOf({ service, assignment }: PlacedService): object {
     node: assignment.node,
     gpu: assignment.gpuIndex,
     budget_gb: gbOf(assignment.memoryBudgetMb),
-    ...(assignment.memoryBudgetMb < service.memoryMb ? { asked_gb: gbOf(service.memoryMb) } : {}),
+    ...(assignment.memoryBudgetMb < service.memoryMb ? { asked_gb: gbOrMore(service.memoryMb) } : {}),
     sharing: assignment.sharing,
     share: Math.floor(assignment.share * 1000 + 1e-9) / 1000,
     ...(assignment.mig === undefined ? {} : { mig: { profile: assignment.mig.profile, uuid: assignment.mig.uuid } }),

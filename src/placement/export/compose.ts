@@ -6,7 +6,16 @@ import { renderNodeOf } from './device-files.js';
 import { origin, remarks } from './export-header.js';
 import type { Exporter, ExportFile, ExportInput } from './exporter.js';
 import { mpsLimits, mpsPipes } from './mps-client.js';
-import { gbOf, gpuHeading, isGaudi, isJetson, nodesOf, type PlacedService, placedServices } from './placed-service.js';
+import {
+  gbOf,
+  gpuHeading,
+  isGaudi,
+  isJetson,
+  nodesOf,
+  type PlacedService,
+  placedServices,
+  vendorIndexOf,
+} from './placed-service.js';
 import { variableNames } from './variable-names.js';
 import { asComment, commentEntry, onOneLine, tagged, yamlDocument, yamlText } from './yaml-text.js';
 
@@ -42,6 +51,8 @@ type ComposeService = Record<string, unknown>;
 type Writing = {
   readonly document: Document;
   readonly placed: PlacedService;
+  /** Of its GPU, as the vendor's software counts on the machine; 0 on the CPU. */
+  readonly index: number;
   /** `NAME` of the variable that stands for the UUID of its MIG instance. */
   readonly migVariable: string;
 };
@@ -62,7 +73,12 @@ function writeCompose(input: ExportInput): ReturnType<Exporter['write']> {
       (one) =>
         [
           one.service.name,
-          composeService({ document, placed: one, migVariable: migVariables.get(one.service.name)! }),
+          composeService({
+            document,
+            placed: one,
+            index: one.gpu === null ? 0 : vendorIndexOf(one.gpu, request),
+            migVariable: migVariables.get(one.service.name)!,
+          }),
         ] as const,
     );
     const root = document.createNode({ services: new Map(services) });
@@ -134,7 +150,7 @@ function headline({ assignment, gpu }: PlacedService, { request }: ExportInput):
 function composeService(writing: Writing): ComposeService {
   const { gpu } = writing.placed;
   if (gpu === null) return cpuService(writing);
-  if (isGaudi(gpu)) return gaudiService(writing, gpu);
+  if (isGaudi(gpu)) return gaudiService(writing);
   return vendorServices[gpu.vendor](writing, gpu);
 }
 
@@ -153,7 +169,7 @@ function nvidiaService(writing: Writing, gpu: PlacementGpu): ComposeService {
   }
   const device = {
     driver: 'nvidia',
-    device_ids: onOneLine(document, [deviceId(writing, gpu)]),
+    device_ids: onOneLine(document, [deviceId(writing)]),
     capabilities: onOneLine(document, ['gpu']),
   };
   return {
@@ -165,11 +181,11 @@ function nvidiaService(writing: Writing, gpu: PlacementGpu): ComposeService {
 }
 
 /** The index on the machine; with MIG the UUID of the instance, or a variable that Compose asks for. */
-function deviceId({ placed, migVariable }: Writing, gpu: PlacementGpu): string {
+function deviceId({ placed, index, migVariable }: Writing): string {
   const { mig } = placed.assignment;
-  if (mig === undefined) return String(gpu.index);
+  if (mig === undefined) return String(index);
   if (mig.uuid !== null) return literal(mig.uuid);
-  return `\${${migVariable}:?UUID of a ${mig.profile} instance of GPU ${gpu.index}, from nvidia-smi -L}`;
+  return `\${${migVariable}:?UUID of a ${mig.profile} instance of GPU ${index}, from nvidia-smi -L}`;
 }
 
 /** A client of the MPS daemon that runs on the machine. */
@@ -184,20 +200,20 @@ function mpsMounts({ assignment }: PlacedService): ComposeService {
   return { ipc: 'host', volumes: [pipes] };
 }
 
-function amdService({ document, placed }: Writing, gpu: PlacementGpu): ComposeService {
+function amdService({ document, placed, index }: Writing, gpu: PlacementGpu): ComposeService {
   const node = renderNodeOf(gpu);
   return {
-    environment: { ...budget(placed), HIP_VISIBLE_DEVICES: node === null ? String(gpu.index) : '0' },
+    environment: { ...budget(placed), HIP_VISIBLE_DEVICES: node === null ? String(index) : '0' },
     devices: tagged(document, '!override', ['/dev/kfd', node ?? '/dev/dri']),
     group_add: deviceGroups(document),
     ...noReservation(document),
   };
 }
 
-function intelService({ document, placed }: Writing, gpu: PlacementGpu): ComposeService {
+function intelService({ document, placed, index }: Writing, gpu: PlacementGpu): ComposeService {
   const node = renderNodeOf(gpu);
   return {
-    environment: { ...budget(placed), ZE_AFFINITY_MASK: node === null ? String(gpu.index) : '0' },
+    environment: { ...budget(placed), ZE_AFFINITY_MASK: node === null ? String(index) : '0' },
     devices: tagged(document, '!override', [node ?? '/dev/dri']),
     group_add: deviceGroups(document),
     ...noReservation(document),
@@ -205,16 +221,16 @@ function intelService({ document, placed }: Writing, gpu: PlacementGpu): Compose
 }
 
 /** Source: Intel Gaudi documentation, "Docker installation": its runtime picks the accelerators by this variable. */
-function gaudiService({ document, placed }: Writing, gpu: PlacementGpu): ComposeService {
+function gaudiService({ document, placed, index }: Writing): ComposeService {
   return {
-    environment: { ...budget(placed), HABANA_VISIBLE_DEVICES: String(gpu.index) },
+    environment: { ...budget(placed), HABANA_VISIBLE_DEVICES: String(index) },
     runtime: 'habana',
     ...noReservation(document),
   };
 }
 
 /** Source: vllm-ascend, "Quickstart": the processor, three devices that all share, and the driver of the machine. */
-function huaweiService({ document, placed }: Writing, gpu: PlacementGpu): ComposeService {
+function huaweiService({ document, placed, index }: Writing): ComposeService {
   const shared = ['/dev/davinci_manager', '/dev/devmm_svm', '/dev/hisi_hdc'];
   const driver = [
     '/usr/local/dcmi',
@@ -225,7 +241,7 @@ function huaweiService({ document, placed }: Writing, gpu: PlacementGpu): Compos
   ];
   return {
     environment: budget(placed),
-    devices: tagged(document, '!override', [`/dev/davinci${gpu.index}`, ...shared]),
+    devices: tagged(document, '!override', [`/dev/davinci${index}`, ...shared]),
     volumes: driver.map((path) => `${path}:${path}:ro`),
     ...noReservation(document),
   };

@@ -57,16 +57,30 @@ export function gbOrMore(memoryMb: number): number {
   return Math.ceil((memoryMb * 100) / 1024) / 100;
 }
 
+/**
+ * The index by which the software of a GPU's vendor knows it. The request counts the GPUs of a node once, whoever made them,
+ * and each vendor counts its own from 0: where a node has several vendors, it is the place among those of the same vendor.
+ * A tag `vendorIndex` says otherwise.
+ */
+export function vendorIndexOf(gpu: PlacementGpu, request: PlacementRequest): number {
+  const tag = Object.hasOwn(gpu.tags, 'vendorIndex') ? gpu.tags.vendorIndex! : '';
+  if (/^\d{1,6}$/.test(tag)) return Number(tag);
+  const onNode = request.gpus.filter(({ node }) => node === gpu.node);
+  const own = onNode.filter(({ vendor }) => vendor === gpu.vendor);
+  return own.length === onNode.length ? gpu.index : own.filter(({ index }) => index < gpu.index).length;
+}
+
 /** `GPU 1`, or `GPU 1 of NODE` where the request has several nodes. */
 export function gpuTitle(gpu: Pick<PlacementGpu, 'node' | 'index'>, request: PlacementRequest): string {
   return nodesOf(request).length > 1 ? `GPU ${gpu.index} of ${gpu.node}` : `GPU ${gpu.index}`;
 }
 
-/** `GPU 1, RTX A400: 3.5 of 3.99 GB, time-slicing`: one assignment as the heading of its part of a file. */
+/** `GPU 1, RTX A400: 3.5 of 4 GB, time-slicing`: one assignment as the heading of its part of a file. */
 export function gpuHeading(gpu: PlacementGpu, assignment: PlacementAssignment, request: PlacementRequest): string {
   const title = gpu.name === '' ? gpuTitle(gpu, request) : `${gpuTitle(gpu, request)}, ${gpu.name}`;
   const mode = assignment.mig === undefined ? assignment.sharing : `mig ${assignment.mig.profile}`;
-  return `${title}: ${gbOf(assignment.memoryBudgetMb)} of ${gbOf(gpu.memoryMb)} GB, ${mode}`;
+  const memoryGb = Math.round((gpu.memoryMb * 10) / 1024) / 10;
+  return `${title}: ${gbOf(assignment.memoryBudgetMb)} of ${memoryGb} GB, ${mode}`;
 }
 
 /**

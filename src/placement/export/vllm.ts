@@ -5,7 +5,16 @@ import { commentLines, commentText } from './comment-lines.js';
 import { origin, remarks } from './export-header.js';
 import type { Exporter, ExportInput } from './exporter.js';
 import { mpsLimits } from './mps-client.js';
-import { gbOf, gpuHeading, gpuTitle, isGaudi, nodesOf, type PlacedService, placedServices } from './placed-service.js';
+import {
+  gbOf,
+  gpuHeading,
+  gpuTitle,
+  isGaudi,
+  nodesOf,
+  type PlacedService,
+  placedServices,
+  vendorIndexOf,
+} from './placed-service.js';
 import { variableNames } from './variable-names.js';
 
 /**
@@ -110,7 +119,7 @@ function branch(one: Started, { request, catalogue }: ExportInput, migVariable: 
     `${quoted(service.name)})`,
     ...commentLines(gpuHeading(gpu, assignment, request)).map((line) => `  # ${line}`),
     '  shift',
-    ...environmentOf(one, migVariable).map((setting) => `  export ${setting}`),
+    ...environmentOf(one, vendorIndexOf(gpu, request), migVariable).map((setting) => `  export ${setting}`),
     `  exec vllm serve ${quoted(service.model)} \\`,
     ...words.map((word, w) => `    ${word}${w < words.length - 1 ? ' \\' : ''}`),
     '  ;;',
@@ -121,29 +130,32 @@ function branch(one: Started, { request, catalogue }: ExportInput, migVariable: 
  * Settings of a process that runs on the machine itself, where indexes are the machine's. CUDA counts the fastest GPU first
  * unless it is told to count as nvidia-smi does.
  */
-function environmentOf({ assignment, gpu }: Started, migVariable: string): readonly string[] {
-  if (gpu.vendor === 'amd') return [`HIP_VISIBLE_DEVICES=${gpu.index}`];
-  if (gpu.vendor === 'intel') return [`ZE_AFFINITY_MASK=${gpu.index}`];
-  if (gpu.vendor === 'huawei') return [`ASCEND_RT_VISIBLE_DEVICES=${gpu.index}`];
+function environmentOf({ assignment, gpu }: Started, index: number, migVariable: string): readonly string[] {
+  if (gpu.vendor === 'amd') return [`HIP_VISIBLE_DEVICES=${index}`];
+  if (gpu.vendor === 'intel') return [`ZE_AFFINITY_MASK=${index}`];
+  if (gpu.vendor === 'huawei') return [`ASCEND_RT_VISIBLE_DEVICES=${index}`];
   if (assignment.mig !== undefined) {
     const { uuid, profile } = assignment.mig;
     return [
       uuid === null
-        ? `CUDA_VISIBLE_DEVICES="\${${migVariable}:?UUID of a ${profile} instance of GPU ${gpu.index}, from nvidia-smi -L}"`
+        ? `CUDA_VISIBLE_DEVICES="\${${migVariable}:?UUID of a ${profile} instance of GPU ${index}, from nvidia-smi -L}"`
         : `CUDA_VISIBLE_DEVICES=${quoted(uuid)}`,
     ];
   }
   return [
     'CUDA_DEVICE_ORDER=PCI_BUS_ID',
-    `CUDA_VISIBLE_DEVICES=${gpu.index}`,
+    `CUDA_VISIBLE_DEVICES=${index}`,
     ...Object.entries(mpsLimits(assignment)).map(([name, value]) => `${name}=${value}`),
   ];
 }
 
-/** The budget as a part of the memory of what vLLM sees, down to hundredths; vLLM takes more than 0 and at most 1. */
+/**
+ * The budget as a part of the memory of what vLLM sees, down to hundredths; vLLM takes more than 0 and at most 1. Budgets
+ * are whole MiB, so one MiB is let through: 95 % of 65,536 MiB is 62,259 and comes back as 0.95.
+ */
 function fractionOf(one: Started, catalogue: ExportInput['catalogue']): number {
-  const part = one.assignment.memoryBudgetMb / deviceMemoryMb(one, catalogue);
-  return Math.min(1, Math.max(0.01, Math.floor(part * 100 + 1e-9) / 100));
+  const hundredths = Math.floor(((one.assignment.memoryBudgetMb + 1) * 100) / deviceMemoryMb(one, catalogue));
+  return Math.min(100, Math.max(1, hundredths)) / 100;
 }
 
 /** Of the MIG instance where there is one: as the catalogue knows it, else the size in its name, which is no smaller. */
