@@ -4,7 +4,7 @@
  */
 
 /** Everything that some reader of YAML or a shell takes for the end of a line, and characters that do not show. */
-const unprintable = /[\p{Cc}\u2028\u2029\ufeff\p{Surrogate}]/gu;
+const unprintable = /[\p{Cc}\u2028\u2029\ufeff\ufffe\uffff\p{Surrogate}]/gu;
 
 /** Foreign text as one line that is safe in a comment. */
 export function commentText(text: string): string {

@@ -1,4 +1,4 @@
-import { Document, isMap, isScalar, type Node } from 'yaml';
+import { Document, isMap, isScalar, type Node, visit } from 'yaml';
 
 /**
  * YAML as the exporters write it: block style, long texts on one line, and every text quoted that some version of YAML
@@ -8,9 +8,22 @@ export function yamlDocument(): Document {
   return new Document(null, { aliasDuplicateObjects: false, compat: 'yaml-1.1', keepUndefined: false });
 }
 
-/** The text of a document, ending with a line break. */
+/** Characters that YAML 1.1 refuses, or takes for the end of a line. C0 controls are escaped by the package. */
+const unreadable = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
+
+/**
+ * The text of a document, ending with a line break.
+ *
+ * Comments must be free of what is unreadable (`commentText`), since escapes are for quoted texts.
+ */
 export function yamlText(document: Document): string {
-  return document.toString({ lineWidth: 0, flowCollectionPadding: false });
+  visit(document, {
+    Scalar(_, scalar) {
+      if (typeof scalar.value === 'string' && scalar.value.search(unreadable) >= 0) scalar.type = 'QUOTE_DOUBLE';
+    },
+  });
+  const text = document.toString({ lineWidth: 0, flowCollectionPadding: false });
+  return text.replace(unreadable, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** A value as a node of the document that carries a tag, such as Compose's `!override`. */
