@@ -11,6 +11,9 @@ export function yamlDocument(): Document {
 /** Characters that YAML 1.1 refuses, or takes for the end of a line. C0 controls are escaped by the package. */
 const unreadable = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
 
+/** What the package writes plain and some reader refuses: a tab within, and the `=` of YAML 1.1. */
+const mustBeQuoted = /\t|^=$/;
+
 /**
  * The text of a document, ending with a line break.
  *
@@ -19,7 +22,8 @@ const unreadable = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
 export function yamlText(document: Document): string {
   visit(document, {
     Scalar(_, scalar) {
-      if (typeof scalar.value === 'string' && scalar.value.search(unreadable) >= 0) scalar.type = 'QUOTE_DOUBLE';
+      if (typeof scalar.value !== 'string') return;
+      if (mustBeQuoted.test(scalar.value) || scalar.value.search(unreadable) >= 0) scalar.type = 'QUOTE_DOUBLE';
     },
   });
   const text = document.toString({ lineWidth: 0, flowCollectionPadding: false });

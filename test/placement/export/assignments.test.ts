@@ -377,7 +377,7 @@ objective:
     const service = fc.record({
       name: fc.oneof(
         text,
-        fc.constantFrom('no', '1', '__proto__', '# x', 'a: b', '- a', '!reset', '<<', "'", '"', '\n'),
+        fc.constantFrom('no', '1', '__proto__', '# x', 'a: b', '- a', '!reset', '=', 'a\tb', '<<', "'", '"', '\n'),
       ),
       memoryMb: fc.integer({ min: 0, max: 2 ** 30 }),
       gpu: fc.option(fc.integer({ min: 0, max: 1 })),
