@@ -176,6 +176,8 @@ export type PlacementRequestInput = z.input<typeof placementRequestSchema>;
 /** The document with every default applied: what `place()` takes. */
 export type PlacementRequest = DeepReadonly<z.output<typeof placementRequestSchema>>;
 export type PlacementGpu = DeepReadonly<z.output<typeof placementGpuSchema>>;
+/** One GPU as a person or a tool writes it: optional keys may be absent. */
+export type PlacementGpuInput = DeepReadonly<z.input<typeof placementGpuSchema>>;
 export type PlacementService = DeepReadonly<z.output<typeof placementServiceSchema>>;
 /** Names one GPU: its node and its index there. */
 export type GpuRef = { readonly node: string; readonly index: number };
