@@ -64,7 +64,9 @@ export async function machineGpus(options: {
     gpus,
     notices: [
       ...tools.flatMap((tool) => tool.notices),
-      ...(files === null ? [{ source: 'sysfs', message: 'there is no /sys/class/drm' }] : noticesOf('sysfs', sysfs.notices)),
+      ...(files === null
+        ? [{ source: 'sysfs', message: 'there is no /sys/class/drm' }]
+        : noticesOf('sysfs', sysfs.notices)),
       ...unlisted.map(({ name, pciBusId }) => ({
         source: 'sysfs',
         message: `${name} (${pciBusId ?? 'on no bus'}) is left out: nvidia-smi does not list it`,
@@ -128,11 +130,16 @@ async function nvidiaGpus(run: CommandRunner): Promise<Found> {
       return { gpus: [], notices: [reason === null ? output : { source, message: reason }] };
     }
     const { gpus, notices } = parseNvidiaQuery(output.text, fields);
-    const reason = gpus.length === 0 && notices.length === 0 ? (nvidiaRefusal(output.all) ?? 'no GPUs in its answer') : null;
+    const reason =
+      gpus.length === 0 && notices.length === 0 ? (nvidiaRefusal(output.all) ?? 'no GPUs in its answer') : null;
     const mig = await migInstancesOf(run, gpus, fields);
     return {
       gpus: mig.gpus,
-      notices: [...noticesOf(source, notices), ...(reason === null ? [] : [{ source, message: reason }]), ...mig.notices],
+      notices: [
+        ...noticesOf(source, notices),
+        ...(reason === null ? [] : [{ source, message: reason }]),
+        ...mig.notices,
+      ],
     };
   }
 }
@@ -178,7 +185,8 @@ async function intelGpus(run: CommandRunner): Promise<Found> {
   const gpus: SeenGpu[] = [];
   for (const gpu of found.gpus) {
     const device = outputOf(source, await run(source, xpuSmiDeviceArguments(gpu.index!)));
-    const stats = outputOf(source, await run(source, xpuSmiStatsArguments(gpu.index!)));
+    const answer = await run(source, xpuSmiStatsArguments(gpu.index!));
+    const stats = outputOf(source, answer);
     for (const [what, each] of [
       ['its memory', device],
       ['the memory in use', stats],
@@ -194,7 +202,7 @@ async function intelGpus(run: CommandRunner): Promise<Found> {
       }),
     );
     // A tool that hangs once hangs again: the rest of the devices would each take as long.
-    if ('message' in stats && /no answer within/.test(stats.message)) {
+    if (answer.kind === 'late') {
       gpus.push(...found.gpus.slice(gpus.length));
       break;
     }

@@ -86,7 +86,8 @@ export function describeGpus(
       ...(gpu.migInstances === null ? {} : { migInstances: gpu.migInstances }),
     };
   });
-  return { gpus, notices };
+  // GPUs of one kind have the same to be said of them.
+  return { gpus, notices: [...new Set(notices)] };
 }
 
 type Sized = SeenGpu & { readonly memoryMb: number };
@@ -105,26 +106,23 @@ function withMemory(
     );
     return [{ ...gpu, memoryMb: machine.totalMb, usedMb: machine.usedMb }];
   }
-  if (gpu.vendor === 'intel' && !isDiscreteIntel(gpu)) {
+  const known = gpuByName(catalogue, name);
+  if (gpu.vendor === 'intel' && known === undefined) {
     notices.push(
       `${called} is left out: no memory of its own is told (an integrated GPU, or a driver that does not tell); xpu-smi says it, or write it down by hand`,
     );
     return [];
   }
-  const known = gpuByName(catalogue, name);
   // Of a GPU inside a processor the catalogue knows the most that the platform takes, and not what this one has.
   if (known === undefined || gpu.unified) {
     notices.push(`${called} is left out: how much memory it has is not known; write it down by hand`);
     return [];
   }
   const assumed = Math.floor(memoryBytesOf(known) / 2 ** 20);
-  notices.push(`${called}: its memory is not told, so that of ${known.name} in the catalogue is taken, ${inMib(assumed)}`);
+  notices.push(
+    `${called}: its memory is not told, so that of ${known.name} in the catalogue is taken, ${inMib(assumed)}`,
+  );
   return [{ ...gpu, memoryMb: assumed }];
-}
-
-function isDiscreteIntel({ pciId }: SeenGpu): boolean {
-  const known = pciGpu(pciId);
-  return known !== undefined && !known.integrated;
 }
 
 /** For notices before a GPU has its index: `Tesla P40 (0000:01:00.0)`. */
@@ -146,8 +144,7 @@ function noteUnified(gpu: Sized, index: number, notices: string[]): void {
   const called = `GPU ${index} (${name || 'AMD'})`;
   const isKnown = pciGpu(gpu.pciId) !== undefined || gpu.architecture !== null;
   if (gpu.unified) {
-    const raise =
-      gttMb > muchMore * memoryMb ? '; where its services use that as well, raise memoryMb by hand' : '';
+    const raise = gttMb > muchMore * memoryMb ? '; where its services use that as well, raise memoryMb by hand' : '';
     notices.push(
       `${called} shares the machine's memory: ${inMib(memoryMb)} are set aside for it and counted here, and its driver lets it use up to ${inMib(gttMb)} more (GTT)${raise}`,
     );

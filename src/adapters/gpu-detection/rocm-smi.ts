@@ -52,7 +52,8 @@ function gpuOf(index: number, card: Readonly<Record<string, unknown>>): SeenGpu 
   const textAt = (key: string) => nameIn(values.get(key));
   const gfx = textAt('gfx version').toLowerCase();
   // Card Model is the PCI id from ROCm 6 on, a name before.
-  const device = hexWordIn(values.get('device id')) ?? hexWordIn(values.get('gpu id')) ?? hexWordIn(values.get('card model'));
+  const device =
+    hexWordIn(values.get('device id')) ?? hexWordIn(values.get('gpu id')) ?? hexWordIn(values.get('card model'));
   const uniqueId = /^0x([0-9a-f]{6,16})$/i.exec(textAt('unique id'))?.[1];
   return seenGpu({
     vendor: 'amd',

@@ -89,12 +89,18 @@ export function mbOfBytes(bytes: unknown): number | null {
 }
 
 /** Controls, and marks that change the direction or width of what follows: no name has them. */
-const unprintable = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Surrogate}/gu;
+const unprintable = /[\p{Cc}\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Surrogate}/gu;
 
 /** A text of a tool as one line that can be shown, cut to a length. */
 export function cleaned(text: unknown, length = 200): string {
   if (typeof text !== 'string') return '';
-  return text.slice(0, 4 * length).replace(unprintable, ' ').replace(/\s+/g, ' ').trim().slice(0, length).trim();
+  return text
+    .slice(0, 4 * length)
+    .replace(unprintable, ' ')
+    .replace(/\s+/g, ' ')
+    .trim()
+    .slice(0, length)
+    .trim();
 }
 
 /** What tools print where they have nothing to say. */
@@ -111,7 +117,9 @@ export function pciBusIdIn(text: unknown): string | null {
   if (typeof text !== 'string') return null;
   const match = /^\s*(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])\s*$/i.exec(text);
   if (match === null) return null;
-  const domain = Number.parseInt(match[1] ?? '0', 16).toString(16).padStart(4, '0');
+  const domain = Number.parseInt(match[1] ?? '0', 16)
+    .toString(16)
+    .padStart(4, '0');
   return `${domain}:${match[2]}:${match[3]}.${match[4]}`.toLowerCase();
 }
 

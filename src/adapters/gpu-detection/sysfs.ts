@@ -108,7 +108,8 @@ export function parseSysfs(files: SysfsFiles): Parsed {
   for (const [path, text] of files) {
     const [folder = '', , name] = path.split('/');
     if (/^card\d{1,4}$/.test(folder)) cards.add(folder);
-    const busId = name === 'uevent' && /^renderD\d{1,4}$/.test(folder) ? pciBusIdIn(valueIn(text, 'PCI_SLOT_NAME')) : null;
+    const busId =
+      name === 'uevent' && /^renderD\d{1,4}$/.test(folder) ? pciBusIdIn(valueIn(text, 'PCI_SLOT_NAME')) : null;
     if (busId !== null) renderNodes.set(busId, `/dev/dri/${folder}`);
   }
   for (const card of cards) {

@@ -187,7 +187,8 @@ const leavingTaints = [
   /^node\.cloudprovider\.kubernetes\.io\/shutdown$/,
 ];
 
-function closureOf(object: unknown): NodeClosure | null {
+/** Why nothing new may be put onto a node; null where it may. */
+export function closureOf(object: unknown): NodeClosure | null {
   const { metadata, spec, status } = record(object);
   const taints = items(record(spec).taints).map((taint) => String(record(taint).key ?? ''));
   const isLeaving = (record(metadata).deletionTimestamp ?? null) !== null;
