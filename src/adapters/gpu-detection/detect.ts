@@ -3,7 +3,7 @@ import type { GpuCatalogue } from '../../core/gpu-types.js';
 import { loadGpuCatalogue } from '../catalogue-file.js';
 import type { ClusterAccess } from '../kubernetes/api-client.js';
 import { clusterGpus } from './cluster-gpus.js';
-import { type CommandRunner, commandRunner } from './command-runner.js';
+import { type CommandRunner, commandRunner, usualToolLimitMs } from './command-runner.js';
 import { gpusOfFile } from './gpu-file.js';
 import { type DetectedGpus, machineGpus } from './machine-gpus.js';
 
@@ -28,8 +28,6 @@ export type DetectGpusOptions = {
   readonly signal?: AbortSignal;
 };
 
-const usualLimitMs = 10_000;
-
 /**
  * Finds GPUs, as a placement request takes them.
  *
@@ -40,7 +38,7 @@ const usualLimitMs = 10_000;
  *   and cannot be used
  */
 export async function detectGpus(options: DetectGpusOptions): Promise<DetectedGpus> {
-  const { from, node = hostname(), cluster = {}, toolLimitMs = usualLimitMs, root = '/' } = options;
+  const { from, node = hostname(), cluster = {}, toolLimitMs = usualToolLimitMs, root = '/' } = options;
   const catalogue = options.catalogue ?? (await loadGpuCatalogue());
   const found = await detected();
   if (found.gpus.length > 0) return found;

@@ -81,10 +81,7 @@ function noticesOf(source: string, messages: readonly string[]): readonly Detect
 }
 
 /** What a tool printed where it ended well; else a notice of why not. */
-function outputOf(
-  source: string,
-  outcome: CommandOutcome,
-): { readonly text: string; readonly all: string } | DetectionNotice {
+function outputOf(source: string, outcome: CommandOutcome): { readonly text: string } | DetectionNotice {
   switch (outcome.kind) {
     case 'absent':
       return { source, message: 'not installed' };
@@ -98,8 +95,7 @@ function outputOf(
     case 'flood':
       return { source, message: `it printed more than ${outcome.limitBytes / 2 ** 20} MiB and was ended` };
     case 'ended': {
-      const all = `${outcome.stdout}\n${outcome.stderr}`;
-      if (outcome.exitCode === 0) return { text: outcome.stdout, all };
+      if (outcome.exitCode === 0) return { text: outcome.stdout };
       const code = outcome.exitCode === null ? 'ended by a signal' : `exit code ${outcome.exitCode}`;
       return { source, message: `${code}: ${beginningOf(lastWords(outcome))}` };
     }
@@ -124,23 +120,19 @@ async function nvidiaGpus(run: CommandRunner): Promise<Found> {
       fields = fewer;
       continue;
     }
+    const rows = outcome.kind === 'ended' ? outcome.stdout : '';
+    const { gpus, notices } = parseNvidiaQuery(rows, fields);
     const output = outputOf(source, outcome);
-    if ('message' in output) {
-      const reason = nvidiaRefusal(said);
+    const reason = nvidiaRefusal(said);
+    // Where one GPU is lost, the others are listed all the same, and the exit code says that something is wrong.
+    if ('message' in output && gpus.length === 0) {
       return { gpus: [], notices: [reason === null ? output : { source, message: reason }] };
     }
-    const { gpus, notices } = parseNvidiaQuery(output.text, fields);
-    const reason =
-      gpus.length === 0 && notices.length === 0 ? (nvidiaRefusal(output.all) ?? 'no GPUs in its answer') : null;
+    if (gpus.length === 0 && notices.length === 0) {
+      return { gpus: [], notices: [{ source, message: reason ?? 'no GPUs in its answer' }] };
+    }
     const mig = await migInstancesOf(run, gpus, fields);
-    return {
-      gpus: mig.gpus,
-      notices: [
-        ...noticesOf(source, notices),
-        ...(reason === null ? [] : [{ source, message: reason }]),
-        ...mig.notices,
-      ],
-    };
+    return { gpus: mig.gpus, notices: [...noticesOf(source, notices), ...mig.notices] };
   }
 }
 

@@ -109,7 +109,7 @@ function withMemory(
   const known = gpuByName(catalogue, name);
   if (gpu.vendor === 'intel' && known === undefined) {
     notices.push(
-      `${called} is left out: no memory of its own is told (an integrated GPU, or a driver that does not tell); xpu-smi says it, or write it down by hand`,
+      `${called} is left out: no memory of its own is told (an integrated GPU, or a driver that does not tell); write it down by hand`,
     );
     return [];
   }

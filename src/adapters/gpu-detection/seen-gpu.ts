@@ -58,9 +58,9 @@ const blank = {
   gttMb: null,
 } satisfies Omit<SeenGpu, 'vendor'>;
 
-/** A GPU of which only this is known. */
+/** A GPU of which only this is known; its name as one line that can be shown. */
 export function seenGpu(facts: Partial<SeenGpu> & Pick<SeenGpu, 'vendor'>): SeenGpu {
-  return { ...blank, ...facts };
+  return { ...blank, ...facts, name: cleaned(facts.name ?? '') };
 }
 
 /** Most GPUs that are taken from one source: the largest machines have 16, cut into eight partitions each. */
@@ -94,13 +94,17 @@ const unprintable = /[\p{Cc}\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]
 /** A text of a tool as one line that can be shown, cut to a length. */
 export function cleaned(text: unknown, length = 200): string {
   if (typeof text !== 'string') return '';
-  return text
-    .slice(0, 4 * length)
-    .replace(unprintable, ' ')
-    .replace(/\s+/g, ' ')
-    .trim()
-    .slice(0, length)
-    .trim();
+  return (
+    text
+      .slice(0, 4 * length)
+      .replace(unprintable, ' ')
+      .replace(/\s+/g, ' ')
+      .trim()
+      .slice(0, length)
+      // The cut may have gone through a pair.
+      .replace(/\p{Surrogate}$/u, '')
+      .trim()
+  );
 }
 
 /** What tools print where they have nothing to say. */

@@ -190,7 +190,9 @@ const mostDevices = 100_000;
 
 /** A Kubernetes quantity of devices: `8`, `"8"`, `"8000m"`; 0 for anything else. */
 function quantity(value: unknown): number {
-  const match = /^(\d{1,12}(?:\.\d{1,6})?)([mkM]?)$/.exec(String(value ?? '').trim());
+  // String() calls the toString of an object, which off the wire may be anything.
+  const text = typeof value === 'string' || typeof value === 'number' ? String(value) : '';
+  const match = /^(\d{1,12}(?:\.\d{1,6})?)([mkM]?)$/.exec(text.trim());
   const count = match === null ? 0 : Number(match[1]) * quantityScale[match[2]!]!;
   return count <= mostDevices ? count : 0;
 }

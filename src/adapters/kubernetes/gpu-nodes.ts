@@ -190,7 +190,7 @@ const leavingTaints = [
 /** Why nothing new may be put onto a node; null where it may. */
 export function closureOf(object: unknown): NodeClosure | null {
   const { metadata, spec, status } = record(object);
-  const taints = items(record(spec).taints).map((taint) => String(record(taint).key ?? ''));
+  const taints = items(record(spec).taints).map((taint) => textOf(record(taint), 'key') ?? '');
   const isLeaving = (record(metadata).deletionTimestamp ?? null) !== null;
   if (isLeaving || taints.some((key) => leavingTaints.some((pattern) => pattern.test(key)))) return 'leaving';
   const ready = items(record(status).conditions).find((condition) => record(condition).type === 'Ready');

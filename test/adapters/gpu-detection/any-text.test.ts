@@ -31,12 +31,12 @@ const machine = { totalMb: 64000, usedMb: 1000 };
 const anyText = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 300 }),
   fc.json(),
-  fc.constantFrom(...Object.values(outputs)).chain((text) =>
+  fc.constantFrom(...Object.values<string>(outputs)).chain((text) =>
     fc.oneof(
       fc.nat(text.length).map((end) => text.slice(0, end)),
       fc
         .array(fc.tuple(fc.nat(text.length), fc.string({ unit: 'binary', maxLength: 3 })), { maxLength: 8 })
-        .map((edits) => edits.reduce((now, [at, piece]) => now.slice(0, at) + piece + now.slice(at + 1), text)),
+        .map((edits) => edits.reduce<string>((now, [at, piece]) => now.slice(0, at) + piece + now.slice(at + 1), text)),
       fc.array(fc.constantFrom(...text.split('\n')), { maxLength: 30 }).map((lines) => lines.join('\n')),
       // Values of another size or kind where the tool has numbers.
       fc

@@ -133,6 +133,18 @@ describe('a machine', () => {
     ]);
   });
 
+  it('of which one GPU is lost has the others', async () => {
+    const line = 'Unable to determine the device handle for GPU0000:C1:00.0: Unknown Error';
+    await tools.script('nvidia-smi', `/bin/cat '${tools.root}/rows'; echo '${line}'; exit 15`);
+    await tools.file('rows', nvidiaTwoCards);
+    const { gpus, notices } = await detected();
+    expect(gpus.map(({ index, memoryMb }) => [index, memoryMb])).toEqual([
+      [0, 24564],
+      [1, 4094],
+    ]);
+    expect(notices[0]).toBe('nvidia-smi: a GPU no longer answers (GPU is lost): the machine needs a restart');
+  });
+
   it('whose tools hang, fail or print nonsense says so of each', async () => {
     await tools.script('nvidia-smi', 'exec /bin/sleep 600');
     await tools.script(
@@ -240,7 +252,7 @@ describe('a machine', () => {
       [1, 'Radeon 680M', 512, 100, { pciBusId: '0000:c4:00.0', renderNode: '/dev/dri/renderD128', gttMb: '14000' }],
     ]);
     expect(notices.slice(4)).toEqual([
-      'box: Intel 8086:46a6 (0000:00:02.0) is left out: no memory of its own is told (an integrated GPU, or a driver that does not tell); xpu-smi says it, or write it down by hand',
+      'box: Intel 8086:46a6 (0000:00:02.0) is left out: no memory of its own is told (an integrated GPU, or a driver that does not tell); write it down by hand',
       "box: GPU 0 (AMD 1002:6fdf) may use 14,000 MiB of the machine's memory (GTT) beside its 4,096 MiB: if it is an integrated GPU whose services do, raise memoryMb by hand",
       "box: GPU 1 (Radeon 680M) shares the machine's memory: 512 MiB are set aside for it and counted here, and its driver lets it use up to 14,000 MiB more (GTT); where its services use that as well, raise memoryMb by hand",
     ]);

@@ -304,6 +304,13 @@ describe('a node', () => {
     expect(messages({ ...l4, ready: 'Unknown' })).toEqual(['it is not ready: its GPUs are listed all the same']);
   });
 
+  it('whose quantities and taints are objects has none of them', () => {
+    const strange = node({ labels: twoL4 });
+    const status = { allocatable: { 'nvidia.com/gpu': { toString: false } } };
+    const spec = { taints: [{ key: { toString: false }, effect: 'NoSchedule' }] };
+    expect(nodeGpus({ ...strange, spec, status }, catalogue).gpus).toEqual([]);
+  });
+
   it('without GPUs, or without a name, says nothing', () => {
     expect(found({})).toEqual({ gpus: [], notices: [] });
     expect(nodeGpus({ kind: 'Node' }, catalogue)).toEqual({ gpus: [], notices: [] });
