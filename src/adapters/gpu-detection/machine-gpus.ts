@@ -37,6 +37,8 @@ export type DetectedGpus = {
 };
 
 type Found = { readonly gpus: readonly SeenGpu[]; readonly notices: readonly DetectionNotice[] };
+/** `answered`: it listed GPUs, be it such as are left out. */
+type NvidiaFound = Found & { readonly answered: boolean };
 
 /** The GPUs of this machine, by the tools of their vendors and what the kernel shows. Never rejects. */
 export async function machineGpus(options: {
@@ -56,9 +58,9 @@ export async function machineGpus(options: {
   const fromTools = tools.flatMap(({ gpus }) => gpus);
   const sysfs = files === null ? { gpus: [], notices: [] } : parseSysfs(files);
   // A Jetson's GPU is on no bus, so that it cannot be told to be the one that nvidia-smi lists.
-  const isListed = fromTools.some(({ vendor }) => vendor === 'nvidia');
-  const module = isListed ? [] : deviceTree.gpus;
-  const { gpus: merged, unlisted } = mergeSources([...fromTools, ...module], sysfs.gpus, catalogue);
+  const nvidiaListed = tools[0].answered;
+  const all = nvidiaListed ? fromTools : [...fromTools, ...deviceTree.gpus];
+  const { gpus: merged, unlisted } = mergeSources(all, sysfs.gpus, { catalogue, nvidiaListed });
   const { gpus, notices } = describeGpus(merged, { node, catalogue, machine });
   return {
     gpus,
@@ -108,7 +110,7 @@ function lastWords({ stdout, stderr }: { readonly stdout: string; readonly stder
   return lines.at(-1) ?? '';
 }
 
-async function nvidiaGpus(run: CommandRunner): Promise<Found> {
+async function nvidiaGpus(run: CommandRunner): Promise<NvidiaFound> {
   const source = 'nvidia-smi';
   let fields: readonly NvidiaField[] = nvidiaFields;
   for (;;) {
@@ -121,18 +123,19 @@ async function nvidiaGpus(run: CommandRunner): Promise<Found> {
       continue;
     }
     const rows = outcome.kind === 'ended' ? outcome.stdout : '';
-    const { gpus, notices } = parseNvidiaQuery(rows, fields);
+    const { gpus, notices, listed } = parseNvidiaQuery(rows, fields);
+    const answered = listed > 0;
     const output = outputOf(source, outcome);
     const reason = nvidiaRefusal(said);
     // Where one GPU is lost, the others are listed all the same, and the exit code says that something is wrong.
-    if ('message' in output && gpus.length === 0) {
-      return { gpus: [], notices: [reason === null ? output : { source, message: reason }] };
+    if ('message' in output && !answered) {
+      return { answered, gpus: [], notices: [reason === null ? output : { source, message: reason }] };
     }
     if (gpus.length === 0 && notices.length === 0) {
-      return { gpus: [], notices: [{ source, message: reason ?? 'no GPUs in its answer' }] };
+      return { answered, gpus: [], notices: [{ source, message: reason ?? 'no GPUs in its answer' }] };
     }
     const mig = await migInstancesOf(run, gpus, fields);
-    return { gpus: mig.gpus, notices: [...noticesOf(source, notices), ...mig.notices] };
+    return { answered, gpus: mig.gpus, notices: [...noticesOf(source, notices), ...mig.notices] };
   }
 }
 

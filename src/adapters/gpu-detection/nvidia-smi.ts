@@ -80,9 +80,14 @@ export function nvidiaRefusal(text: string): string | null {
 
 type Row = Readonly<Partial<Record<NvidiaField, string>>>;
 
-/** @param fields those that were asked for, the name last */
-export function parseNvidiaQuery(text: string, fields: readonly NvidiaField[]): Parsed {
+/**
+ * `listed` counts all GPUs of the answer, also those that are left out.
+ *
+ * @param fields those that were asked for, the name last
+ */
+export function parseNvidiaQuery(text: string, fields: readonly NvidiaField[]): Parsed & { readonly listed: number } {
   const gpus: SeenGpu[] = [];
+  let listed = 0;
   const notices: string[] = [];
   const lines = text.split(/\r?\n/).filter((line) => line.trim() !== '');
   for (const line of lines) {
@@ -91,6 +96,7 @@ export function parseNvidiaQuery(text: string, fields: readonly NvidiaField[]): 
       break;
     }
     const row = rowOf(line, fields);
+    if (row !== null) listed += 1;
     const gpu = row === null ? null : gpuOf(row, notices);
     if (gpu !== null) gpus.push(gpu);
     else if (row === null) {
@@ -100,7 +106,7 @@ export function parseNvidiaQuery(text: string, fields: readonly NvidiaField[]): 
     // A text that is no CSV at all is not repeated line by line.
     if (notices.length > 20) break;
   }
-  return { gpus, notices };
+  return { gpus, notices, listed };
 }
 
 /** Null for a line with fewer values than fields, or without an index. */

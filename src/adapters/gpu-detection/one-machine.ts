@@ -17,7 +17,7 @@ export type Described = { readonly gpus: readonly PlacementGpuInput[]; readonly 
 export function mergeSources(
   tools: readonly SeenGpu[],
   sysfs: readonly SeenGpu[],
-  catalogue: GpuCatalogue,
+  { catalogue, nvidiaListed }: { readonly catalogue: GpuCatalogue; readonly nvidiaListed: boolean },
 ): { readonly gpus: readonly SeenGpu[]; readonly unlisted: readonly SeenGpu[] } {
   const byBusId = new Map(sysfs.map((gpu) => [gpu.pciBusId, gpu]));
   const listed = new Set(tools.map(({ pciBusId }) => pciBusId));
@@ -25,9 +25,8 @@ export function mergeSources(
     const shown = tool.pciBusId === null ? undefined : byBusId.get(tool.pciBusId);
     return named(shown === undefined || shown.vendor !== tool.vendor ? tool : filled(tool, shown), catalogue);
   });
-  const hasNvidia = tools.some(({ vendor }) => vendor === 'nvidia');
   const only = sysfs.filter(({ pciBusId }) => pciBusId === null || !listed.has(pciBusId));
-  const isUnlisted = ({ vendor }: SeenGpu) => vendor === 'nvidia' && hasNvidia;
+  const isUnlisted = ({ vendor }: SeenGpu) => vendor === 'nvidia' && nvidiaListed;
   return { gpus: [...merged, ...only.filter((gpu) => !isUnlisted(gpu))], unlisted: only.filter(isUnlisted) };
 }
 

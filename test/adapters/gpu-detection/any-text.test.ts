@@ -87,7 +87,10 @@ describe.each(Object.keys(parsers))('any text read as that of %s', (name) => {
       fc.property(anyText, anyText, (text, other) => {
         const parsed = parse(text, other);
         expectParsed(parsed);
-        const { gpus, unlisted } = mergeSources(parsed.gpus, parseRocmSmi(other).gpus, catalogue);
+        const { gpus, unlisted } = mergeSources(parsed.gpus, parseRocmSmi(other).gpus, {
+          catalogue,
+          nvidiaListed: true,
+        });
         expectParsed({ gpus: [...gpus, ...unlisted], notices: [] });
       }),
       { numRuns: 300 },

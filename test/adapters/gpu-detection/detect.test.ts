@@ -121,6 +121,14 @@ describe('a machine', () => {
     ]);
   });
 
+  it('on whose only GPU nothing may run has none, though the kernel shows it', async () => {
+    await tools.prints('nvidia-smi', { '--query-gpu=*': `${nvidiaMig.trim().split('\n')[2]}\n` });
+    await graphics(0, '0000:ca:00.0', { vendor: '0x10de', device: '0x20b2' });
+    const { gpus, notices } = await detected();
+    expect(gpus).toEqual([]);
+    expect(notices.at(-1)).toBe('detection: No GPUs detected');
+  });
+
   it('whose driver fails has what the kernel shows, its memory by the catalogue', async () => {
     await tools.script('nvidia-smi', `printf '%s' "${nvidiaUnreachable.trim()}"; exit 9`);
     await graphics(0, '0000:01:00.0', { vendor: '0x10de', device: '0x1b38' });

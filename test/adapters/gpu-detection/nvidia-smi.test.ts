@@ -36,6 +36,7 @@ describe('the CSV of nvidia-smi', () => {
   it('is read card by card', () => {
     expect(parsed(nvidiaTwoCards)).toEqual({
       notices: [],
+      listed: 2,
       gpus: [
         seenGpu({
           vendor: 'nvidia',
@@ -62,7 +63,8 @@ describe('the CSV of nvidia-smi', () => {
   });
 
   it('tells what each GPU is set to, and leaves out one on which nothing may run', () => {
-    const { gpus, notices } = parsed(nvidiaMig);
+    const { gpus, notices, listed } = parsed(nvidiaMig);
+    expect(listed).toBe(3);
     expect(gpus.map(({ index, sharing }) => [index, sharing])).toEqual([
       [0, 'mig'],
       [1, 'exclusive'],
@@ -108,10 +110,11 @@ describe('the CSV of nvidia-smi', () => {
   it('is a notice where it is no CSV', () => {
     expect(parsed('Unable to determine the device handle for GPU0000:C1:00.0: Unknown Error\n')).toEqual({
       gpus: [],
+      listed: 0,
       notices: ['a GPU no longer answers (GPU is lost): the machine needs a restart'],
     });
     expect(parsed('hello\n').notices).toEqual(['a line that was not understood: hello']);
-    expect(parsed('\n\n')).toEqual({ gpus: [], notices: [] });
+    expect(parsed('\n\n')).toEqual({ gpus: [], notices: [], listed: 0 });
   });
 });
 
