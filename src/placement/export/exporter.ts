@@ -2,11 +2,17 @@ import type { GpuCatalogue } from '../../core/gpu-types.js';
 import type { Placement } from '../../core/placement.js';
 import type { PlacementRequest } from '../../core/placement-request.js';
 
+/** How pods of the `kubernetes` export get their GPUs; what each does is written in `kubernetes/gpu-allocations.ts`. */
+export const gpuAllocationNames = ['device-plugin', 'hami', 'kai', 'dra'] as const;
+export type GpuAllocationName = (typeof gpuAllocationNames)[number];
+
 /** All that an export is made of: the question, the answer, and what is known of the parts. */
 export type ExportInput = {
   readonly request: PlacementRequest;
   readonly placement: Placement;
   readonly catalogue: GpuCatalogue;
+  /** Of the `kubernetes` export only; absent = `device-plugin`. */
+  readonly gpuAllocation?: GpuAllocationName;
 };
 
 export type ExportFile = {
