@@ -43,6 +43,7 @@ function vllmArguments(one: NamedService, { catalogue }: ExportInput): readonly 
   const part = memoryPart(one, catalogue);
   if (part === null || service.image === null || service.model === '') return [];
   if (!vllmImage.test(service.image) || !vllmKinds.includes(service.kind)) return [];
+  // An option, not the argument: images from before `vllm serve` was their entry point know the option alone.
   return [
     `--model=${service.model}`,
     `--gpu-memory-utilization=${part.toFixed(2)}`,
