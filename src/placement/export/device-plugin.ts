@@ -15,7 +15,7 @@ import {
   pluginConfigName,
   sharingNotices,
 } from './kubernetes/node-sharing.js';
-import { gpuTitle, isGaudi, isJetson, nodesOf } from './placed-service.js';
+import { gpuTitle, isGaudi, nodesOf } from './placed-service.js';
 
 /**
  * What the device plugins on the nodes must be told before the pods of the `kubernetes` export find their GPUs: for NVIDIA
@@ -47,7 +47,6 @@ function writeDevicePlugin(input: ExportInput): Export {
     ...(documents.length > 0 ? [] : [nothingToConfigure(placed)]),
     ...installNotices(configured),
     ...sharingNotices(input, placed, sharings),
-    ...jetsonNotices(placed),
     ...intelNotices(input, placed),
     ...amdNotices(input, placed),
   ];
@@ -70,10 +69,16 @@ function nothingToConfigure(placed: readonly NamedService[]): string {
     : 'No GPU is shared or cut, so that the device plugins need no configuration; the file holds no object.';
 }
 
-/** One key for each way of sharing; nodes that share alike select the same. */
+/**
+ * One key for each way of sharing; nodes that share alike select the same. `default` is for nodes without the label: the
+ * plugin would otherwise give them the only configuration that there is.
+ */
 function pluginConfigs(configured: readonly NodeSharing[]): readonly CommentedManifest[] {
   if (configured.length === 0) return [];
-  const byName = new Map(configured.map((sharing) => [pluginConfigName(sharing)!, pluginConfig(sharing)]));
+  const byName = new Map<string, object>([
+    ['default', { version: 'v1' }],
+    ...configured.map((sharing) => [pluginConfigName(sharing)!, pluginConfig(sharing)] as const),
+  ]);
   const data = Object.fromEntries([...byName].map(([name, config]) => [name, yamlText(config)]));
   const manifest = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: pluginConfigMap }, data };
   return [{ comments: [`Selected by the node label ${pluginConfigLabel}`], manifest }];
@@ -133,14 +138,6 @@ function installNotices(configured: readonly NodeSharing[]): readonly string[] {
     );
   }
   return notices;
-}
-
-function jetsonNotices(placed: readonly NamedService[]): readonly string[] {
-  const users = placed.filter(({ gpu }) => gpu !== null && isJetson(gpu));
-  if (users.length === 0) return [];
-  return [
-    `Jetson boards know neither MPS nor MIG; ${listed(users.map(({ service }) => service.name))} can take turns only.`,
-  ];
 }
 
 /** One DaemonSet serves all nodes, so that its number is that of the most shared GPU. */
