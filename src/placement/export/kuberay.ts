@@ -4,6 +4,7 @@ import type { Export, Exporter, ExportInput } from './exporter.js';
 import { importPathOf, isLanguageModel, serveConfig } from './kuberay/serve-config.js';
 import { type RayApp, type WorkerGroup, workerGroups } from './kuberay/worker-groups.js';
 import { boundTo } from './kubernetes/deployments.js';
+import { oneResources, titlesOf } from './kubernetes/device-choice.js';
 import { type CommentedManifest, type Manifest, yamlFile, yamlText } from './kubernetes/documents.js';
 import { listed, type NamedService, namedServices } from './kubernetes/gpu-services.js';
 
@@ -46,7 +47,9 @@ function writeKuberay(input: ExportInput): Export {
     ...remarks(placement, 'so not served'),
   ];
   const notices =
-    placed.length === 0 ? ['Nothing was placed, so that there is nothing to serve.'] : noticesOf(groups, apps);
+    placed.length === 0
+      ? ['Nothing was placed, so that there is nothing to serve.']
+      : [...noticesOf(groups, apps), ...mixedNotices(groups, placed, input)];
   return { files: [{ fileName: kuberayExporter.fileName, text: yamlFile(header, documents) }], notices };
 }
 
@@ -152,7 +155,7 @@ function noticesOf(groups: readonly WorkerGroup[], apps: readonly RayApp[]): rea
   );
   return [
     `Services answer at http://${serveHost}:8000/NAME. An alias such as ${apps[0]!.one.name}-predictor leads to the same place and changes no path; its name ends in cluster.local, which some clusters call otherwise.`,
-    'Each worker takes a whole GPU from the device plugin, which must not share GPUs itself: the export device-plugin does not go with this one.',
+    pluginNotice(apps),
     'A changed placement is applied after kubectl delete rayservice gpumix: there are no GPUs for a second cluster beside the first.',
     ...(renamed.length === 0
       ? []
@@ -178,13 +181,37 @@ function noticesOf(groups: readonly WorkerGroup[], apps: readonly RayApp[]): rea
     ...(lacking.length === 0
       ? []
       : [
-          `Ray publishes no image with its LLM libraries for ${listed(vendorsOf(lacking))}: ${listed(lacking.map(({ name }) => name))} has none here, and its pods are refused until one with ray[serve,llm] ${rayVersion} and Python 3.11 is put in (services[].image).`,
+          `Ray publishes no image with its LLM libraries for ${listed(vendorsOf(lacking))}, and the request names none: pods of ${listed(lacking.map(({ name }) => name))} are refused until an image with ray[serve,llm] ${rayVersion} and Python 3.11 is put in (services[].image).`,
         ]),
     ...several.map(
       ({ name, services }) =>
         `Workers of ${name} run one image, ${imagesOf(services)[0]}, though their services name ${listed(imagesOf(services))}.`,
     ),
   ];
+}
+
+function pluginNotice(apps: readonly RayApp[]): string {
+  const cut = apps.some(({ one }) => one.assignment.mig !== undefined);
+  return cut
+    ? 'Each worker takes a whole GPU or a MIG instance from the device plugin, which must not share GPUs itself: of the export device-plugin only the cut goes with this one (gpumix-mig-parted and the label nvidia.com/mig.config), with migStrategy mixed.'
+    : 'Each worker takes a whole GPU from the device plugin, which must not share GPUs itself: the export device-plugin does not go with this one.';
+}
+
+/** Workers of different groups that ask for the same resource on one node may be given each other's GPUs. */
+function mixedNotices(
+  groups: readonly WorkerGroup[],
+  placed: readonly NamedService[],
+  input: ExportInput,
+): readonly string[] {
+  return oneResources(input, placed).flatMap(({ resource, gpus, users, equal }) => {
+    if (equal) return [];
+    const names = groups.filter(({ services }) =>
+      users.some((user) => services.some(({ service }) => service === user.service)),
+    );
+    return [
+      `${resource} does not tell ${titlesOf(gpus, input)} apart: a worker of ${listed(names.map(({ name }) => name))} may hold another. A claim in the template of the group can (export kubernetes, --allocation dra, shows it).`,
+    ];
+  });
 }
 
 function imagesOf(services: readonly NamedService[]): readonly string[] {

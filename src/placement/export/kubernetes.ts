@@ -1,9 +1,9 @@
-import { gpuKey, type PlacementGpu } from '../../core/placement-request.js';
+import { gpuKey } from '../../core/placement-request.js';
 import { commentLines } from './comment-lines.js';
 import { origin, remarks } from './export-header.js';
 import type { Export, Exporter, ExportInput } from './exporter.js';
 import { deploymentOf } from './kubernetes/deployments.js';
-import { wholeGpuResource } from './kubernetes/device-resources.js';
+import { choiceNotices } from './kubernetes/device-choice.js';
 import { type CommentedManifest, yamlFile } from './kubernetes/documents.js';
 import { type GpuAllocation, gpuAllocations } from './kubernetes/gpu-allocations.js';
 import { listed, type NamedService, namedServices, servicesByGpu } from './kubernetes/gpu-services.js';
@@ -54,7 +54,7 @@ function writeKubernetes(input: ExportInput): Export {
     ...tolerationNotices(input, placed),
     ...allocationNotices(name, allocation, sharings),
     ...(allocation.pluginConfig ? sharingNotices(input, placed, sharings) : []),
-    ...(allocation.choosesGpu ? [] : choiceNotices(input, placed, sharings)),
+    ...(allocation.choosesGpu ? [] : choiceNotices(input, placed)),
     ...otherVendorNotices(input, placed, name),
     ...podNotices,
   ];
@@ -142,39 +142,6 @@ function allocationNotices(
     );
   }
   return notices;
-}
-
-/** Where a device plugin has several GPUs under one name, it is the plugin that chooses. */
-function choiceNotices(
-  input: ExportInput,
-  placed: readonly NamedService[],
-  sharings: ReadonlyMap<string, NodeSharing>,
-): readonly string[] {
-  const { request, catalogue } = input;
-  const groups = new Map<string, PlacementGpu[]>();
-  for (const gpu of request.gpus) {
-    if (sharings.get(gpu.node)?.mig.some(({ index }) => index === gpu.index)) continue;
-    const key = `${gpu.node}\0${wholeGpuResource(gpu, catalogue)}`;
-    groups.set(key, [...(groups.get(key) ?? []), gpu]);
-  }
-  return [...groups.values()].flatMap((gpus) => {
-    const users = placed.filter(({ gpu, assignment }) => gpu !== null && !assignment.mig && gpus.includes(gpu));
-    const [first] = gpus;
-    if (gpus.length < 2 || users.length === 0 || first === undefined) return [];
-    const equal = gpus.every(({ memoryMb, name }) => memoryMb === first.memoryMb && name === first.name);
-    const which = listed(
-      gpus.map((gpu) => (gpu.name === '' ? gpuTitle(gpu, request) : `${gpuTitle(gpu, request)} (${gpu.name})`)),
-    );
-    if (equal) {
-      const sharers = users.length > new Set(users.map(({ assignment }) => assignment.gpuIndex)).size;
-      return [
-        `Which of ${which} a pod gets is chosen when it starts${sharers ? ', so that other services may share one than in the placement' : '; they are equal'}. --allocation dra chooses.`,
-      ];
-    }
-    return [
-      `${which} are one resource here, and a pod may be given any of them: ${listed(users.map(({ service }) => service.name))} may start on the wrong one. What can tell them apart: --allocation dra, by UUID, PCI address or memory; --allocation hami, by UUID (tags.uuid) or type. Patterns for names of their own (resources.gpus) are ignored by released versions of NVIDIA's plugin.`,
-    ];
-  });
 }
 
 /** What the plugins of other vendors need to be told, or cannot do. */

@@ -83,8 +83,10 @@ type DeviceChoice = {
 export function chooseGpu(gpu: PlacementGpu, { request }: ExportInput): DeviceChoice {
   const driver = driverOf(gpu);
   if (driver === null) return { expressions: [], alike: [] };
+  // A GPU under MIG is offered in instances only.
   const others = request.gpus.filter(
-    (other) => other.node === gpu.node && other.index !== gpu.index && driverOf(other) === driver,
+    (other) =>
+      other.node === gpu.node && other.index !== gpu.index && other.sharing !== 'mig' && driverOf(other) === driver,
   );
   if (driver.uuid && gpu.tags.uuid !== undefined) {
     const uuid = JSON.stringify(gpu.tags.uuid);
