@@ -11,12 +11,12 @@ export const gpuCatalogue: GpuCatalogue = parseGpuCatalogue(
   'profiles/gpus.json',
 );
 
-type Gpu = PlacementRequestInput['gpus'][number];
+export type GpuInput = PlacementRequestInput['gpus'][number];
 type Service = PlacementRequestInput['services'][number];
 
 /** A request and a placement of it, which is taken as it is: exports do not look at the figures of the objective. */
 export function placementInput(parts: {
-  readonly gpus: readonly Gpu[];
+  readonly gpus: readonly GpuInput[];
   readonly services: readonly (Partial<Service> & { readonly name: string })[];
   readonly assignments: readonly PlacementAssignment[];
   readonly warnings?: Placement['warnings'];
@@ -70,5 +70,18 @@ export function manifestsOf(text: string): readonly Manifest[] {
     if (document.errors.length > 0) throw document.errors[0]!;
     const value = document.toJS() as Manifest | null;
     return value === null ? [] : [value];
+  });
+}
+
+/** Objects as they are in the cluster after server-side apply: Deployments without an image merged into one that exists. */
+export function wholeObjects(manifests: readonly Manifest[]): readonly Manifest[] {
+  return manifests.map((manifest) => {
+    if (manifest.kind !== 'Deployment' || manifest.spec.selector !== undefined) return manifest;
+    const { template } = manifest.spec;
+    const labels = { app: 'there-before' };
+    const containers = template.spec.containers.map((container: object) => ({ image: 'there/before:1', ...container }));
+    const metadata = { ...template.metadata, labels: { ...template.metadata?.labels, ...labels } };
+    const whole = { metadata, spec: { ...template.spec, containers } };
+    return { ...manifest, spec: { ...manifest.spec, selector: { matchLabels: labels }, template: whole } };
   });
 }
