@@ -37,7 +37,11 @@ function writeKubernetes(input: ExportInput): Export {
   const deployments: CommentedManifest[] = [];
   const podNotices: string[] = [];
   for (const one of placed) {
-    const sharers = one.gpu === null ? [one] : byGpu.get(gpuKey(one.gpu))!;
+    // A MIG instance is its service's alone, whoever has the others of its GPU.
+    const alone = one.gpu === null || one.assignment.mig !== undefined;
+    const sharers = alone
+      ? [one]
+      : byGpu.get(gpuKey(one.gpu))!.filter(({ assignment }) => assignment.mig === undefined);
     const pod = allocation.pod(one, { ...input, sharings, sharers });
     claims.push(...pod.documents);
     podNotices.push(...pod.notices);

@@ -19,7 +19,7 @@ export type PodGpu = {
 
 export type AllocationInput = ExportInput & {
   readonly sharings: ReadonlyMap<string, NodeSharing>;
-  /** All services of its GPU, in the order of the placement. */
+  /** All services of its GPU, or of its MIG instance, in the order of the placement. */
   readonly sharers: readonly NamedService[];
 };
 
