@@ -15,7 +15,7 @@ import {
   pluginConfigName,
   sharingNotices,
 } from './kubernetes/node-sharing.js';
-import { gpuTitle, isGaudi, nodesOf } from './placed-service.js';
+import { gpuTitle, isGaudi, nodesOf, vendorIndexOf } from './placed-service.js';
 
 /**
  * What the device plugins on the nodes must be told before the pods of the `kubernetes` export find their GPUs: for NVIDIA
@@ -42,7 +42,7 @@ function writeDevicePlugin(input: ExportInput): Export {
   const nodes = nodeManifests(input, placed, sharings, { pluginConfig: true, migConfig: true }).filter(({ manifest }) =>
     configured.some(({ node }) => node === manifest.metadata.name),
   );
-  const documents = [...pluginConfigs(configured), ...migConfigs(configured), ...nodes];
+  const documents = [...pluginConfigs(configured), ...migConfigs(configured, input), ...nodes];
   const notices = [
     ...(documents.length > 0 ? [] : [nothingToConfigure(placed)]),
     ...installNotices(configured),
@@ -96,10 +96,10 @@ function pluginConfig({ strategy, replicas, mig }: NodeSharing): object {
   return { version: 'v1', ...flags, sharing };
 }
 
-function migConfigs(configured: readonly NodeSharing[]): readonly CommentedManifest[] {
+function migConfigs(configured: readonly NodeSharing[], input: ExportInput): readonly CommentedManifest[] {
   const cut = configured.filter(({ mig }) => mig.length > 0);
   if (cut.length === 0) return [];
-  const configs = Object.fromEntries(cut.map((sharing) => [migConfigName(sharing)!, migConfig(sharing)]));
+  const configs = Object.fromEntries(cut.map((sharing) => [migConfigName(sharing)!, migConfig(sharing, input)]));
   const config = yamlText({ version: 'v1', 'mig-configs': configs });
   const manifest = {
     apiVersion: 'v1',
@@ -111,7 +111,7 @@ function migConfigs(configured: readonly NodeSharing[]): readonly CommentedManif
 }
 
 /** GPUs cut alike are one entry; those that stay whole are said too, since they may be cut now. */
-function migConfig({ mig, whole }: NodeSharing): readonly object[] {
+function migConfig({ mig, whole }: NodeSharing, { request }: ExportInput): readonly object[] {
   const entries = new Map<string, { devices: number[]; 'mig-enabled': true; 'mig-devices': object }>();
   for (const { index, instances } of mig) {
     const devices = Object.fromEntries([...instances].sort(([a], [b]) => (a < b ? -1 : 1)));
@@ -120,7 +120,7 @@ function migConfig({ mig, whole }: NodeSharing): readonly object[] {
     entry.devices.push(index);
     entries.set(key, entry);
   }
-  const rest = whole.map(({ index }) => index);
+  const rest = whole.map((gpu) => vendorIndexOf(gpu, request));
   return [...entries.values(), ...(rest.length === 0 ? [] : [{ devices: rest, 'mig-enabled': false }])];
 }
 

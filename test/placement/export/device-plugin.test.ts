@@ -239,6 +239,22 @@ metadata:
     });
   });
 
+  it('counts the GPUs to cut as NVIDIA does, on a node that has others too', () => {
+    const others = { node: 'dgx', vendor: 'amd' as const, memoryMb: 8192 };
+    const nvidia = { node: 'dgx', vendor: 'nvidia' as const, memoryMb: 143771 };
+    const cut = { ...nvidia, index: 2, sharing: 'mig' as const, migInstances: [{ profile: '7g.141gb' }] };
+    const input = placementInput({
+      gpus: [{ ...others, index: 0 }, { ...nvidia, index: 1 }, cut],
+      services: [{ name: 'llm' }],
+      assignments: [on(cut, 'llm', { sharing: 'mig', mig: { profile: '7g.141gb', uuid: null } })],
+    });
+    const [, parted] = manifestsOf(written(input).text);
+    expect(parse(parted!.data['config.yaml'])['mig-configs'].dgx).toEqual([
+      { devices: [1], 'mig-enabled': true, 'mig-devices': { '7g.141gb': 1 } },
+      { devices: [0], 'mig-enabled': false },
+    ]);
+  });
+
   it('tells the arguments of Intel, and what AMD cannot', () => {
     const arcs = [0, 1].map((index) => ({
       node: 'i',

@@ -140,7 +140,7 @@ describe('for any names and shares', () => {
           expect(devices === undefined).toBe(gpuIndex === null);
         });
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 
@@ -169,7 +169,7 @@ describe('for any names and shares', () => {
             if (resource.startsWith('nvidia.com/mig-')) expect(plugin.flags).toEqual({ migStrategy: 'mixed' });
           });
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 
@@ -211,7 +211,7 @@ describe('for any names and shares', () => {
         const whole = new Set(held.filter(({ mig }) => mig === undefined).map(({ gpuIndex }) => gpuIndex));
         expect(devices).toBe(whole.size + held.filter(({ mig }) => mig !== undefined).length);
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 });

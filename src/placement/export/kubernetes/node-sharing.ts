@@ -1,6 +1,6 @@
 import { gpuKey, type PlacementGpu } from '../../../core/placement-request.js';
 import type { ExportInput } from '../exporter.js';
-import { gpuTitle, nodesOf, type PlacedService } from '../placed-service.js';
+import { gpuTitle, nodesOf, type PlacedService, vendorIndexOf } from '../placed-service.js';
 import { migResource, nvidiaGpu, nvidiaSharedGpu, wholeGpuResource } from './device-resources.js';
 import type { CommentedManifest } from './documents.js';
 import { gigabytes, listed, servicesByGpu } from './gpu-services.js';
@@ -19,7 +19,7 @@ export type NodeSharing = {
   readonly strategy: 'none' | 'time-slicing' | 'mps';
   /** How often each whole GPU is advertised: as often as the most shared one needs; 1 with `none`. */
   readonly replicas: number;
-  /** The NVIDIA GPUs of the node that are cut by MIG, each with its instances by profile. */
+  /** The NVIDIA GPUs of the node that are cut by MIG, by NVIDIA's count, each with its instances by profile. */
   readonly mig: readonly { readonly index: number; readonly instances: ReadonlyMap<string, number> }[];
   /** Whole NVIDIA GPUs of the node, used or not. */
   readonly whole: readonly PlacementGpu[];
@@ -36,7 +36,9 @@ export function nodeSharings(
     const gpus = request.gpus.filter((gpu) => gpu.node === node && gpu.vendor === 'nvidia');
     if (!gpus.some((gpu) => usersOf(gpu).length > 0)) return [];
     const isCut = (gpu: PlacementGpu) => gpu.sharing === 'mig' || usersOf(gpu).some(({ assignment }) => assignment.mig);
-    const mig = gpus.filter(isCut).map((gpu) => ({ index: gpu.index, instances: instancesOf(gpu, usersOf(gpu)) }));
+    const mig = gpus
+      .filter(isCut)
+      .map((gpu) => ({ index: vendorIndexOf(gpu, request), instances: instancesOf(gpu, usersOf(gpu)) }));
     const whole = gpus.filter((gpu) => !isCut(gpu));
     const shared = whole.filter((gpu) => usersOf(gpu).length > 1);
     if (shared.length === 0) return [{ node, strategy: 'none', replicas: 1, mig, whole }];
