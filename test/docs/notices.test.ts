@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
 /**
- * The table of notices in docs/concepts.md against the codes that the source gives to notices of a plan or of a
- * deployment. Other things have codes too; they are not notices, and are left out here by name.
+ * The tables of notices in docs/concepts.md and of warnings in docs/placement.md against the codes that the source gives
+ * to notices of a plan or of a deployment, and to warnings of a placement. Other things have codes too; they are not notices, and are left out here by name.
  */
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -20,9 +20,9 @@ function sources(folder: string): readonly string[] {
 }
 
 /** Every code that some line of the source names as one of a notice. */
-function emittedCodes(): ReadonlySet<string> {
+function emittedCodes(belongs: (path: string) => boolean): ReadonlySet<string> {
   const codes = new Set<string>();
-  for (const path of sources('src')) {
+  for (const path of sources('src').filter(belongs)) {
     const text = readFileSync(join(root, path), 'utf8')
       // Failed readings are counted by input and code; they are no notices.
       .replaceAll(/errors\.push\([^)]*\)/g, '')
@@ -39,19 +39,24 @@ function emittedCodes(): ReadonlySet<string> {
   return codes;
 }
 
-function documentedCodes(): readonly string[] {
-  const page = readFileSync(join(root, 'docs/concepts.md'), 'utf8');
-  const table = page.split('\n## ').find((section) => section.startsWith('Notices\n'));
+function documentedCodes(file: string, title: string): readonly string[] {
+  const page = readFileSync(join(root, file), 'utf8');
+  const table = page.split('\n## ').find((section) => section.startsWith(`${title}\n`));
   return [...(table ?? '').matchAll(/^\| `([a-z_]+)` \|/gm)].map(([, code]) => code!);
 }
 
-describe('the table of notices in docs/concepts.md', () => {
+const isPlacement = (path: string): boolean => path.startsWith('src/placement/');
+
+describe.each([
+  { file: 'docs/concepts.md', title: 'Notices', belongs: (path: string): boolean => !isPlacement(path) },
+  { file: 'docs/placement.md', title: 'Warnings', belongs: isPlacement },
+])('the table "$title" in $file', ({ file, title, belongs }) => {
   it('has every code that the source gives to a notice, and no other', () => {
-    expect([...documentedCodes()].sort()).toEqual([...emittedCodes()].sort());
+    expect([...documentedCodes(file, title)].sort()).toEqual([...emittedCodes(belongs)].sort());
   });
 
   it('has each of them once', () => {
-    const codes = documentedCodes();
+    const codes = documentedCodes(file, title);
     expect(codes.filter((code, index) => codes.indexOf(code) !== index)).toEqual([]);
   });
 });
