@@ -23,6 +23,7 @@ export type AssignmentQuestion = {
   readonly target: number;
   /** Ends as soon as the target is reached or these steps are done. */
   readonly steps: number;
+  readonly shouldStop: () => boolean;
 };
 
 /** Critical services of one GPU that are chosen exactly; more of them are bounded by their best prices. */
@@ -37,7 +38,7 @@ export class AssignmentBound {
   /** Prices of the services by their place in the search order, as they were best at each depth. */
   readonly #prices: (Float64Array | null)[];
   readonly #slack: Float64Array;
-  /** The services to come of one GPU, by price less what they cost per MiB; scratch. */
+  /** Gain per MiB of each service; scratch. */
   readonly #profit: Float64Array;
 
   constructor(fleet: Fleet, order: SearchOrder) {
@@ -64,6 +65,7 @@ export class AssignmentBound {
     let length = 1.5;
     let stale = 0;
     for (let step = 0; step < question.steps; step++) {
+      if (step > 0 && question.shouldStop()) break;
       const bound = this.#evaluate(prices, coming, offers, question.toRefuse);
       if (bound > best) {
         best = bound;
@@ -111,6 +113,7 @@ export class AssignmentBound {
         .filter(({ service, sizeMb }) => sizeMb <= freeMb && service.options.includes(at))
         .filter(({ service }) => count === 0 || !service.dedicated);
       if (able.length === 0) return [];
+      const criticalOnes = able.filter(({ service }) => service.critical);
       return [
         {
           speed: gpu.speed,
@@ -118,7 +121,8 @@ export class AssignmentBound {
           critical: occupancy.criticalCount(at),
           count,
           takesOne: gpu.takesOne,
-          criticalOnes: able.filter(({ service }) => service.critical),
+          criticalOnes,
+          criticalBySize: criticalOnes.map(({ sizeMb }) => sizeMb).sort((a, b) => a - b),
           others: able.filter(({ service }) => !service.critical),
         },
       ];
@@ -142,97 +146,116 @@ export class AssignmentBound {
 
   /** What a GPU gains most, and whom it takes for that (taken off `#slack`). */
   #bestOf(offer: Offer, prices: Float64Array): number {
-    const { speed, critical: c0, count: n0, criticalOnes, others } = offer;
+    const { speed, critical: c0, count: n0, takesOne, freeMb } = offer;
+    const isTaken = takesOne && n0 > 0;
+    const ones = [...offer.criticalOnes].sort((a, b) => prices[b.i]! - prices[a.i]!);
+    const costOf = (x: number): number => (x * (c0 + n0 + x)) / speed;
     let best = 0;
     let choice: Choice | null = null;
-    const consider = (chosen: readonly number[], sizeMb: number, gain: number): void => {
-      const c = c0 + chosen.length;
-      const n = n0 + chosen.length;
-      const own = gain - (c * n - c0 * n0) / speed;
-      const isFull = offer.takesOne && c - c0 > 0;
-      const room = isFull || (offer.takesOne && n0 > 0) ? 0 : offer.freeMb - sizeMb;
-      const most = this.#fill(offer, prices, c / speed, room);
-      if (own + most.gain <= best + 1e-12) return;
-      best = own + most.gain;
-      choice = { critical: chosen, others: most.count, part: most.part, order: most.order };
+    const fills: Fill[] = [];
+    /** Others by what they gain beside so many critical services more. */
+    const fillOf = (x: number): Fill => (fills[x] ??= this.#fillFor(offer, prices, (c0 + x) / speed));
+    const consider = (chosen: readonly Sized[], sizeMb: number, gain: number): void => {
+      const x = chosen.length;
+      const room = isTaken || (takesOne && x > 0) ? 0 : freeMb - sizeMb;
+      const fill = fillOf(x);
+      const filled = fillRoom(fill, room);
+      const own = gain - costOf(x) + filled.gain;
+      if (own <= best + 1e-12) return;
+      best = own;
+      choice = { critical: chosen, fill, ...filled };
     };
     consider([], 0, 0);
-    if (!(offer.takesOne && n0 > 0)) {
-      for (let a = 0; a < criticalOnes.length; a++) {
-        const first = criticalOnes[a]!;
-        consider([a], first.sizeMb, prices[first.i]!);
-        if (offer.takesOne || first.service.dedicated) continue;
-        for (let b = a + 1; b < criticalOnes.length; b++) {
-          const second = criticalOnes[b]!;
-          if (second.service.dedicated || first.sizeMb + second.sizeMb > offer.freeMb) continue;
-          consider([a, b], first.sizeMb + second.sizeMb, prices[first.i]! + prices[second.i]!);
-        }
+    const mayBeat = (x: number, gain: number): boolean => gain - costOf(x) + fillOf(x).mostGain > best + 1e-12;
+    if (!isTaken) {
+      for (const one of ones) {
+        if (!mayBeat(1, prices[one.i]!)) break;
+        consider([one], one.sizeMb, prices[one.i]!);
       }
-      if (!offer.takesOne) this.#considerMany(offer, prices, consider);
+      if (!takesOne) {
+        pairs: for (let a = 0; a < ones.length; a++) {
+          const first = ones[a]!;
+          if (first.service.dedicated) continue;
+          for (let b = a + 1; b < ones.length; b++) {
+            const second = ones[b]!;
+            const gain = prices[first.i]! + prices[second.i]!;
+            if (!mayBeat(2, gain)) {
+              // The next pairs gain no more: prices descend.
+              if (b === a + 1) break pairs;
+              break;
+            }
+            if (second.service.dedicated || first.sizeMb + second.sizeMb > freeMb) continue;
+            consider([first, second], first.sizeMb + second.sizeMb, gain);
+          }
+        }
+        this.#considerMany(offer, ones, prices, consider);
+      }
     }
-    if (choice !== null) this.#take(choice, offer, others);
+    if (choice !== null) this.#take(choice);
     return best;
   }
 
   /** More critical services than are tried exactly: so many of the best prices, in the memory of the smallest. */
   #considerMany(
-    { criticalOnes, freeMb }: Offer,
+    { criticalBySize, freeMb }: Offer,
+    byPrice: readonly Sized[],
     prices: Float64Array,
-    consider: (chosen: readonly number[], sizeMb: number, gain: number) => void,
+    consider: (chosen: readonly Sized[], sizeMb: number, gain: number) => void,
   ): void {
-    if (criticalOnes.length <= exactCritical) return;
-    const bySize = criticalOnes.map(({ sizeMb }) => sizeMb).sort((a, b) => a - b);
-    const byPrice = criticalOnes
-      .map((_, a) => a)
-      .sort((a, b) => prices[criticalOnes[b]!.i]! - prices[criticalOnes[a]!.i]!);
     let sizeMb = 0;
     let gain = 0;
-    for (let x = 0; x < criticalOnes.length; x++) {
-      sizeMb += bySize[x]!;
-      gain += prices[criticalOnes[byPrice[x]!]!.i]!;
+    for (let x = 1; x <= byPrice.length; x++) {
+      sizeMb += criticalBySize[x - 1]!;
+      gain += prices[byPrice[x - 1]!.i]!;
       if (sizeMb > freeMb) return;
-      if (x >= exactCritical) consider(byPrice.slice(0, x + 1), sizeMb, gain);
+      if (x > exactCritical) consider(byPrice.slice(0, x), sizeMb, gain);
     }
   }
 
-  /** Others beside critical services: a fractional knapsack of what they gain. */
-  #fill({ others, takesOne }: Offer, prices: Float64Array, unit: number, roomMb: number): Fill {
-    if (roomMb <= 0 || others.length === 0) return noFill;
-    const order: number[] = [];
-    for (let o = 0; o < others.length; o++) {
-      const gain = prices[others[o]!.i]! - unit;
-      if (gain <= 0) continue;
-      this.#profit[o] = gain / Math.max(1, others[o]!.sizeMb);
-      order.push(o);
-    }
-    if (order.length === 0) return noFill;
+  /** Others that gain beside critical services of which each costs them `unit`, by gain per MiB. */
+  #fillFor({ others, takesOne, freeMb }: Offer, prices: Float64Array, unit: number): Fill {
+    const able = others.filter(({ i }) => prices[i]! > unit);
     if (takesOne) {
-      const first = order.reduce((a, b) => (prices[others[b]!.i]! > prices[others[a]!.i]! ? b : a));
-      return { gain: prices[others[first]!.i]! - unit, count: 1, part: 0, order: [first] };
+      const dearest = able.reduce<Sized | null>((a, b) => (a === null || prices[b.i]! > prices[a.i]! ? b : a), null);
+      const order = dearest === null ? [] : [dearest];
+      return {
+        order,
+        gains: order.map(({ i }) => prices[i]! - unit),
+        mostGain: dearest === null ? 0 : prices[dearest.i]! - unit,
+      };
     }
-    order.sort((a, b) => this.#profit[b]! - this.#profit[a]!);
-    let gain = 0;
-    let left = roomMb;
-    for (let k = 0; k < order.length; k++) {
-      const { i, sizeMb } = others[order[k]!]!;
-      if (sizeMb > left) {
-        const part = left / sizeMb;
-        return { gain: gain + part * (prices[i]! - unit), count: k, part, order };
-      }
-      gain += prices[i]! - unit;
-      left -= sizeMb;
-    }
-    return { gain, count: order.length, part: 0, order };
+    for (const { i, sizeMb } of able) this.#profit[i] = (prices[i]! - unit) / Math.max(1, sizeMb);
+    const order = able.sort((a, b) => this.#profit[b.i]! - this.#profit[a.i]!);
+    const fill = { order, gains: order.map(({ i }) => prices[i]! - unit), mostGain: 0 };
+    return { ...fill, mostGain: fillRoom(fill, freeMb).gain };
   }
 
-  #take(choice: Choice, { criticalOnes }: Offer, others: Offer['others']): void {
-    for (const a of choice.critical) this.#slack[criticalOnes[a]!.i]! -= 1;
-    for (let k = 0; k < choice.others; k++) this.#slack[others[choice.order[k]!]!.i]! -= 1;
-    if (choice.part > 0) this.#slack[others[choice.order[choice.others]!]!.i]! -= choice.part;
+  #take({ critical, fill, whole, part }: Choice): void {
+    for (const { i } of critical) this.#slack[i]! -= 1;
+    for (let k = 0; k < whole; k++) this.#slack[fill.order[k]!.i]! -= 1;
+    if (part > 0) this.#slack[fill.order[whole]!.i]! -= part;
   }
 }
 
+/** A fractional knapsack: the best by gain per MiB whole, and a part of the next. */
+function fillRoom({ order, gains }: Pick<Fill, 'order' | 'gains'>, roomMb: number): Filled {
+  let gain = 0;
+  let left = roomMb;
+  if (left <= 0) return { gain: 0, whole: 0, part: 0 };
+  for (let k = 0; k < order.length; k++) {
+    const { sizeMb } = order[k]!;
+    if (sizeMb > left) {
+      const part = left / sizeMb;
+      return { gain: gain + part * gains[k]!, whole: k, part };
+    }
+    gain += gains[k]!;
+    left -= sizeMb;
+  }
+  return { gain, whole: order.length, part: 0 };
+}
+
 type Coming = { readonly service: FleetService; readonly i: number };
+type Sized = Coming & { readonly sizeMb: number };
 
 /** A GPU, whom it may still take, and what it is now. */
 type Offer = {
@@ -241,17 +264,17 @@ type Offer = {
   readonly critical: number;
   readonly count: number;
   readonly takesOne: boolean;
-  readonly criticalOnes: readonly (Coming & { readonly sizeMb: number })[];
-  readonly others: readonly (Coming & { readonly sizeMb: number })[];
+  readonly criticalOnes: readonly Sized[];
+  /** Their sizes, smallest first [MiB]. */
+  readonly criticalBySize: readonly number[];
+  readonly others: readonly Sized[];
 };
 
-/** `count` of `order` whole, and a part of the next. */
-type Fill = { readonly gain: number; readonly count: number; readonly part: number; readonly order: readonly number[] };
-const noFill: Fill = { gain: 0, count: 0, part: 0, order: [] };
-
+type Fill = { readonly order: readonly Sized[]; readonly gains: readonly number[]; readonly mostGain: number };
+type Filled = { readonly gain: number; readonly whole: number; readonly part: number };
 type Choice = {
-  readonly critical: readonly number[];
-  readonly others: number;
+  readonly critical: readonly Sized[];
+  readonly fill: Fill;
+  readonly whole: number;
   readonly part: number;
-  readonly order: readonly number[];
 };

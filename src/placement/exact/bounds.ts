@@ -31,7 +31,10 @@ export type BoundQuestion = {
   readonly least?: Score | null;
   /** How much work the dearest part of it may be. */
   readonly effort?: 'quick' | 'node' | 'root';
+  readonly shouldStop?: () => boolean;
 };
+
+const never = (): boolean => false;
 
 /**
  * Steps towards the best prices: once for the whole fleet, at each node from where its parent ended, and some more where
@@ -73,7 +76,7 @@ export class Bounds {
    * @param depth services of the search order that are decided
    */
   at(occupancy: Occupancy, depth: number, question: BoundQuestion): Score {
-    const { known, count, least = null, effort = 'node' } = question;
+    const { known, count, least = null, effort = 'node', shouldStop = never } = question;
     const refused = this.#refusedSoFar(occupancy, depth);
     let toRefuse = known.refused;
     for (const each of refused) toRefuse -= each;
@@ -108,7 +111,16 @@ export class Bounds {
     if (steps > 0 && known.overMb === 0 && (enough === null || more < enough)) {
       const isAsked = known.shrunkMb === 0;
       const target = enough ?? Math.max(0, known.expectedSlowness - current);
-      more = Math.max(more, this.#assignment.more(occupancy, depth, { isAsked, toRefuse, target, steps }));
+      more = Math.max(
+        more,
+        this.#assignment.more(occupancy, depth, {
+          isAsked,
+          toRefuse,
+          target,
+          steps,
+          shouldStop: effort === 'root' ? shouldStop : never,
+        }),
+      );
     }
     bound.slowness = current + more;
     if (count > 4) bound.use = this.#use(occupancy, depth, known, { current, goneMb });

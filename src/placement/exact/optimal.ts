@@ -53,7 +53,7 @@ export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits):
   for (let count = 1; count <= components.length; count++) {
     const score = search.best.score();
     const known = knownBefore(score, count);
-    const rootBound = bounds.at(start, 0, { known, count, effort: 'root' });
+    const rootBound = bounds.at(start, 0, { known, count, effort: 'root', shouldStop });
     if (compareScores(rootBound, score, count) >= 0) continue;
     const isProven = search.prove(count, known);
     if (isProven) {
