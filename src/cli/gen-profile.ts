@@ -18,9 +18,10 @@ import { formatNames, readBenchmark } from '../profiling/imports/read-benchmark.
 import { plotProfile } from '../profiling/profile-plot.js';
 import { documentTime } from './document-time.js';
 import { collect, positiveNumber, requireTtft, sloPercentile, wholeNumber } from './flag-values.js';
-import { type ProfileTarget, parseProfileTarget, writeProfile, writeWholeFile } from './profile-output.js';
+import { type ProfileTarget, parseProfileTarget, writeProfile } from './profile-output.js';
 import { readDocument } from './read-document.js';
 import { packageVersion } from './version.js';
+import { writeWholeFile } from './whole-file.js';
 
 export type GenProfileFlags = {
   readonly benchmark?: readonly string[];

@@ -1,13 +1,11 @@
-import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { lstat, open, realpath, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { parseRedisUrl, type RedisSettings } from '../adapters/redis-settings.js';
 import { createRedisStore } from '../adapters/redis-store.js';
 import { profileKeyName } from '../adapters/store-keys.js';
 import { InputError, quoteInput } from '../core/input-error.js';
 import { Unavailable } from '../core/ports.js';
 import { type GpuProfile, profileDocument } from '../core/profile.js';
+import { describeFileFault, writeWholeFile } from './whole-file.js';
 
 /** What writing a profile needs of the process around it. */
 export type ProfileOutputSurroundings = {
@@ -102,7 +100,7 @@ function readPem(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new InputError('--cacert', [{ place: file, found: describeFault(error), expected: 'a PEM file' }]);
+    throw new InputError('--cacert', [{ place: file, found: describeFileFault(error), expected: 'a PEM file' }]);
   }
 }
 
@@ -144,72 +142,4 @@ export async function writeProfile(options: {
       return 0;
     }
   }
-}
-
-/**
- * Writes a file whole or not at all: to a temporary file beside it, which then takes its name. A link is followed, what is
- * no regular file (a pipe, /dev/stdout) is written as it is.
- *
- * @param options.flag names the flag in errors
- * @throws InputError where it cannot be written
- */
-export async function writeWholeFile(options: {
-  readonly path: string;
-  readonly text: string;
-  readonly flag: string;
-}): Promise<void> {
-  const { path, text, flag } = options;
-  try {
-    const place = await resolvePlace(path);
-    if (!place.replaceable) {
-      const file = await open(place.path, 'w');
-      await file.writeFile(text).finally(() => file.close());
-      return;
-    }
-    const temporary = join(dirname(place.path), `.${basename(place.path).slice(0, 100)}.${randomUUID()}.tmp`);
-    try {
-      const file = await open(temporary, 'wx', 0o666);
-      // On disk before it takes the name: a crash in between must not leave an empty file.
-      await file
-        .writeFile(text)
-        .then(() => file.sync())
-        .finally(() => file.close());
-      await rename(temporary, place.path);
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    }
-  } catch (error) {
-    const expected = 'a file that can be written';
-    throw new InputError(flag, [{ place: path, found: describeFault(error), expected }]);
-  }
-}
-
-async function resolvePlace(path: string): Promise<{ readonly path: string; readonly replaceable: boolean }> {
-  try {
-    const real = await realpath(path);
-    const info = await lstat(real);
-    if (info.isDirectory()) throw Object.assign(new Error('a folder'), { code: 'EISDIR' });
-    return { path: real, replaceable: info.isFile() };
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return { path, replaceable: true };
-    throw error;
-  }
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
-}
-
-function describeFault(error: unknown): string {
-  const known: Readonly<Record<string, string>> = {
-    ENOENT: 'no such file or folder',
-    EACCES: 'one that may not be used',
-    EPERM: 'one that may not be used',
-    EISDIR: 'a folder',
-    ENOTDIR: 'a path through what is no folder',
-    EROFS: 'a file system that is read-only',
-    ENOSPC: 'a full disk',
-  };
-  return known[codeOf(error)] ?? `what cannot be used (${error instanceof Error ? error.message : String(error)})`;
 }

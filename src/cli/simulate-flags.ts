@@ -1,12 +1,12 @@
-import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import { InputError, quoteInput } from '../core/input-error.js';
+import { quoteInput } from '../core/input-error.js';
 import { nearestName } from '../core/parse.js';
 import { type PolicyName, policyNames } from '../simulation/backtest/policy-names.js';
 import { longestWindowSeconds } from '../simulation/backtest/trace-load.js';
 import { decimal, flagError } from './flag-values.js';
+import { checkPlace } from './whole-file.js';
 
 /** Values of the flags of `gpumix simulate` that no other command has. */
 
@@ -192,21 +192,4 @@ export async function checkOutputs(flags: {
 async function isSameFile(a: string, b: string): Promise<boolean> {
   const [one, other] = await Promise.all([a, b].map((path) => stat(path).catch(() => null)));
   return one != null && other != null && one.isFile() && one.dev === other.dev && one.ino === other.ino;
-}
-
-async function checkPlace(flag: string, path: string): Promise<void> {
-  const existing = await stat(path).catch(() => null);
-  if (existing?.isDirectory() === true) {
-    throw new InputError(flag, [{ place: path, found: 'a folder', expected: 'a file that can be written' }]);
-  }
-  if (existing !== null && !existing.isFile()) return;
-  const folder = dirname(resolve(path));
-  const isFolder = (await stat(folder).catch(() => null))?.isDirectory() === true;
-  if (!isFolder) {
-    throw new InputError(flag, [{ place: path, found: 'no such folder', expected: 'a file that can be written' }]);
-  }
-  await access(folder, constants.W_OK).catch(() => {
-    const found = 'a folder that may not be written';
-    throw new InputError(flag, [{ place: path, found, expected: 'a file that can be written' }]);
-  });
 }

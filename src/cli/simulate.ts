@@ -18,7 +18,6 @@ import { type BacktestDocument, backtestJson } from '../simulation/backtest/back
 import { policyNames } from '../simulation/backtest/policy-names.js';
 import { runUntilCalledOff } from './called-off.js';
 import { flagError, nonNegativeNumber, positiveNumber, wholeNumber } from './flag-values.js';
-import { writeWholeFile } from './profile-output.js';
 import {
   cadence,
   checkOutputs,
@@ -34,6 +33,7 @@ import {
 } from './simulate-flags.js';
 import { simulateProgressLine } from './simulate-progress.js';
 import { renderBacktest } from './simulate-table.js';
+import { writeWholeFile } from './whole-file.js';
 
 export type SimulateFlags = {
   readonly trace: string;
