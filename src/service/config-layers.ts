@@ -1,8 +1,8 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { describeRedis, mayHoldRedisPassword, redisSettingsFromEnv } from '../adapters/redis-settings.js';
 import { canonicalGpuType, type GpuCatalogue } from '../core/gpu-types.js';
 import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
 import { check, formatPath, nearestName } from '../core/parse.js';
+import { nearestPlace, parseYaml } from '../core/parse-yaml.js';
 import { prometheusIntervalSeconds } from './config/demand-config.js';
 import { configKeys, nearestVariable, renamedKey } from './config/reference.js';
 import { backtestConfigSchema, type Config, configSchema, configuredPools } from './config.js';
@@ -34,9 +34,6 @@ export type LoadedConfig = {
 
 /** Largest configuration file [characters]: 3,000 listed deployments take about 0.6 million. */
 const largestFile = 16 * 1_048_576;
-
-/** Longest chain of nested lists and maps; the deepest key of ours has five. */
-const deepestNesting = 64;
 
 type Places = Map<string, string>;
 type Tree = Record<string, unknown>;
@@ -142,76 +139,16 @@ function strangeModels(
 }
 
 function readYaml(name: string, text: string, places: Places): Tree {
-  const refuse = (place: string, found: string, expected: string) => new InputError(name, [{ place, found, expected }]);
-  if (text.length > largestFile) throw refuse('', `${text.length} characters`, `at most ${largestFile} characters`);
-  let value: unknown;
-  try {
-    const lines = new LineCounter();
-    const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
-    const faults = [...document.errors, ...document.warnings];
-    if (faults.length > 0) {
-      throw new InputError(
-        name,
-        faults.slice(0, 20).map((fault) => {
-          const { line, col } = lines.linePos(fault.pos[0]);
-          const character = text[fault.pos[0]];
-          return {
-            place: `line ${line}, column ${col}`,
-            found: character === undefined ? 'the end of the text' : quoteInput(character),
-            expected: `valid YAML (${fault.message.replace(/\s+/g, ' ')})`,
-          };
-        }),
-      );
-    }
-    recordLines({ node: document.contents, path: [], lines, places, name });
-    value = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-    // The parser recurses and expands aliases: a text built to break it ends here, not in a stack trace.
-    throw refuse('', quoteInput(error instanceof Error ? error.message : error), 'YAML that can be read');
-  }
+  const { value, lines } = parseYaml(text, name, {
+    largest: largestFile,
+    expected: 'the keys of the configuration, which are at most 5 deep',
+  });
+  for (const [place, line] of lines) places.set(place, line);
   if (value === null || value === undefined) return {};
-  if (typeof value !== 'object' || Array.isArray(value)) throw refuse('', quoteInput(value), 'a map of keys');
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    throw new InputError(name, [{ place: '', found: quoteInput(value), expected: 'a map of keys' }]);
+  }
   return value as Tree;
-}
-
-type Located = {
-  readonly node: Node | null;
-  readonly path: readonly (string | number)[];
-  readonly lines: LineCounter;
-  readonly places: Places;
-  readonly name: string;
-};
-
-function recordLines(at: Located): void {
-  const { node, path, lines, places, name } = at;
-  if (node === null || isAlias(node)) return;
-  if (path.length > deepestNesting) {
-    throw new InputError(name, [
-      {
-        place: formatPath(path.slice(0, 3)),
-        found: `more than ${deepestNesting} levels`,
-        expected: 'the keys of the configuration, which are at most 5 deep',
-      },
-    ]);
-  }
-  const record = (at: readonly (string | number)[], range: Node['range']) => {
-    if (range) places.set(formatPath(at), `line ${lines.linePos(range[0]).line}`);
-  };
-  if (isMap(node)) {
-    for (const pair of node.items) {
-      const key = isScalar(pair.key) ? String(pair.key.value) : String(pair.key);
-      const here = [...path, key];
-      record(here, (pair.key as Node | null)?.range);
-      recordLines({ ...at, node: pair.value as Node | null, path: here });
-    }
-  } else if (isSeq(node)) {
-    node.items.forEach((item, index) => {
-      const here = [...path, index];
-      record(here, (item as Node | null)?.range);
-      recordLines({ ...at, node: item as Node | null, path: here });
-    });
-  }
 }
 
 /** `GPUMIX_SERVICE_HOST`, `GPUMIX_PORT_8080_TCP_ADDR`, …: what Kubernetes sets next to a Service of that name. */
@@ -313,7 +250,7 @@ type Origin = { readonly source: string; readonly places: Places; readonly hasFi
 /** The same issues, each with the line, variable or flag that its value came from. */
 function located(error: InputError, { source, places, hasFile }: Origin): InputError {
   const issues = error.issues.map((issue): InputIssue & { readonly source: string } => {
-    const from = origin(issue.place, places);
+    const from = nearestPlace(issue.place, places);
     const found = /^(redis|prometheus)\b|\burls?(\[\d+\])?$/.test(issue.place)
       ? withoutSecret(issue.found)
       : issue.found;
@@ -346,16 +283,4 @@ function located(error: InputError, { source, places, hasFile }: Origin): InputE
 function withoutSecret(found: string): string {
   const shown = found === 'an unknown key' || found === 'nothing' || found === 'null' || !/["'[{]/.test(found);
   return shown || (/^"\w+:\/\//.test(found) && !mayHoldRedisPassword(found)) ? found : 'a value that is not shown';
-}
-
-/** Where the value at a path came from: its own place, else that of the nearest section around it. */
-function origin(place: string, places: Places): string | undefined {
-  let at = place;
-  while (at !== '') {
-    const found = places.get(at);
-    if (found !== undefined) return found;
-    const cut = Math.max(at.lastIndexOf('.'), at.lastIndexOf('['));
-    at = cut <= 0 ? '' : at.slice(0, cut);
-  }
-  return undefined;
 }
