@@ -27,26 +27,29 @@ export type DocumentText = {
 };
 
 /**
- * Reads a whole JSON document for a command; `-` is standard input.
+ * Reads a whole document for a command; `-` is standard input.
  *
  * @param options.file path, or `-`
  * @param options.limitMib a larger document is refused without being read to its end
  * @param options.limitFlag the flag that raises the limit, where the command has one
+ * @param options.yaml YAML is read as well; else a file of that name is refused
  * @throws InputError that names the file, what was found and what was expected
  */
 export async function readDocument(options: {
   readonly file: string;
   readonly limitMib: number;
   readonly limitFlag?: string;
+  readonly yaml?: boolean;
   readonly stdin: Readable;
 }): Promise<DocumentText> {
   const { file, limitMib, limitFlag, stdin } = options;
-  const limit = { limitMib, limitFlag };
+  const kind = options.yaml === true ? 'a JSON or YAML document' : 'a JSON document';
+  const limit = { limitMib, limitFlag, kind };
   if (file === '-') {
     return { text: await readBounded(stdin, 'standard input', limit), source: 'standard input' };
   }
-  if (/\.ya?ml$/i.test(file)) {
-    throw new InputError(file, [{ place: '', found: 'a YAML file by its name', expected: 'a JSON document' }]);
+  if (options.yaml !== true && isYamlName(file)) {
+    throw new InputError(file, [{ place: '', found: 'a YAML file by its name', expected: kind }]);
   }
   try {
     const { size } = await stat(file);
@@ -58,8 +61,12 @@ export async function readDocument(options: {
     const found =
       { ENOENT: 'no such file', EACCES: 'a file that may not be read', EISDIR: 'a folder' }[code] ??
       `a file that cannot be read (${error instanceof Error ? error.message : String(error)})`;
-    throw new InputError(file, [{ place: '', found, expected: 'a JSON document, or - for standard input' }]);
+    throw new InputError(file, [{ place: '', found, expected: `${kind}, or - for standard input` }]);
   }
+}
+
+export function isYamlName(file: string): boolean {
+  return /\.ya?ml$/i.test(file);
 }
 
 /** Pipes and devices have no size beforehand, so that the limit counts what arrives. */
@@ -75,14 +82,14 @@ async function readBounded(stream: Readable, source: string, limit: SizeLimit): 
   const whole = Buffer.concat(chunks);
   if (!isUtf8(whole)) {
     throw new InputError(source, [
-      { place: '', found: 'bytes that are not UTF-8', expected: 'a JSON document in UTF-8' },
+      { place: '', found: 'bytes that are not UTF-8', expected: `${limit.kind} in UTF-8` },
     ]);
   }
   // Some editors and shells begin every file with a byte order mark, which means nothing in UTF-8.
   return whole.toString('utf8').replace(/^\ufeff/, '');
 }
 
-type SizeLimit = { readonly limitMib: number; readonly limitFlag: string | undefined };
+type SizeLimit = { readonly limitMib: number; readonly limitFlag: string | undefined; readonly kind: string };
 
 function tooLarge(source: string, found: string, { limitMib, limitFlag }: SizeLimit): InputError {
   const raise = limitFlag === undefined || limitMib >= mostLimitMib ? '' : ` (${limitFlag} N raises the limit)`;

@@ -23,6 +23,16 @@ export function inkOf(color: boolean): Ink {
   return color ? colouredInk : plainInk;
 }
 
+/** Tells things apart that mean the same: one colour of several, none of which is that of a warning. */
+export type Hue = (text: string) => string;
+export const plainHue: Hue = same;
+/** Cyan, magenta, blue, green. */
+const colouredHues: readonly Hue[] = [ansi(36, 39), ansi(35, 39), ansi(34, 39), ansi(32, 39)];
+
+export function huesOf(color: boolean): readonly Hue[] {
+  return color ? colouredHues : [plainHue];
+}
+
 /** The end of an id tells deployments apart, so that the middle goes. */
 export function cut(text: string, length: number): string {
   const safe = printable(text);
@@ -50,6 +60,21 @@ export function money(usd: number): string {
 /** Penalties are large, and not money that anybody pays: `1,391,051`, and cents only below ten USD. */
 export function wholeMoney(usd: number): string {
   return usd < 10 ? money(usd) : Math.round(usd).toLocaleString('en-US');
+}
+
+/** Memory in MiB as GiB to one decimal, which people call GB: `6.8 GB`, `4 GB`. */
+export function gigabytes(memoryMb: number): string {
+  return `${gigabyteCount(memoryMb)} GB`;
+}
+
+/** As `gigabytes`, but a little is not called nothing: `20 MiB`. */
+export function amount(memoryMb: number): string {
+  return memoryMb > 0 && memoryMb < 52 ? `${memoryMb} MiB` : gigabytes(memoryMb);
+}
+
+/** As `gigabytes` without the unit, for `3.5 of 6.8 GB`. */
+export function gigabyteCount(memoryMb: number): string {
+  return (memoryMb / 1024).toFixed(1).replace(/\.0$/, '');
 }
 
 /** One decimal below 10 %. */
