@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from 'commander';
-import { InputError, type InputIssue } from '../core/input-error.js';
+import { InputError, type InputIssue, quoteInput } from '../core/input-error.js';
+import { nearestName } from '../core/parse.js';
 import { largestUsd } from '../core/profile.js';
 import { type SloPercentile, sloPercentiles } from '../profiling/attainment.js';
 
@@ -57,6 +58,22 @@ export function sloPercentile(text: string): SloPercentile {
 /** A flag that may be given several times: all its values. */
 export function collect(value: string, before: readonly string[] = []): readonly string[] {
   return [...before, value];
+}
+
+/**
+ * A value that is one of several names.
+ *
+ * @throws InputError with the nearest of them
+ */
+export function oneOf<Name extends string>(flag: string, text: string, names: readonly Name[]): Name {
+  const known = names.find((name) => name === text);
+  if (known !== undefined) return known;
+  const suggestion = nearestName(text, names);
+  throw flagError(flag, {
+    found: quoteInput(text),
+    expected: `one of ${names.join(', ')}`,
+    ...(suggestion === undefined ? {} : { suggestion }),
+  });
 }
 
 /** What is wrong with the value of a flag, or with flags together. */

@@ -1,19 +1,9 @@
 import type { Placement, PlacementAssignment, PlacementGpuUse, PlacementObjective } from '../core/placement.js';
 import { gpuKey, type PlacementGpu, type PlacementRequest, type PlacementService } from '../core/placement-request.js';
+import { gigabytes } from '../placement/amounts.js';
 import { type BarMark, type BarSize, markOf, memoryBar, othersMark } from './memory-bar.js';
 import { describeBound, describeObjective } from './placement-objective.js';
-import {
-  amount,
-  cut,
-  gigabyteCount,
-  gigabytes,
-  type Hue,
-  hang,
-  huesOf,
-  type Ink,
-  inkOf,
-  printable,
-} from './terminal-text.js';
+import { amount, cut, gigabyteCount, type Hue, hang, huesOf, type Ink, inkOf, printable } from './terminal-text.js';
 
 /**
  * A placement as a tree for people: nodes, their GPUs with a bar of memory, the services on each; then what runs on the

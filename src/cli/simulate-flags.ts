@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { quoteInput } from '../core/input-error.js';
@@ -6,7 +5,7 @@ import { nearestName } from '../core/parse.js';
 import { type PolicyName, policyNames } from '../simulation/backtest/policy-names.js';
 import { longestWindowSeconds } from '../simulation/backtest/trace-load.js';
 import { decimal, flagError } from './flag-values.js';
-import { checkPlace } from './whole-file.js';
+import { checkPlace, isSameFile } from './whole-file.js';
 
 /** Values of the flags of `gpumix simulate` that no other command has. */
 
@@ -186,10 +185,4 @@ export async function checkOutputs(flags: {
     }
     await checkPlace(flag, path);
   }
-}
-
-/** Also by another name, such as a link. False where one of them does not exist. */
-async function isSameFile(a: string, b: string): Promise<boolean> {
-  const [one, other] = await Promise.all([a, b].map((path) => stat(path).catch(() => null)));
-  return one != null && other != null && one.isFile() && one.dev === other.dev && one.ino === other.ino;
 }

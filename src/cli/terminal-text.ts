@@ -1,3 +1,5 @@
+import { gigabytes } from '../placement/amounts.js';
+
 /**
  * Text for people on a terminal: widths, breaks, colours, numbers. Pure; colours are ANSI codes where asked for.
  */
@@ -62,11 +64,6 @@ export function wholeMoney(usd: number): string {
   return usd < 10 ? money(usd) : Math.round(usd).toLocaleString('en-US');
 }
 
-/** Memory in MiB as GiB to one decimal, which people call GB: `6.8 GB`, `4 GB`. */
-export function gigabytes(memoryMb: number): string {
-  return `${gigabyteCount(memoryMb)} GB`;
-}
-
 /** As `gigabytes`, but a little is not called nothing: `20 MiB`. */
 export function amount(memoryMb: number): string {
   return memoryMb > 0 && memoryMb < 52 ? `${memoryMb} MiB` : gigabytes(memoryMb);
@@ -74,7 +71,7 @@ export function amount(memoryMb: number): string {
 
 /** As `gigabytes` without the unit, for `3.5 of 6.8 GB`. */
 export function gigabyteCount(memoryMb: number): string {
-  return (memoryMb / 1024).toFixed(1).replace(/\.0$/, '');
+  return gigabytes(memoryMb).replace(/ GB$/, '');
 }
 
 /** One decimal below 10 %. */

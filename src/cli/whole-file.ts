@@ -114,6 +114,12 @@ export async function checkPlace(flag: string, path: string): Promise<void> {
   });
 }
 
+/** Also by another name, such as a link. False where one of them does not exist. */
+export async function isSameFile(a: string, b: string): Promise<boolean> {
+  const [one, other] = await Promise.all([a, b].map((path) => stat(path).catch(() => null)));
+  return one != null && other != null && one.isFile() && one.dev === other.dev && one.ino === other.ino;
+}
+
 function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : '';
 }
