@@ -27,6 +27,10 @@ const commands: Readonly<Record<string, LazyCommand>> = {
     summary: 'why a plan is as it is, and what would change it',
     load: async () => (await import('./explain.js')).explainCommand(),
   },
+  place: {
+    summary: 'place services on the GPUs that exist, and write what makes it so',
+    load: async () => (await import('./place.js')).placeCommand(),
+  },
   estimate: {
     summary: 'a profile without a benchmark, from the figures of the GPU and the model',
     load: async () => (await import('./estimate.js')).estimateCommand(),
@@ -64,6 +68,8 @@ Examples:
   gpumix plan problem.json              a plan as a table
   gpumix plan --json - < problem.json   a plan as JSON
   gpumix explain problem.json           why that plan, and what would change it
+  gpumix place request.yaml             services on the GPUs that exist, as a table
+  gpumix place --detect                 which GPUs exist here
   gpumix doctor                         what of Redis and the cluster would silently not work
   gpumix simulate --help                what autoscaling would have cost on a recorded day
   gpumix replay --help                  try the service on Redis without a gateway

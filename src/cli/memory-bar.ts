@@ -28,14 +28,15 @@ const freeFill = '·';
 const cutFill = '»';
 
 /** Differ without colour, which not everybody sees. */
-const fills = ['█', '▓', '▒'] as const;
+const fills = ['█', '▓', '▒', '▚'] as const;
 
 /** What others use: lighter than every service. */
 export const othersMark: BarMark = { fill: '░', hue: plainHue };
 
-/** The mark of a service by its place on its GPU. */
+/** The mark of a service by its place on its GPU: once the fills are through, the colours go on by one. */
 export function markOf(place: number, hues: readonly Hue[]): BarMark {
-  return { fill: fills[place % fills.length]!, hue: hues[place % hues.length] ?? plainHue };
+  const round = Math.floor(place / fills.length);
+  return { fill: fills[place % fills.length]!, hue: hues[(place + round) % hues.length] ?? plainHue };
 }
 
 /**

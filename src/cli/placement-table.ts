@@ -406,10 +406,11 @@ function objectiveLines(
   const lines = [...hangParts('objective  ', describeObjective(placement.objective, over), width)];
   const colour = isClean(placement.objective) ? ink.good : ink.warn;
   const nodes = placement.nodes === 0 ? '' : `, ${plural(placement.nodes, 'node')} searched`;
+  const way = placement.strategy === 'optimal' ? '' : '; --strategy optimal searches for it';
   const proof =
     placement.status === 'optimal'
       ? hang('proof      ', `proven optimal: no placement of these services is better${nodes}`, width)
-      : hang('proof      ', `not proven: ${describeBound(placement)}${nodes}`, width);
+      : hang('proof      ', `not proven: ${describeBound(placement)}${nodes}${way}`, width);
   return [...lines, ...(placement.status === 'optimal' ? proof.map(colour) : proof)];
 }
 
