@@ -11,9 +11,13 @@ import {
   type StrategyName,
   strategyNames,
 } from '../core/placement-request.js';
-import { exporters, exportNames } from '../placement/export/exporters.js';
+import { type GpuAllocationName, gpuAllocationNames } from '../placement/export/exporter.js';
+import { type ExportName, exporters, exportNames } from '../placement/export/exporters.js';
 import { type PlaceOptions, place } from '../placement/place.js';
+import { recommend } from '../placement/recommend.js';
+import { advise } from '../placement/sharing/advise.js';
 import { strategies } from '../placement/strategies/strategies.js';
+import { renderAdvice } from './advice-page.js';
 import { collect, flagError, oneOf, positiveNumber } from './flag-values.js';
 import {
   diffFiles,
@@ -43,6 +47,8 @@ export type PlaceFlags = {
   readonly export?: readonly string[];
   readonly out?: string;
   readonly diff: boolean;
+  /** How pods of the Kubernetes export get their GPUs. */
+  readonly allocation?: string;
   /** For the search of `optimal` [s]. */
   readonly timeLimit: number;
   readonly maxMib: number;
@@ -89,6 +95,10 @@ export function placeCommand(): Command {
     .option('--export <format>', `write it for another tool (repeatable): ${exportNames.join(', ')}`, collect)
     .option('-o, --out <path>', 'where exports go: a file for one, a folder for any number')
     .option('--diff', 'write nothing, print how the files on disk would change', false)
+    .option(
+      '--allocation <how>',
+      `how pods of --export kubernetes get GPUs: ${gpuAllocationNames.join(', ')} (default: device-plugin)`,
+    )
     .option('--time-limit <s>', 'for the search of optimal', timeLimit, defaultTimeLimitSeconds)
     .option('--max-mib <n>', 'largest document that is read [MiB]', parseLimitMib, defaultLimitMib)
     .addHelpText('after', help)
@@ -157,6 +167,7 @@ export async function runPlace(
   const { request, title } = await readRequest(reading);
   const endsAt = performance.now() + flags.timeLimit * 1000;
   const options: PlaceOptions = { catalogue, shouldStop: () => performance.now() > endsAt };
+  if (flags.advise) return showAdvice(request, { title, flags, options, around });
   const placement = place(request, options);
   const exitCode = placement.refusals.length === 0 ? 0 : 1;
   const view = { title, rule: strategies[placement.strategy].rule, color: around.color, width: around.width };
@@ -165,7 +176,12 @@ export async function runPlace(
     around.write(table());
     return exitCode;
   }
-  const written = writeExports(asked.exports, { request, placement, catalogue });
+  const written = writeExports(asked.exports, {
+    request,
+    placement,
+    catalogue,
+    ...(asked.allocation === null ? {} : { gpuAllocation: asked.allocation }),
+  });
   const tellNotices = (): void => {
     for (const { name, notices } of written)
       for (const notice of notices) around.writeError(`gpumix: ${name}: ${notice}\n`);
@@ -199,7 +215,8 @@ type Asked = {
   readonly overcommit: PlacementRequest['overcommit'] | null;
   readonly pins: readonly Pin[];
   readonly detect: 'machine' | 'kubernetes' | { readonly file: string } | null;
-  readonly exports: ReturnType<typeof readExportNames>;
+  readonly exports: readonly ExportName[];
+  readonly allocation: GpuAllocationName | null;
 };
 
 /** Flags that need no file to be told wrong. */
@@ -211,7 +228,11 @@ function readFlags(flags: PlaceFlags): Asked {
     pins: readPins(flags.pin ?? []),
     detect: readDetect(flags.detect),
     exports: readExportNames(flags.export ?? []),
+    allocation: flags.allocation === undefined ? null : oneOf('--allocation', flags.allocation, gpuAllocationNames),
   };
+  if (asked.allocation !== null && !asked.exports.some((name) => (name as string) === 'kubernetes')) {
+    throw flagError('--allocation', { found: 'no --export kubernetes', expected: '--export kubernetes beside it' });
+  }
   const needsExport = flags.diff ? '--diff' : flags.out === undefined ? null : '--out';
   if (asked.exports.length === 0) {
     if (needsExport === null) return asked;
@@ -308,6 +329,30 @@ async function showDetected({ flags, asked, detected, around }: Reading): Promis
   const { color, width } = around;
   around.write(flags.json ? json(found) : renderGpus(gpus, { title: detectTitle(asked.detect), color, width }));
   return 0;
+}
+
+/** How to share the GPUs, after what each strategy would do with the services. */
+function showAdvice(
+  request: PlacementRequest,
+  view: {
+    readonly title: string;
+    readonly flags: PlaceFlags;
+    readonly options: PlaceOptions;
+    readonly around: PlaceSurroundings;
+  },
+): number {
+  const { title, flags, options, around } = view;
+  const recommendation = recommend(request, options);
+  const placement = recommendation.placements.find(({ strategy }) => strategy === request.strategy)!;
+  const sharing = advise(request, { catalogue: options.catalogue, placement });
+  const { color, width } = around;
+  const advice = { recommendation, strategy: request.strategy, sharing };
+  around.write(
+    flags.json
+      ? json({ apiVersion: 'gpumix/v1', kind: 'PlacementAdvice', ...advice })
+      : renderAdvice(advice, request, { title, color, width }),
+  );
+  return placement.refusals.length === 0 ? 0 : 1;
 }
 
 /** A request behind --detect is easily meant as FILE: its services would be passed over without a word. */
