@@ -51,7 +51,7 @@ export function renderPlacement(
   if (groups.length === 0) lines.push(ink.warn('No GPUs detected'));
   else lines.push(...treeLines(groups, table, page));
   lines.push(...cpuLines(cpu, table, page));
-  if (table.marks === 'symbols' && hasMarks(groups, cpu)) lines.push('', ink.dim('! critical   * pinned'));
+  if (table.marks === 'symbols') lines.push(...legendLines(table.isCompact ? [] : groups, cpu, ink));
   const rule = options.rule === undefined ? '' : `: ${options.rule}`;
   lines.push('', ...hang('strategy   ', `${placement.strategy}${rule}`, width));
   const label = gpuLabels(request);
@@ -334,7 +334,7 @@ function serviceLine(
   ink: Ink,
 ): string {
   const { service, assignment } = row;
-  const room = table.name - at.prefix.length - markWidth;
+  const room = table.name - at.prefix.length - (at.mark === null ? 0 : markWidth);
   const budget = budgetText(row).padStart(table.budget);
   const isShrunk = assignment.memoryBudgetMb < service.memoryMb;
   const cells = [
@@ -344,8 +344,8 @@ function serviceLine(
     ink.dim(sharingText(assignment).padEnd(table.sharing)),
     table.marks === 'words' ? markWords(service) : markSymbols(service),
   ];
-  const mark = at.mark === null ? ' ' : at.mark.hue(at.mark.fill);
-  return `${at.prefix}${mark} ${cells.join(columnGap)}`;
+  const mark = at.mark === null ? '' : `${at.mark.hue(at.mark.fill)} `;
+  return `${at.prefix}${mark}${cells.join(columnGap)}`;
 }
 
 /** `1.5 GB`, `3.5 of 6.8 GB` where it was shrunk. */
@@ -370,9 +370,14 @@ function markSymbols({ critical, gpu }: PlacementService): string {
   return `${critical ? '!' : ''}${gpu === null ? '' : '*'}`;
 }
 
-function hasMarks(groups: readonly NodeGroup[], cpu: readonly ServiceRow[]): boolean {
+/** What the symbols that are used mean. */
+function legendLines(groups: readonly NodeGroup[], cpu: readonly ServiceRow[], ink: Ink): readonly string[] {
   const rows = [...groups.flatMap(({ gpus }) => gpus.flatMap(({ services }) => services)), ...cpu];
-  return rows.some(({ service }) => service.critical || service.gpu !== null);
+  const legend = [
+    ...(rows.some(({ service }) => service.critical) ? ['! critical'] : []),
+    ...(rows.some(({ service }) => service.gpu !== null) ? ['* pinned'] : []),
+  ];
+  return legend.length === 0 ? [] : ['', ink.dim(legend.join('   '))];
 }
 
 function cpuLines(rows: readonly ServiceRow[], table: Table, page: Page): readonly string[] {
