@@ -160,7 +160,11 @@ export async function runPlace(
   const exportsTo = await checkExports(file, flags, asked);
   const catalogue = await loadGpuCatalogue();
   const detected = asked.detect === null ? null : await detectGpus({ from: asked.detect, catalogue });
-  for (const { source, message } of detected?.notices ?? []) around.writeError(`gpumix: ${source}: ${message}\n`);
+  for (const { source, message } of detected?.notices ?? []) {
+    // The table says by itself that there are none.
+    const isSaid = source === 'detection' && !flags.json && asked.exports.length === 0;
+    if (!isSaid) around.writeError(`gpumix: ${source}: ${message}\n`);
+  }
   if (file === undefined) await noteRequest(asked.detect, around);
   const reading: Reading = { file, flags, asked, detected, around };
   if (file === undefined && !flags.advise) return showDetected(reading);
@@ -230,7 +234,8 @@ function readFlags(flags: PlaceFlags): Asked {
     exports: readExportNames(flags.export ?? []),
     allocation: flags.allocation === undefined ? null : oneOf('--allocation', flags.allocation, gpuAllocationNames),
   };
-  if (asked.allocation !== null && !asked.exports.some((name) => (name as string) === 'kubernetes')) {
+  const formats: readonly string[] = asked.exports;
+  if (asked.allocation !== null && !formats.includes('kubernetes')) {
     throw flagError('--allocation', { found: 'no --export kubernetes', expected: '--export kubernetes beside it' });
   }
   const needsExport = flags.diff ? '--diff' : flags.out === undefined ? null : '--out';
