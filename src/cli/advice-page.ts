@@ -3,7 +3,7 @@ import type { PlacementRequest, StrategyName } from '../core/placement-request.j
 import { gigabytes } from '../placement/amounts.js';
 import type { Recommendation } from '../placement/recommend.js';
 import type { GpuAdvice, ServiceAdvice, SharingAdvice, SharingOption } from '../placement/sharing/advise.js';
-import { gpuLabels, type PlacementTableOptions } from './placement-table.js';
+import { describeRequest, gpuLabels, type PlacementTableOptions } from './placement-table.js';
 import { amount, cut, hang, type Ink, inkOf, percent, printable } from './terminal-text.js';
 
 /**
@@ -38,7 +38,7 @@ export function renderAdvice(
   options: PlacementTableOptions,
 ): string {
   const page = { ink: inkOf(options.color), width: Math.max(narrowest, Math.min(widest, options.width)) };
-  const lines = [printable(options.title)];
+  const lines = [describeRequest(request, options.title)];
   if (request.services.length > 0) lines.push('', ...strategyLines(recommendation, page));
   const label = gpuLabels(request);
   const shown = sharing.gpus.slice(0, listedKinds);

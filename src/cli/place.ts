@@ -32,7 +32,7 @@ import {
 import { type Pin, readPins, readPlacementRequest } from './placement-input.js';
 import { renderGpus, renderPlacement } from './placement-table.js';
 import { defaultLimitMib, parseLimitMib, readDocument } from './read-document.js';
-import { hang, inkOf } from './terminal-text.js';
+import { hang, inkOf, printable } from './terminal-text.js';
 import { paintDiff } from './unified-diff.js';
 
 export type PlaceFlags = {
@@ -163,7 +163,7 @@ export async function runPlace(
   for (const { source, message } of detected?.notices ?? []) {
     // The table says by itself that there are none.
     const isSaid = source === 'detection' && !flags.json && asked.exports.length === 0;
-    if (!isSaid) around.writeError(`gpumix: ${source}: ${message}\n`);
+    if (!isSaid) note(around, `${source}: ${message}`);
   }
   if (file === undefined) await noteRequest(asked.detect, around);
   const reading: Reading = { file, flags, asked, detected, around };
@@ -187,12 +187,11 @@ export async function runPlace(
     ...(asked.allocation === null ? {} : { gpuAllocation: asked.allocation }),
   });
   const tellNotices = (): void => {
-    for (const { name, notices } of written)
-      for (const notice of notices) around.writeError(`gpumix: ${name}: ${notice}\n`);
+    for (const { name, notices } of written) for (const notice of notices) note(around, `${name}: ${notice}`);
   };
   if (exportsTo.kind === 'stdout') {
     const text = printedExport(written[0]!);
-    for (const { message } of [...placement.refusals, ...placement.warnings]) around.writeError(`gpumix: ${message}\n`);
+    for (const { message } of [...placement.refusals, ...placement.warnings]) note(around, message);
     tellNotices();
     around.write(text);
     return exitCode;
@@ -212,6 +211,11 @@ export async function runPlace(
   else around.write(`\n${lines}`);
   tellNotices();
   return exitCode;
+}
+
+/** On standard error; names in it come from documents. */
+function note({ writeError }: PlaceSurroundings, text: string): void {
+  writeError(`gpumix: ${printable(text)}\n`);
 }
 
 type Asked = {
@@ -361,11 +365,11 @@ function showAdvice(
 }
 
 /** A request behind --detect is easily meant as FILE: its services would be passed over without a word. */
-async function noteRequest(from: Asked['detect'], { writeError }: PlaceSurroundings): Promise<void> {
+async function noteRequest(from: Asked['detect'], around: PlaceSurroundings): Promise<void> {
   if (from === null || typeof from === 'string') return;
   const text = await readFile(from.file, 'utf8').catch(() => '');
   if (!/^[\s{]*"?kind"?:\s*"?PlacementRequest\b/m.test(text)) return;
-  writeError(`gpumix: ${from.file}: only its GPUs were read; gpumix place ${from.file} places its services\n`);
+  note(around, `${from.file}: only its GPUs were read; gpumix place ${from.file} places its services`);
 }
 
 function json(document: unknown): string {

@@ -459,7 +459,8 @@ function listLines(
   ];
 }
 
-function describeRequest({ gpus, services }: PlacementRequest, title: string): string {
+/** `request.yaml: 5 services, 2 GPUs` */
+export function describeRequest({ gpus, services }: PlacementRequest, title: string): string {
   const nodes = new Set(gpus.map(({ node }) => node)).size;
   const where = nodes > 1 ? ` on ${nodes} nodes` : '';
   return `${printable(title)}: ${plural(services.length, 'service')}, ${plural(gpus.length, 'GPU')}${where}`;
