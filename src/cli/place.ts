@@ -238,8 +238,7 @@ function readFlags(flags: PlaceFlags): Asked {
     exports: readExportNames(flags.export ?? []),
     allocation: flags.allocation === undefined ? null : oneOf('--allocation', flags.allocation, gpuAllocationNames),
   };
-  const formats: readonly string[] = asked.exports;
-  if (asked.allocation !== null && !formats.includes('kubernetes')) {
+  if (asked.allocation !== null && !asked.exports.includes('kubernetes')) {
     throw flagError('--allocation', { found: 'no --export kubernetes', expected: '--export kubernetes beside it' });
   }
   const needsExport = flags.diff ? '--diff' : flags.out === undefined ? null : '--out';

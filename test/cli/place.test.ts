@@ -347,6 +347,14 @@ describe('--export', () => {
     ).toBe(true);
   });
 
+  it('gives pods their GPUs as --allocation says', async () => {
+    const of = async (allocation: string): Promise<string> =>
+      (await run('-', { export: ['kubernetes'], allocation }, { stdin: reference })).text;
+    expect(await of('dra')).toContain('resourceClaims:');
+    expect(await of('device-plugin')).not.toContain('resourceClaims:');
+    await expect(of('dar')).rejects.toThrow('--allocation: found "dar", expected one of device-plugin, hami, kai, dra');
+  });
+
   it('keeps JSON alone on standard output', async () => {
     const out = join(folder(), 'a.yml');
     const { text, notes } = await run('-', { export: ['assignments'], out, json: true }, { stdin: reference });
