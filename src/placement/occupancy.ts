@@ -195,6 +195,7 @@ function count(occupied: Occupied, service: FleetService, sign: 1 | -1): void {
   occupied.minMb += sign * service.minMb;
   occupied.critical += sign * Number(service.critical);
   occupied.dedicated += sign * Number(service.dedicated);
+  if (service.computeShare === 0) return;
   // Not a running sum: fractions would leave dust behind.
   occupied.compute = occupied.services.reduce((sum, { computeShare }) => sum + computeShare, 0);
 }

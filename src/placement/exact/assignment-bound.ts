@@ -24,7 +24,13 @@ export type AssignmentQuestion = {
   /** Ends as soon as the target is reached or these steps are done. */
   readonly steps: number;
   readonly shouldStop: () => boolean;
+  /** Ends where the target is out of reach, with what it has. */
+  readonly mayGiveUp: boolean;
 };
+
+/** Steps after which a bound below this part of the target is given up. */
+const stepsBeforeGivingUp = 2;
+const hopeful = 0.96;
 
 /** Critical services of one GPU that are chosen exactly; more of them are bounded by their best prices. */
 const exactCritical = 2;
@@ -76,6 +82,8 @@ export class AssignmentBound {
         length /= 2;
         stale = 0;
       }
+      // A few steps more raise it by a few hundredths at most.
+      if (question.mayGiveUp && step >= stepsBeforeGivingUp && best < hopeful * question.target) break;
       let norm = 0;
       for (const { i } of coming) norm += this.#slack[i]! ** 2;
       if (norm === 0) break;

@@ -119,6 +119,7 @@ export class Bounds {
           target,
           steps,
           shouldStop: effort === 'root' ? shouldStop : never,
+          mayGiveUp: effort !== 'root',
         }),
       );
     }

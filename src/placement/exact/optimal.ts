@@ -5,10 +5,10 @@ import { compareScores, components, type Score } from '../score.js';
 import { openServices, withPins } from '../strategies/filling.js';
 import { rules } from '../strategies/strategies.js';
 import { admit } from './admit.js';
+import { anneal } from './anneal.js';
 import { Bounds, type Known } from './bounds.js';
 import { Search } from './search.js';
 import { searchOrderOf } from './search-order.js';
-import { shake } from './shake.js';
 
 /**
  * The placement that is least in the objective, component by component.
@@ -26,8 +26,16 @@ export type Optimum = {
 
 export type OptimalLimits = { readonly shouldStop: () => boolean; readonly nodeLimit: number | null };
 
-/** How many times in a row the best placement is shaken and improved again in vain, before the search begins. */
-const mostShakes = 30;
+/** Runs of annealing before the search begins, each from the best so far. */
+const mostAnnealings = 2;
+/** Of more services, a proof is out of reach: the time is better spent on finding. */
+const largestSearched = 80;
+const mostLargeRuns = 6;
+
+/** Steps of one run: a fifth of a second for 30 services, some seconds for hundreds. */
+function annealingSteps(fleet: Fleet): number {
+  return Math.min(2_000_000, 3_000 * fleet.services.length);
+}
 
 export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits): Optimum {
   const start = nobodyPlaced(fleet);
@@ -35,16 +43,16 @@ export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits):
   const bounds = new Bounds(fleet, order, start.score().refused);
   let best = firstPlacements(fleet, shouldStop);
   let bound = provableBound(bounds, start, best.score());
-  let inVain = 0;
-  for (let seed = 0; inVain < mostShakes && !shouldStop() && compareScores(best.score(), bound) > 0; seed++) {
-    inVain += 1;
-    const other = shake(best, seed);
+  const steps = annealingSteps(fleet);
+  const mostRuns = fleet.services.length > largestSearched ? mostLargeRuns : mostAnnealings;
+  for (let seed = 0; seed < mostRuns && !shouldStop() && compareScores(best.score(), bound) > 0; seed++) {
+    const other = best.copy();
+    anneal(other, { seed, steps, shouldStop });
     admit(other);
     improve(other, objectiveJudge, { shouldStop });
     const [now, before] = [other.score(), best.score()];
     if (compareScores(now, before) >= 0) continue;
     best = other;
-    inVain = 0;
     // What a bound assumes of the components before has changed.
     if (compareScores(now, before, components.length - 2) < 0) bound = provableBound(bounds, start, now);
   }
