@@ -18,7 +18,10 @@ export type PlacementAssignment = {
   /** What it may hold of its GPU; at least its minMemoryMb. */
   readonly memoryBudgetMb: number;
   readonly sharing: SharingModeName;
-  /** Part of the GPU's compute that it may count on: its computeShare, 1 where it is alone, else as its memory; 0 on the CPU. */
+  /**
+   * Part of the GPU's compute that it may count on: its computeShare, 1 where it is alone, that of its MIG instance, else
+   * as its memory; 0 on the CPU.
+   */
   readonly share: number;
   /** With `mig`: the profile of its instance, `3g.40gb`, and its UUID where the request names it. */
   readonly mig?: { readonly profile: string; readonly uuid: string | null };

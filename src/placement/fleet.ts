@@ -46,7 +46,13 @@ export type FleetGpu = {
 };
 
 /** An instance of a GPU that is cut by MIG. */
-export type MigCut = { readonly profile: string; readonly uuid: string | null; readonly memoryMb: number };
+export type MigCut = {
+  readonly profile: string;
+  readonly uuid: string | null;
+  readonly memoryMb: number;
+  /** Its compute slices, as a part of those of the GPU. */
+  readonly compute: number;
+};
 
 export type FleetService = {
   /** In `Fleet.services`. */
@@ -155,6 +161,7 @@ export function fleetOf(request: PlacementRequest, catalogue: GpuCatalogue): Fle
           .filter(({ at: g }) => pin === null || pin === g)
           .filter(({ gpu }) => vendors.has(gpu.vendor) && forbiddingTaints(gpu, service).length === 0)
           .filter(({ cut }) => cut === null || cut([service.minMemoryMb]) !== null)
+          .filter(({ freeMb }) => request.overcommit === 'warn' || service.minMemoryMb <= Math.max(0, freeMb))
           .map(({ at: g }) => g),
         mayUseCpu: pin === null && (service.cpuAllowed || service.frameworks.includes('cpu')),
         isPinned: pin !== null,
@@ -187,7 +194,9 @@ function sharingOf(gpu: PlacementGpu, catalogue: GpuCatalogue): Pick<FleetGpu, '
   }
   return {
     cut: (needsMb) =>
-      packInstances({ profiles, needsMb })?.map(({ profile, memoryMb }) => ({ profile, uuid: null, memoryMb })) ?? null,
+      packInstances({ profiles, needsMb })?.map(
+        ({ profile, memoryMb }): MigCut => ({ profile, uuid: null, memoryMb, compute: computeOf(profile, profiles) }),
+      ) ?? null,
     sharingFault: null,
   };
 }
@@ -201,8 +210,18 @@ function cutsAmong(
     profile,
     uuid,
     memoryMb: instanceMemoryMb(profile, profiles) ?? 0,
+    compute: computeOf(profile, profiles),
   }));
   return (needsMb) => packInto({ instances, needsMb })?.map((at) => instances[at]!) ?? null;
+}
+
+/** Most compute slices that GPUs with MIG have; of one that is not known, so many. */
+const mostComputeSlices = 7;
+
+/** `3g.40gb` of a GPU whose largest profile is `7g.80gb` → 3/7. */
+function computeOf(profile: string, profiles: ReturnType<typeof migProfilesOf>): number {
+  const whole = profiles.reduce((most, { computeSlices }) => Math.max(most, computeSlices), 0) || mostComputeSlices;
+  return Math.min(1, Number.parseInt(profile, 10) / whole);
 }
 
 /** By code points, which is the same everywhere; not by a language. */

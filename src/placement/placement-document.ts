@@ -77,7 +77,7 @@ function assignmentOf(
     gpuIndex: gpu.gpu.index,
     memoryBudgetMb: budgetsMb[own]!,
     sharing: sharingOn(gpu, services),
-    share: shareOf(own, services, budgetsMb, gpu),
+    share: cut === undefined ? shareOf(own, services, budgetsMb, gpu) : Math.floor(cut.compute * 1e4 + 1e-6) / 1e4,
     ...(cut === undefined ? {} : { mig: { profile: cut.profile, uuid: cut.uuid } }),
   };
 }
@@ -100,7 +100,7 @@ export function sharingOn({ gpu, cut, takesOne }: FleetGpu, services: readonly F
 function shareOf(own: number, services: readonly FleetService[], budgetsMb: readonly number[], gpu: FleetGpu): number {
   const asked = services[own]!.computeShare;
   if (asked > 0) return asked;
-  if (services.length === 1 && gpu.cut === null) return 1;
+  if (services.length === 1) return 1;
   const askedByOthers = services.reduce((sum, { computeShare }) => sum + computeShare, 0);
   const unasked = budgetsMb.filter((_, i) => services[i]!.computeShare === 0);
   const totalMb = unasked.reduce((sum, each) => sum + each, 0);

@@ -60,6 +60,13 @@ function memoryWarnings(
       warnings.push({ code: 'memory_exceeds_gpu', service: name, message });
     }
   }
+  for (const { service, cut } of inOrder) {
+    if (cut === undefined || service.computeShare <= cut.compute + 1e-9) continue;
+    const { name } = service.service;
+    const has = `${cut.profile} of ${label} is ${Number(cut.compute.toFixed(2))} of its compute`;
+    const message = `${name} asks for ${service.computeShare} of a GPU's compute (computeShare), and its instance ${has}`;
+    warnings.push({ code: 'compute_share_not_met', service: name, message });
+  }
   if (budgets.overMb > 0 && services.length > 0) {
     const totalMb = usedMb + budgets.assignedMb;
     if (services.length > 1 || usedMb > 0) {

@@ -162,22 +162,27 @@ export class Bounds {
     }
   }
 
-  /** What of the services to come finds no free memory in the region that they cannot leave; of the worst region. */
+  /**
+   * What of the services to come finds no free memory: what exceeds every GPU that it may take, and of the rest what is
+   * too much for the region that it cannot leave; of the worst region.
+   */
   #mostBeyond(occupancy: Occupancy, depth: number, which: 'askedMb' | 'minMb', goneMb: number): number {
     const { gpus } = this.#fleet;
     let most = 0;
     for (const region of this.#order.regions) {
-      const comingMb = region[which][depth]! - goneMb;
+      const comingMb = region[which][depth]!;
       if (comingMb <= most) continue;
       let freeMb = 0;
       for (const gpu of region.gpus) {
         if (occupancy.isClosed(gpu)) continue;
+        const { takesOne, freeMb: allMb } = gpus[gpu]!;
         const taken = which === 'askedMb' ? occupancy.loadOf(gpu).assignedMb : occupancy.minMb(gpu);
-        freeMb += Math.max(0, gpus[gpu]!.freeMb - taken);
+        const ownMb = Math.max(0, allMb - taken);
+        freeMb += takesOne ? Math.min(ownMb, this.#largestMb[depth]!) : ownMb;
       }
       most = Math.max(most, comingMb - freeMb);
     }
-    return most;
+    return Math.max(0, most + this.#order.sureExcess[which][depth]! - goneMb);
   }
 
   /** What the next services ask for [MiB]; past the critical ones, the largest to come. */

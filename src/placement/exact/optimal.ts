@@ -39,8 +39,12 @@ function annealingSteps(fleet: Fleet): number {
 
 export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits): Optimum {
   const start = nobodyPlaced(fleet);
-  const order = searchOrderOf(fleet, openServices(start));
-  const bounds = new Bounds(fleet, order, start.score().refused);
+  const refusedBefore = start.score().refused;
+  const orders = {
+    refusals: searchOrderOf(fleet, openServices(start), 'refusals'),
+    objective: searchOrderOf(fleet, openServices(start), 'objective'),
+  };
+  const bounds = new Bounds(fleet, orders.objective, refusedBefore);
   let best = firstPlacements(fleet, shouldStop);
   let bound = provableBound(bounds, start, best.score());
   const steps = annealingSteps(fleet);
@@ -57,21 +61,26 @@ export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits):
     if (compareScores(now, before, components.length - 2) < 0) bound = provableBound(bounds, start, now);
   }
   const limits = { shouldStop, nodeLimit: nodeLimit ?? Number.POSITIVE_INFINITY };
-  const search = new Search({ occupancy: start, best }, { order, bounds, limits });
+  const search = new Search({ occupancy: start, best }, limits);
   for (let count = 1; count <= components.length; count++) {
     const score = search.best.score();
     const known = knownBefore(score, count);
     const rootBound = bounds.at(start, 0, { known, count, effort: 'root', shouldStop });
     if (compareScores(rootBound, score, count) >= 0) continue;
-    const isProven = search.prove(count, known);
-    if (isProven) {
-      // What the search found was good in the components up to here; the later ones can often be had by moves.
-      const polished = search.best.copy();
-      improve(polished, objectiveJudge, { shouldStop });
-      search.offer(polished);
-      continue;
+    const order = count === 1 ? orders.refusals : orders.objective;
+    const tools = { order, bounds: count === 1 ? new Bounds(fleet, order, refusedBefore) : bounds };
+    if (!search.prove(count, known, tools)) {
+      return {
+        occupancy: search.best,
+        bound: openBound(rootBound, score, count),
+        isProven: false,
+        nodes: search.nodes,
+      };
     }
-    return { occupancy: search.best, bound: openBound(rootBound, count), isProven: false, nodes: search.nodes };
+    // What the search found was good in the components up to here; the later ones can often be had by moves.
+    const polished = search.best.copy();
+    improve(polished, objectiveJudge, { shouldStop });
+    search.offer(polished);
   }
   return { occupancy: search.best, bound: search.best.score(), isProven: true, nodes: search.nodes };
 }
@@ -84,27 +93,27 @@ export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits):
  */
 export function quickBound(fleet: Fleet, score: Score): Score {
   const start = nobodyPlaced(fleet);
-  const order = searchOrderOf(fleet, openServices(start));
+  const order = searchOrderOf(fleet, openServices(start), 'objective');
   return provableBound(new Bounds(fleet, order, start.score().refused), start, score);
 }
 
 function provableBound(bounds: Bounds, start: Occupancy, score: Score): Score {
   for (let count = 1; count < components.length; count++) {
     const bound = bounds.at(start, 0, { known: knownBefore(score, count), count, effort: 'quick' });
-    if (compareScores(bound, score, count) < 0) return openBound(bound, count);
+    if (compareScores(bound, score, count) < 0) return openBound(bound, score, count);
   }
   const count = components.length;
   return bounds.at(start, 0, { known: knownBefore(score, count), count, effort: 'quick' });
 }
 
-/** The components after the first open one are not bounded. */
-function openBound(bound: Score, count: number): Score {
+/** Components before the open one are proven; those after it are not bounded. */
+function openBound(bound: Score, proven: Score, count: number): Score {
   return {
-    refused: bound.refused,
-    overMb: count > 1 ? bound.overMb : 0,
-    shrunkMb: count > 2 ? bound.shrunkMb : 0,
-    slowness: count > 3 ? bound.slowness : 0,
-    use: count > 4 ? bound.use : 0,
+    refused: count > 1 ? proven.refused : bound.refused,
+    overMb: count > 2 ? proven.overMb : count === 2 ? bound.overMb : 0,
+    shrunkMb: count > 3 ? proven.shrunkMb : count === 3 ? bound.shrunkMb : 0,
+    slowness: count > 4 ? proven.slowness : count === 4 ? bound.slowness : 0,
+    use: count === 5 ? bound.use : 0,
   };
 }
 

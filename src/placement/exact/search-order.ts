@@ -16,11 +16,13 @@ export type SearchOrder = {
   readonly firstOther: number;
   /** Sets of GPUs; a service whose options lie within one cannot leave it. The first is all of them. */
   readonly regions: readonly Region[];
+  /** What services to come exceed every GPU by that they may take, wherever they go, at each depth [MiB]. */
+  readonly sureExcess: { readonly askedMb: Float64Array; readonly minMb: Float64Array };
 };
 
 export type Region = {
   readonly gpus: readonly number[];
-  /** Σ over the services to come that cannot leave the region, at each depth [MiB]. */
+  /** Σ over the services to come that cannot leave the region, at each depth, each at most as large as its largest GPU [MiB]. */
   readonly askedMb: Float64Array;
   readonly minMb: Float64Array;
   /** Services to come that cannot leave it, at each depth. */
@@ -41,18 +43,26 @@ export type OtherServices = {
 /** Regions that are looked at in every bound: those that hold most. */
 const mostRegions = 8;
 
-export function searchOrderOf(fleet: Fleet, open: readonly FleetService[]): SearchOrder {
-  const services = [...open].sort(
-    (a, b) =>
+/**
+ * Whether it is to be proven who must be refused: then those come first whom rules leave the fewest places, since memory
+ * is not what decides.
+ */
+export type OrderFor = 'refusals' | 'objective';
+
+export function searchOrderOf(fleet: Fleet, open: readonly FleetService[], orderFor: OrderFor): SearchOrder {
+  const services = [...open].sort((a, b) => {
+    const isRulesFirst = orderFor === 'refusals';
+    return (
       Number(b.isPinned) - Number(a.isPinned) ||
-      Number(b.critical) - Number(a.critical) ||
+      (isRulesFirst ? placesLeft(a) - placesLeft(b) : Number(b.critical) - Number(a.critical)) ||
       b.memoryMb - a.memoryMb ||
       b.minMb - a.minMb ||
       b.priority - a.priority ||
       a.options.length - b.options.length ||
-      a.at - b.at,
-  );
-  const firstOther = services.findIndex(({ critical, isPinned }) => !critical && !isPinned);
+      a.at - b.at
+    );
+  });
+  const lastCritical = services.findLastIndex(({ critical, isPinned }) => critical || isPinned);
   const criticalLeft = new Int32Array(services.length + 1);
   for (let i = services.length - 1; i >= 0; i--) {
     criticalLeft[i] = criticalLeft[i + 1]! + Number(services[i]!.critical);
@@ -61,9 +71,38 @@ export function searchOrderOf(fleet: Fleet, open: readonly FleetService[]): Sear
     services,
     isTwin: services.map((service, i) => i > 0 && areTwins(service, services[i - 1]!)),
     criticalLeft,
-    firstOther: firstOther === -1 ? services.length : firstOther,
+    firstOther: lastCritical + 1,
     regions: regionsOf(fleet, services),
+    sureExcess: {
+      askedMb: sureExcessOf(fleet, services, ({ memoryMb }) => memoryMb),
+      minMb: sureExcessOf(fleet, services, ({ minMb }) => minMb),
+    },
   };
+}
+
+/** The most that is free on a GPU that a service may take. */
+function widestOf({ gpus }: Fleet, { options }: FleetService): number {
+  return options.reduce((most, gpu) => Math.max(most, gpus[gpu]!.freeMb), 0);
+}
+
+function sureExcessOf(
+  fleet: Fleet,
+  services: readonly FleetService[],
+  sizeOf: (service: FleetService) => number,
+): Float64Array {
+  const excess = new Float64Array(services.length + 1);
+  for (let i = services.length - 1; i >= 0; i--) {
+    const service = services[i]!;
+    const own = service.mayUseCpu ? 0 : Math.max(0, sizeOf(service) - widestOf(fleet, service));
+    excess[i] = excess[i + 1]! + own;
+  }
+  return excess;
+}
+
+/** A rank: who needs a GPU alone, then who needs a part of one, then who has few to choose from, then all others. */
+function placesLeft({ dedicated, computeShare, options, mayUseCpu }: FleetService): number {
+  if (mayUseCpu) return Number.MAX_SAFE_INTEGER;
+  return (dedicated ? 0 : computeShare > 0 ? 1e6 : 2e6) + options.length;
 }
 
 function areTwins(a: FleetService, b: FleetService): boolean {
@@ -94,8 +133,9 @@ function regionsOf(fleet: Fleet, services: readonly FleetService[]): readonly Re
     for (let i = services.length - 1; i >= 0; i--) {
       const service = services[i]!;
       const stays = staying[i]!;
-      askedMb[i] = askedMb[i + 1]! + (stays ? service.memoryMb : 0);
-      minMb[i] = minMb[i + 1]! + (stays ? service.minMb : 0);
+      const mostMb = widestOf(fleet, service);
+      askedMb[i] = askedMb[i + 1]! + (stays ? Math.min(mostMb, service.memoryMb) : 0);
+      minMb[i] = minMb[i + 1]! + (stays ? Math.min(mostMb, service.minMb) : 0);
       count[i] = count[i + 1]! + Number(stays);
     }
     return { gpus, askedMb, minMb, count, others: othersOf(services, staying) };

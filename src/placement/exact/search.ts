@@ -7,6 +7,9 @@ import type { SearchOrder } from './search-order.js';
 /** Nodes between two looks at `shouldStop`. */
 const nodesBetweenLooks = 256;
 
+/** In which order services are decided, and the bounds of that order. */
+export type SearchTools = { readonly order: SearchOrder; readonly bounds: Bounds };
+
 export type SearchLimits = { readonly shouldStop: () => boolean; readonly nodeLimit: number };
 
 /**
@@ -17,12 +20,11 @@ export type SearchLimits = { readonly shouldStop: () => boolean; readonly nodeLi
  * the bounds that the ones before allow.
  */
 export class Search {
-  readonly #order: SearchOrder;
-  readonly #bounds: Bounds;
   readonly #limits: SearchLimits;
   readonly #occupancy: Occupancy;
   /** GPUs that are alike while nobody is on them have one number. */
   readonly #kinds: readonly number[];
+  #tools: SearchTools | null = null;
   #best: Occupancy;
   #bestScore: Score;
   #count = 0;
@@ -30,17 +32,12 @@ export class Search {
   #isStopped = false;
   nodes = 0;
 
-  /** @param occupancy with nobody in it but who can be nowhere; left as it was */
-  constructor(
-    start: { readonly occupancy: Occupancy; readonly best: Occupancy },
-    tools: { readonly order: SearchOrder; readonly bounds: Bounds; readonly limits: SearchLimits },
-  ) {
+  /** @param start.occupancy with nobody in it but who can be nowhere; left as it was */
+  constructor(start: { readonly occupancy: Occupancy; readonly best: Occupancy }, limits: SearchLimits) {
     this.#occupancy = start.occupancy;
     this.#best = start.best;
     this.#bestScore = start.best.score();
-    this.#order = tools.order;
-    this.#bounds = tools.bounds;
-    this.#limits = tools.limits;
+    this.#limits = limits;
     this.#kinds = kindsOf(start.occupancy.fleet);
   }
 
@@ -62,7 +59,8 @@ export class Search {
    * @param known the components before, which are proven
    * @returns whether they are proven; false where a limit ended the search
    */
-  prove(count: number, known: Known): boolean {
+  prove(count: number, known: Known, tools: SearchTools): boolean {
+    this.#tools = tools;
     this.#count = count;
     this.#known = known;
     this.#isStopped = false;
@@ -76,7 +74,7 @@ export class Search {
       this.#isStopped = true;
       return;
     }
-    const { services, isTwin } = this.#order;
+    const { services, isTwin } = this.#tools!.order;
     const occupancy = this.#occupancy;
     if (depth === services.length) {
       const score = occupancy.score();
@@ -110,7 +108,7 @@ export class Search {
 
   #visit(depth: number): void {
     const question = { known: this.#known, count: this.#count, least: this.#bestScore };
-    const bound = this.#bounds.at(this.#occupancy, depth, question);
+    const bound = this.#tools!.bounds.at(this.#occupancy, depth, question);
     if (compareScores(bound, this.#bestScore, this.#count) < 0) this.#descend(depth);
   }
 
@@ -143,6 +141,11 @@ export class Search {
       (a, b) =>
         a.overMb - b.overMb || a.shrunkMb - b.shrunkMb || a.slowness - b.slowness || a.use - b.use || a.gpu - b.gpu,
     );
+    // Who needs no part of a GPU for itself closes none to others: where one is open to him, he need not be elsewhere.
+    if (this.#count === 1 && !occupancy.fleet.refusesOvercommit && !service.dedicated && service.computeShare === 0) {
+      const shared = children.find(({ gpu }) => !gpus[gpu]!.takesOne && gpus[gpu]!.cut === null);
+      if (shared !== undefined) return [shared];
+    }
     if (service.mayUseCpu) {
       children.push({ gpu: onCpu, load: null, overMb: 0, shrunkMb: 0, slowness: 0, use: 0 });
     }
