@@ -25,7 +25,7 @@ export const slownessTolerance = 1e-9;
 
 /** Relative use in thousandths, rounded up. */
 export function thousandths(use: number): number {
-  return Math.ceil(use * 1000 - 1e-6);
+  return Math.max(0, Math.ceil(use * 1000 - 1e-6));
 }
 
 /** Negative where `a` is better; only the first `count` of `components` are looked at. */

@@ -15,6 +15,8 @@ import type { SearchOrder } from './search-order.js';
  * takes one and gains 2 − 1 = 1, the other none: the bound is 4 − 1 = 3. The one left has no seat, its price rises.
  */
 export type AssignmentQuestion = {
+  /** What services may take of each GPU [MiB]. */
+  readonly wallsMb: Float64Array;
   /** Sizes are what services ask for, not their least. */
   readonly isAsked: boolean;
   /** Services that will be refused, nobody knows which. */
@@ -64,7 +66,7 @@ export class AssignmentBound {
       .filter(({ service }) => service.critical || !service.mayUseCpu)
       .filter(({ service }) => service.options.length > 0);
     if (coming.length === 0) return 0;
-    const offers = this.#offersOf(occupancy, coming, question.isAsked);
+    const offers = this.#offersOf(occupancy, coming, question);
     const prices = this.#startOf(depth, coming, question.target);
     let best = 0;
     let bestPrices = prices;
@@ -109,11 +111,15 @@ export class AssignmentBound {
     return prices;
   }
 
-  #offersOf(occupancy: Occupancy, coming: readonly Coming[], isAsked: boolean): readonly Offer[] {
+  #offersOf(
+    occupancy: Occupancy,
+    coming: readonly Coming[],
+    { isAsked, wallsMb }: AssignmentQuestion,
+  ): readonly Offer[] {
     return this.#fleet.gpus.flatMap((gpu): readonly Offer[] => {
       const { at } = gpu;
       if (occupancy.isClosed(at)) return [];
-      const freeMb = gpu.freeMb - (isAsked ? occupancy.askedMb(at) : occupancy.minMb(at));
+      const freeMb = wallsMb[at]! - (isAsked ? occupancy.askedMb(at) : occupancy.minMb(at));
       const sizeOf = ({ memoryMb, minMb }: FleetService): number => (isAsked ? memoryMb : minMb);
       const count = occupancy.count(at);
       const able = coming

@@ -1,6 +1,6 @@
 import type { Fleet, FleetService } from '../fleet.js';
 import { isRefused, type Occupancy } from '../occupancy.js';
-import { type Score, slownessTolerance } from '../score.js';
+import { type Score, slownessTolerance, thousandths } from '../score.js';
 import { AssignmentBound } from './assignment-bound.js';
 import type { SearchOrder } from './search-order.js';
 import { currentSlowness, SeatBound } from './seat-bound.js';
@@ -21,6 +21,7 @@ export type Known = {
   readonly slowness: number | null;
   /** Of the best placement known. */
   readonly expectedSlowness: number;
+  readonly expectedUse: number;
 };
 
 export type BoundQuestion = {
@@ -53,6 +54,10 @@ export class Bounds {
   readonly #seats: SeatBound;
   readonly #assignment: AssignmentBound;
   readonly #prefixMb: Float64Array;
+  /** Free memory of each GPU [MiB], and what of it may be taken below some use. */
+  readonly #memoryMb: Float64Array;
+  readonly #wallsMb: Float64Array;
+  #wallsFor: number | null = null;
   /** The largest service to come, at each depth [MiB]. */
   readonly #largestMb: Float64Array;
 
@@ -64,6 +69,8 @@ export class Bounds {
     const { services } = order;
     this.#seats = new SeatBound(fleet, order);
     this.#assignment = new AssignmentBound(fleet, order);
+    this.#memoryMb = Float64Array.from(fleet.gpus, ({ freeMb }) => freeMb);
+    this.#wallsMb = new Float64Array(fleet.gpus.length);
     this.#prefixMb = new Float64Array(services.length + 1);
     this.#largestMb = new Float64Array(services.length + 1);
     for (let i = 0; i < services.length; i++) this.#prefixMb[i + 1] = this.#prefixMb[i]! + services[i]!.memoryMb;
@@ -76,7 +83,7 @@ export class Bounds {
    * @param depth services of the search order that are decided
    */
   at(occupancy: Occupancy, depth: number, question: BoundQuestion): Score {
-    const { known, count, least = null, effort = 'node', shouldStop = never } = question;
+    const { known, count, least = null } = question;
     const refused = this.#refusedSoFar(occupancy, depth);
     let toRefuse = known.refused;
     for (const each of refused) toRefuse -= each;
@@ -104,28 +111,56 @@ export class Bounds {
     }
     if (count === 3) return bound;
     const current = currentSlowness(occupancy, this.#order);
-    const enough = least === null ? null : least.slowness - current;
-    let more = this.#seats.more(occupancy, depth, { known, toRefuse, goneMb, enough });
+    const refusals = { toRefuse, goneMb };
+    if (count === 4) {
+      const enough = least === null ? null : least.slowness - current;
+      bound.slowness =
+        current +
+        this.#moreSlowness(occupancy, depth, question, { ...refusals, current, enough, wallsMb: this.#memoryMb });
+      return bound;
+    }
+    bound.slowness = Math.max(current, known.slowness ?? 0);
+    bound.use = this.#use(occupancy, depth, known, { current, goneMb });
+    const use = least?.use ?? known.expectedUse;
+    if (known.slowness === null || thousandths(bound.use) >= thousandths(use)) return bound;
+    // Whatever fills no GPU so far makes critical services slower than they need be: then none fills them less.
+    const enough = known.slowness - current + slownessTolerance * Math.max(1, known.slowness) * 2;
+    const wallsMb = this.#wallsBelow(use);
+    const more = this.#moreSlowness(occupancy, depth, question, { ...refusals, current, enough, wallsMb });
+    if (more >= enough) bound.use = use;
+    return bound;
+  }
+
+  /** What the services to come add to the slowness at least, within walls. */
+  #moreSlowness(occupancy: Occupancy, depth: number, question: BoundQuestion, about: SlownessQuestion): number {
+    const { known, effort = 'node', shouldStop = never } = question;
+    const { toRefuse, goneMb, current, enough, wallsMb } = about;
+    const more = this.#seats.more(occupancy, depth, { known, toRefuse, goneMb, enough, wallsMb });
     const steps = this.#steps(depth, effort);
     // Dearer to reckon: asked only where critical services are to come or have just come, and where it may decide.
-    if (steps > 0 && known.overMb === 0 && (enough === null || more < enough)) {
-      const isAsked = known.shrunkMb === 0;
-      const target = enough ?? Math.max(0, known.expectedSlowness - current);
-      more = Math.max(
-        more,
-        this.#assignment.more(occupancy, depth, {
-          isAsked,
-          toRefuse,
-          target,
-          steps,
-          shouldStop: effort === 'root' ? shouldStop : never,
-          mayGiveUp: effort !== 'root',
-        }),
-      );
+    if (steps === 0 || known.overMb !== 0 || (enough !== null && more >= enough)) return more;
+    const byPrices = this.#assignment.more(occupancy, depth, {
+      wallsMb,
+      isAsked: known.shrunkMb === 0,
+      toRefuse,
+      target: enough ?? Math.max(0, known.expectedSlowness - current),
+      steps,
+      shouldStop: effort === 'root' ? shouldStop : never,
+      mayGiveUp: effort !== 'root',
+    });
+    return Math.max(more, byPrices);
+  }
+
+  /** What services may take of each GPU so that it is used less than that by at least a thousandth [MiB]. */
+  #wallsBelow(use: number): Float64Array {
+    const most = (thousandths(use) - 1) / 1000;
+    if (this.#wallsFor !== most) {
+      this.#wallsFor = most;
+      for (const { at, memoryMb, usedMb, freeMb } of this.#fleet.gpus) {
+        this.#wallsMb[at] = Math.min(freeMb, Math.floor(memoryMb * most + 1e-6) - usedMb);
+      }
     }
-    bound.slowness = current + more;
-    if (count > 4) bound.use = this.#use(occupancy, depth, known, { current, goneMb });
-    return bound;
+    return this.#wallsMb;
   }
 
   #steps(depth: number, effort: 'quick' | 'node' | 'root'): number {
@@ -238,6 +273,15 @@ export class Bounds {
     return use;
   }
 }
+
+/** What is asked of a bound on slowness; `enough` as in SeatQuestion. */
+type SlownessQuestion = {
+  readonly toRefuse: number;
+  readonly goneMb: number;
+  readonly current: number;
+  readonly enough: number | null;
+  readonly wallsMb: Float64Array;
+};
 
 /** Of the services of a priority and above: what they need at least to come, and the largest of the priority itself. */
 type Level = { readonly minMb: Float64Array; readonly largestMb: Float64Array };

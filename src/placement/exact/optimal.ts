@@ -124,6 +124,7 @@ function knownBefore(score: Score, count: number): Known {
     shrunkMb: count > 3 ? score.shrunkMb : null,
     slowness: count > 4 ? score.slowness : null,
     expectedSlowness: score.slowness,
+    expectedUse: score.use,
   };
 }
 

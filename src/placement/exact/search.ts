@@ -28,7 +28,7 @@ export class Search {
   #best: Occupancy;
   #bestScore: Score;
   #count = 0;
-  #known: Known = { refused: 0, overMb: null, shrunkMb: null, slowness: null, expectedSlowness: 0 };
+  #known: Known = { refused: 0, overMb: null, shrunkMb: null, slowness: null, expectedSlowness: 0, expectedUse: 0 };
   #isStopped = false;
   nodes = 0;
 

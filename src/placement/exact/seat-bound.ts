@@ -19,6 +19,8 @@ export type SeatQuestion = {
   readonly goneMb: number;
   /** Only whether the bound reaches this is asked; null = the bound itself. */
   readonly enough: number | null;
+  /** What services may take of each GPU [MiB]. */
+  readonly wallsMb: Float64Array;
 };
 
 /** GPUs of which all choices are tried; of more, only seats are counted. */
@@ -53,16 +55,15 @@ export class SeatBound {
   }
 
   more(occupancy: Occupancy, depth: number, question: SeatQuestion): number {
-    const { gpus } = this.#fleet;
     const left = Math.max(0, this.#order.criticalLeft[depth]! - question.toRefuse);
     // Where something is exceeded anyway, memory is no wall.
     const hasWalls = question.known.overMb === 0;
     if (left === 0 && !hasWalls) return 0;
     const isAsked = question.known.shrunkMb === 0;
-    for (const { at, freeMb } of gpus) {
+    for (const { at } of this.#fleet.gpus) {
       this.#freeMb[at] = occupancy.isClosed(at)
         ? 0
-        : Math.max(0, freeMb - (isAsked ? occupancy.askedMb(at) : occupancy.minMb(at)));
+        : Math.max(0, question.wallsMb[at]! - (isAsked ? occupancy.askedMb(at) : occupancy.minMb(at)));
     }
     const each = left > 0 && question.toRefuse === 0 ? this.#eachAlone(occupancy, depth, hasWalls) : 0;
     if (question.enough !== null && each >= question.enough) return each;
