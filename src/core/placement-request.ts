@@ -67,7 +67,10 @@ const toleration = z
   });
 
 const migInstanceSchema = z.strictObject({
-  profile: z.string().regex(/^\d+g\.\d+gb([+.-][a-z.]+)?$/, { message: 'a MIG profile such as 3g.40gb' }),
+  profile: z
+    .string()
+    .regex(/^\d+g\.\d+gb([+.-][a-z.]+)?$/, { message: 'a MIG profile such as 3g.40gb' })
+    .describe('as nvidia-smi mig -lgip names it: 3g.40gb'),
   uuid: z.string().min(1).max(200).nullable().default(null).describe('as nvidia-smi -L prints it: MIG-…'),
 });
 
@@ -75,13 +78,26 @@ export const placementGpuSchema = z.strictObject({
   index: z.int().min(0).max(1_000_000).describe('as the tool of its vendor counts on that node'),
   node: name.describe('the machine that it is in'),
   name: z.string().max(200).default('').describe('RTX A5500; its catalogue entry gives architecture and speed'),
-  vendor: z.enum(gpuVendors),
+  vendor: z.enum(gpuVendors).describe('who made it; the frameworks of a service say whose GPUs it runs on'),
   memoryMb: z.int().min(1).max(largestMemoryMb).describe('all of its memory [MiB]'),
   usedMb: memoryMb.default(0).describe('taken by others: the system, a desktop, another service [MiB]'),
   architecture: z.string().min(1).max(60).nullable().default(null).describe('ampere, rdna3, …; null = the catalogue'),
-  speed: z.number().gt(0).max(1e6).nullable().default(null).describe('relative; null = the catalogue'),
-  taints: z.array(taint).max(100).default([]),
-  tags: z.record(z.string().max(100), z.string().max(500)).default({}).describe('facts for people and exports'),
+  speed: z
+    .number()
+    .gt(0)
+    .max(1e6)
+    .nullable()
+    .default(null)
+    .describe('relative to the others; null = its memory bandwidth in the catalogue [TB/s]'),
+  taints: z
+    .array(taint)
+    .max(100)
+    .default([])
+    .describe('of its node, as kubectl taint writes them; they keep away whoever does not tolerate them'),
+  tags: z
+    .record(z.string().max(100), z.string().max(500))
+    .default({})
+    .describe('facts that exports read: uuid, pciBusId, renderNode, vendorIndex, driver'),
   sharing: z
     .enum(gpuSharingSettings)
     .nullable()
@@ -97,14 +113,19 @@ export const placementGpuSchema = z.strictObject({
 
 const placementServiceSchema = z
   .strictObject({
-    name,
-    model: z.string().max(500).default(''),
+    name: name.describe('of its own; exports call it so'),
+    model: z.string().max(500).default('').describe('what it serves, as its engine takes it; for messages and exports'),
     memoryMb: memoryMb.describe('what it holds of the memory of its GPU [MiB]'),
-    minMemoryMb: memoryMb.optional().describe('what it can live with; absent = memoryMb'),
-    kind: z.enum(serviceKinds).default('other'),
+    minMemoryMb: memoryMb
+      .optional()
+      .describe('what it can live with [MiB]; less than memoryMb = it may be shrunk; absent = memoryMb'),
+    kind: z
+      .enum(serviceKinds)
+      .default('other')
+      .describe('llm, embedding and reranker hold themselves to a part of memory'),
     critical: z.boolean().default(false).describe('users wait for it: its slowness counts'),
     dedicated: z.boolean().default(false).describe('shares its GPU with nobody'),
-    cpuAllowed: z.boolean().default(false).describe('may run without a GPU'),
+    cpuAllowed: z.boolean().default(false).describe('may run without a GPU, as it may with cpu among its frameworks'),
     frameworks: z.array(z.enum(frameworkNames)).max(frameworkNames.length).describe('what it is built for'),
     priority: z.int().min(-1_000_000).max(1_000_000).default(0).describe('higher is refused and shrunk later'),
     computeShare: z
@@ -116,11 +137,18 @@ const placementServiceSchema = z
       .describe('part of the GPU that it needs; null = any'),
     maxSessions: z.int().min(1).max(1_000_000).nullable().default(null).describe('requests at the same time'),
     gpu: z
-      .strictObject({ node: name, index: z.int().min(0) })
+      .strictObject({
+        node: name.describe('node of that GPU'),
+        index: z.int().min(0).describe('its index there'),
+      })
       .nullable()
       .default(null)
-      .describe('pinned to this one'),
-    tolerations: z.array(toleration).max(100).default([]),
+      .describe('the GPU that it is pinned to'),
+    tolerations: z
+      .array(toleration)
+      .max(100)
+      .default([])
+      .describe('taints that do not keep it away: key=value:NoSchedule, key=value, key, or * for all'),
     image: z.string().min(1).max(500).nullable().default(null).describe('container image, for Kubernetes'),
     importPath: z
       .string()
@@ -139,10 +167,13 @@ export const placementRequestSchema = z
   .strictObject({
     apiVersion: z.literal('gpumix/v1'),
     kind: z.literal('PlacementRequest'),
-    strategy: z.enum(strategyNames).default('vram_based'),
-    overcommit: z.enum(['warn', 'refuse']).default('warn').describe('warn: place what does not fit and say so'),
-    gpus: z.array(placementGpuSchema).max(4096),
-    services: z.array(placementServiceSchema).max(10_000),
+    strategy: z.enum(strategyNames).default('vram_based').describe('the rule by which services are given GPUs'),
+    overcommit: z
+      .enum(['warn', 'refuse'])
+      .default('warn')
+      .describe('warn: place what does not fit and say so; refuse: refuse it'),
+    gpus: z.array(placementGpuSchema).max(4096).describe('the GPUs that exist'),
+    services: z.array(placementServiceSchema).max(10_000).describe('what is to run on them'),
   })
   .superRefine((request, context) => {
     const places = new Map<string, number>();
