@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { refusalReasons } from '../../src/core/placement.js';
+import { sharingModeNames, strategyNames } from '../../src/core/placement-request.js';
 import { forecasterNames } from '../../src/demand/forecast.js';
 import { holdRules } from '../../src/service/replica-holds.js';
 import { heldReasons } from '../../src/service/view.js';
@@ -28,10 +30,11 @@ describe('docs/concepts.md', () => {
     expect([...firstColumn('Stability')].sort()).toEqual([...holdRules].sort());
   });
 
-  it('names every forecaster, router and fidelity', () => {
+  it('names every forecaster, router and fidelity, and the words of placements', () => {
     const named = (title: string, words: readonly string[]) =>
       words.filter((word) => !section(title).includes(`\`${word}\``));
     expect(named('Demand and forecast', forecasterNames)).toEqual([]);
     expect(named('Backtests', [...routers, ...fidelities])).toEqual([]);
+    expect(named('Placements', [...strategyNames, ...sharingModeNames, ...refusalReasons])).toEqual([]);
   });
 });
