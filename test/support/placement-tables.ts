@@ -11,6 +11,7 @@ import {
   sharingModeNames,
   strategyNames,
 } from '../../src/core/placement-request.js';
+import { gigabytes } from '../../src/placement/amounts.js';
 import { gpuAllocationNames } from '../../src/placement/export/exporter.js';
 import { exporters, exportNames } from '../../src/placement/export/exporters.js';
 import { gpuAllocations } from '../../src/placement/export/kubernetes/gpu-allocations.js';
@@ -175,8 +176,8 @@ function outcomes(file: string): string {
       `\`${strategy}\``,
       ...placement.gpus.map(({ index }) => servicesOn(placement, index)),
       refusals.length === 0 ? '' : `${refusals.length}`,
-      gigabytes(objective.overcommitMb),
-      gigabytes(objective.shrunkMb),
+      objective.overcommitMb === 0 ? '' : gigabytes(objective.overcommitMb),
+      objective.shrunkMb === 0 ? '' : gigabytes(objective.shrunkMb),
       `${Number(objective.criticalSlowness.toPrecision(3))}`,
       objective.maxRelativeUse.toFixed(3),
     ];
@@ -190,10 +191,6 @@ function servicesOn({ assignments }: Placement, index: number): string {
     .filter(({ gpuIndex }) => gpuIndex === index)
     .map(({ service, memoryBudgetMb }) => `${service} ${gigabytes(memoryBudgetMb)}`)
     .join(', ');
-}
-
-function gigabytes(mib: number): string {
-  return mib === 0 ? '' : `${Number((mib / 1024).toFixed(1))} GB`;
 }
 
 function gpuCatalogue(): GpuCatalogue {
