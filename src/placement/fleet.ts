@@ -37,7 +37,7 @@ export type FleetGpu = {
   readonly freeMb: number;
   readonly speed: number;
   readonly isSpeedKnown: boolean;
-  /** It takes one service: it is set so, or to a mode that it does not have. */
+  /** It takes one service: it is set so, or to a mode that it does not have, or one process at a time opens it. */
   readonly takesOne: boolean;
   /** Why its `sharing` cannot be had, as a sentence; null = it can, or none is set. */
   readonly sharingFault: string | null;
@@ -137,7 +137,7 @@ export function fleetOf(request: PlacementRequest, catalogue: GpuCatalogue): Fle
         usedMb: gpu.usedMb,
         freeMb: gpu.memoryMb - gpu.usedMb,
         ...speedOf(gpu, gpuByName(catalogue, gpu.name)),
-        takesOne: gpu.sharing === 'exclusive' || sharingFault !== null,
+        takesOne: gpu.sharing === 'exclusive' || sharingFault !== null || takesOneProcess(gpu, catalogue),
         sharingFault,
         cut,
       };
@@ -199,6 +199,11 @@ function sharingOf(gpu: PlacementGpu, catalogue: GpuCatalogue): Pick<FleetGpu, '
       ) ?? null,
     sharingFault: null,
   };
+}
+
+/** Nobody has set how it is shared, and processes cannot even take turns on it: a Gaudi. */
+function takesOneProcess(gpu: PlacementGpu, catalogue: GpuCatalogue): boolean {
+  return gpu.sharing === null && supportOf(gpu, 'time-slicing', catalogue).supported === 'no';
 }
 
 /** The instances that a GPU is cut into already. */

@@ -74,8 +74,11 @@ function faultOf(service: FleetService, gpu: FleetGpu, occupancy: Occupancy): Fa
   const names = fewOf(services.map((other) => other.service.name).sort());
   const { label } = gpu;
   if (services.length > 0 && gpu.takesOne) {
-    const why = gpu.sharingFault === null ? 'is exclusive' : `takes one service (${gpu.gpu.sharing} is not supported)`;
-    return { reason: 'sharing', text: `${label} ${why} and has ${names}`, remedy: 'a GPU that is shared' };
+    return {
+      reason: 'sharing',
+      text: `${label} ${takesOneText(gpu)} and has ${names}`,
+      remedy: 'a GPU that is shared',
+    };
   }
   if (services.some(({ dedicated }) => dedicated)) {
     return { reason: 'sharing', text: `${label} belongs to ${names} alone (dedicated)`, remedy: 'one GPU more' };
@@ -106,6 +109,11 @@ function faultOf(service: FleetService, gpu: FleetGpu, occupancy: Occupancy): Fa
     text: `${label} has ${gigabytes(freeMb)} free (${parts.join(' − ')})`,
     remedy: `overcommit: warn, or a GPU with ${gigabytes(service.minMb)} free`,
   };
+}
+
+function takesOneText({ gpu, sharingFault }: FleetGpu): string {
+  if (sharingFault !== null) return `takes one service (${gpu.sharing} is not supported)`;
+  return gpu.sharing === null ? 'lets one process at a time use it' : 'is exclusive';
 }
 
 /** What to blame where GPUs refuse for different reasons: memory, which is the easier to mend. */

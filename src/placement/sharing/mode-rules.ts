@@ -22,6 +22,17 @@ const engineKinds: readonly string[] = ['llm', 'embedding', 'reranker'];
 
 export const modeRules: readonly ModeRule[] = [
   {
+    name: 'one-process',
+    when: 'the hardware lets one process at a time use it',
+    mode: 'exclusive',
+    reason: ({ support, places }) => {
+      if (places.every(({ placed }) => placed.length === 0)) return null;
+      if (support.mig.supported === 'yes' || support.mps.supported === 'yes') return null;
+      if (support['time-slicing'].supported !== 'no') return null;
+      return `It takes one process at a time (${support['time-slicing'].reason}): give the other services another GPU.`;
+    },
+  },
+  {
     name: 'nothing-to-share',
     when: 'no GPU of the kind serves several services',
     mode: 'exclusive',
@@ -31,16 +42,6 @@ export const modeRules: readonly ModeRule[] = [
       if (busy.length === 0) return 'No service is placed on it, so there is nothing to share.';
       if (busy.length > 1) return 'Each of these GPUs serves one service, which has all of it.';
       return `It serves ${busy[0]!.placed[0]!.service.name} alone, which has all of it.`;
-    },
-  },
-  {
-    name: 'one-process',
-    when: 'the hardware lets one process at a time use it',
-    mode: 'exclusive',
-    reason: ({ support }) => {
-      if (support.mig.supported === 'yes' || support.mps.supported === 'yes') return null;
-      if (support['time-slicing'].supported !== 'no') return null;
-      return `It takes one process at a time (${support['time-slicing'].reason}): give the other services another GPU.`;
     },
   },
   {
