@@ -1,4 +1,4 @@
-import type { FleetGpu, FleetService, MigCut } from './fleet.js';
+import type { FleetGpu, FleetService, MigCut, MigCutter } from './fleet.js';
 
 /**
  * What each service of one GPU may hold of its memory.
@@ -75,21 +75,34 @@ function sharedBudgets(gpu: FleetGpu, services: readonly FleetService[]): GpuBud
   };
 }
 
-/** Instances have walls: a service is shrunk to the largest that it can have, or it cannot be there. */
-function cutBudgets(
-  gpu: FleetGpu,
-  services: readonly FleetService[],
-  cut: NonNullable<FleetGpu['cut']>,
-): GpuBudgets | null {
+/**
+ * Instances have walls: services that give way, lowest priority first, take the smallest that they can live with until
+ * all fit at once; then each, the last of them first, gets the largest that the others leave.
+ */
+function cutBudgets(gpu: FleetGpu, services: readonly FleetService[], cut: MigCutter): GpuBudgets | null {
   const needsMb = services.map(({ memoryMb }) => memoryMb);
-  let cuts = cut(needsMb);
+  let cuts = cut.pack(needsMb);
+  const gave: number[] = [];
   for (const i of givingWay(services)) {
     if (cuts !== null) break;
     needsMb[i] = services[i]!.minMb;
-    cuts = cut(needsMb);
+    gave.unshift(i);
+    cuts = cut.pack(needsMb);
   }
   if (cuts === null) return null;
-  const budgetsMb = services.map(({ memoryMb }, i) => Math.min(memoryMb, cuts[i]!.memoryMb));
+  for (const i of gave) {
+    const { minMb, memoryMb } = services[i]!;
+    for (const sizeMb of cut.sizesMb.filter((size) => size > minMb)) {
+      const larger = needsMb.with(i, Math.min(memoryMb, sizeMb));
+      const wider = cut.pack(larger);
+      if (wider === null) continue;
+      needsMb[i] = larger[i]!;
+      cuts = wider;
+      break;
+    }
+  }
+  const instances = cuts;
+  const budgetsMb = services.map(({ memoryMb }, i) => Math.min(memoryMb, instances[i]!.memoryMb));
   const assignedMb = budgetsMb.reduce((sum, each) => sum + each, 0);
   const askedMb = services.reduce((sum, { memoryMb }) => sum + memoryMb, 0);
   return {

@@ -7,7 +7,14 @@ import {
   type PlacementRequest,
   type PlacementService,
 } from '../core/placement-request.js';
-import { instanceMemoryMb, migLayoutOf, migProfilesOf, packInstances, packInto } from './sharing/mig-geometry.js';
+import {
+  instanceMemoryMb,
+  migLayoutOf,
+  migProfilesOf,
+  packInstances,
+  packInto,
+  profileMemoryMb,
+} from './sharing/mig-geometry.js';
 import { supportOf } from './sharing/sharing-modes.js';
 
 /**
@@ -41,8 +48,16 @@ export type FleetGpu = {
   readonly takesOne: boolean;
   /** Why its `sharing` cannot be had, as a sentence; null = it can, or none is set. */
   readonly sharingFault: string | null;
-  /** Sizes of MIG instances for budgets, in their order; null = they do not fit at once. Null where it is not cut. */
-  readonly cut: ((needsMb: readonly number[]) => readonly MigCut[] | null) | null;
+  /** How MIG cuts it; null where it does not. */
+  readonly cut: MigCutter | null;
+};
+
+/** Cuts a GPU into instances, or gives out those that it is cut into. */
+export type MigCutter = {
+  /** Memory of its instances, largest first [MiB]. */
+  readonly sizesMb: readonly number[];
+  /** An instance for each need, in their order; null = they do not fit at once. */
+  readonly pack: (needsMb: readonly number[]) => readonly MigCut[] | null;
 };
 
 /** An instance of a GPU that is cut by MIG. */
@@ -160,7 +175,7 @@ export function fleetOf(request: PlacementRequest, catalogue: GpuCatalogue): Fle
         options: gpus
           .filter(({ at: g }) => pin === null || pin === g)
           .filter(({ gpu }) => vendors.has(gpu.vendor) && forbiddingTaints(gpu, service).length === 0)
-          .filter(({ cut }) => cut === null || cut([service.minMemoryMb]) !== null)
+          .filter(({ cut }) => cut === null || cut.pack([service.minMemoryMb]) !== null)
           .filter(({ freeMb }) => request.overcommit === 'warn' || service.minMemoryMb <= Math.max(0, freeMb))
           .map(({ at: g }) => g),
         mayUseCpu: pin === null && (service.cpuAllowed || service.frameworks.includes('cpu')),
@@ -184,8 +199,9 @@ function sharingOf(gpu: PlacementGpu, catalogue: GpuCatalogue): Pick<FleetGpu, '
   const mode = gpu.sharing;
   if (mode === null || mode === 'exclusive') return { cut: null, sharingFault: null };
   const profiles = migProfilesOf(gpu, catalogue);
-  if (mode === 'mig' && gpu.migInstances !== null)
+  if (mode === 'mig' && gpu.migInstances !== null) {
     return { cut: cutsAmong(gpu.migInstances, profiles), sharingFault: null };
+  }
   const support = supportOf(gpu, mode, catalogue);
   if (support.supported === 'no') return { cut: null, sharingFault: support.reason };
   if (mode !== 'mig') return { cut: null, sharingFault: null };
@@ -193,10 +209,13 @@ function sharingOf(gpu: PlacementGpu, catalogue: GpuCatalogue): Pick<FleetGpu, '
     return { cut: null, sharingFault: 'its MIG profiles are not known: list its instances in migInstances' };
   }
   return {
-    cut: (needsMb) =>
-      packInstances({ profiles, needsMb })?.map(
-        ({ profile, memoryMb }): MigCut => ({ profile, uuid: null, memoryMb, compute: computeOf(profile, profiles) }),
-      ) ?? null,
+    cut: {
+      sizesMb: descending(profiles.map(profileMemoryMb)),
+      pack: (needsMb) =>
+        packInstances({ profiles, needsMb })?.map(
+          ({ profile, memoryMb }): MigCut => ({ profile, uuid: null, memoryMb, compute: computeOf(profile, profiles) }),
+        ) ?? null,
+    },
     sharingFault: null,
   };
 }
@@ -210,14 +229,21 @@ function takesOneProcess(gpu: PlacementGpu, catalogue: GpuCatalogue): boolean {
 function cutsAmong(
   given: NonNullable<PlacementGpu['migInstances']>,
   profiles: ReturnType<typeof migProfilesOf>,
-): NonNullable<FleetGpu['cut']> {
+): MigCutter {
   const instances = given.map(({ profile, uuid }) => ({
     profile,
     uuid,
     memoryMb: instanceMemoryMb(profile, profiles) ?? 0,
     compute: computeOf(profile, profiles),
   }));
-  return (needsMb) => packInto({ instances, needsMb })?.map((at) => instances[at]!) ?? null;
+  return {
+    sizesMb: descending(instances.map(({ memoryMb }) => memoryMb)),
+    pack: (needsMb) => packInto({ instances, needsMb })?.map((at) => instances[at]!) ?? null,
+  };
+}
+
+function descending(sizes: readonly number[]): readonly number[] {
+  return [...new Set(sizes)].sort((a, b) => b - a);
 }
 
 /** Most compute slices that GPUs with MIG have; of one that is not known, so many. */

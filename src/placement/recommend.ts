@@ -34,7 +34,7 @@ export function recommend(request: PlacementRequest, options: PlaceOptions): Rec
   const placements = strategyNames.map((strategy) => placeWith(strategy, fleet, options));
   const of = (strategy: StrategyName): Placement => placements.find((placement) => placement.strategy === strategy)!;
   const best = of('optimal');
-  const plainest = plainness.find((strategy) => isAsGood(of(strategy), best))!;
+  const plainest = plainness.find((strategy) => compareObjectives(of(strategy), best) <= 0)!;
   if (request.services.length === 0) {
     return { strategy: plainest, reason: 'there is nothing to place', placements };
   }
@@ -43,13 +43,7 @@ export function recommend(request: PlacementRequest, options: PlaceOptions): Rec
     return { strategy: 'manual', reason: `everything is pinned, and ${proof}`, placements };
   }
   if (plainest !== 'optimal') {
-    const fuller = of(plainest).objective.maxRelativeUse - best.objective.maxRelativeUse;
-    const but = fuller > 0 ? `; optimal only leaves ${(fuller * 100).toFixed(1)} % more of the fullest GPU free` : '';
-    return {
-      strategy: plainest,
-      reason: `its rule is easy to follow, and ${but === '' ? proof : 'hardly any placement does better'}${but}`,
-      placements,
-    };
+    return { strategy: plainest, reason: `its rule is easy to follow, and ${proof}`, placements };
   }
   const runnerUp = plainness
     .filter((strategy) => strategy !== 'optimal' && strategy !== 'manual')
@@ -60,15 +54,6 @@ export function recommend(request: PlacementRequest, options: PlaceOptions): Rec
     reason: `${runnerUp.strategy}, the best of the rules, ${shortcoming(runnerUp, best)}`,
     placements,
   };
-}
-
-/** Part of a GPU that is not worth a strategy whose answer nobody can foresee. */
-const negligibleUse = 0.02;
-
-/** The same but for the last component, and there nearly so. */
-function isAsGood(placement: Placement, best: Placement): boolean {
-  const nearly = { ...placement.objective, maxRelativeUse: placement.objective.maxRelativeUse - negligibleUse };
-  return compareObjectives({ ...placement, objective: nearly }, best) <= 0;
 }
 
 /** Negative where `a` is better. */

@@ -96,10 +96,11 @@ export class Bounds {
     const { gpus, refusesOvercommit } = this.#fleet;
     let overMb = 0;
     let shrunkMb = 0;
-    for (const { at } of gpus) {
+    for (const { at, cut } of gpus) {
       const load = occupancy.loadOf(at);
       overMb += load.overMb;
-      shrunkMb += load.shrunkMb;
+      // One instance more may be laid out so that another is larger: only the last word counts.
+      if (cut === null || depth === this.#order.services.length) shrunkMb += load.shrunkMb;
     }
     bound.overMb = overMb;
     if (!refusesOvercommit) bound.overMb += this.#mostBeyond(occupancy, depth, 'minMb', goneMb);
@@ -210,8 +211,8 @@ export class Bounds {
       let freeMb = 0;
       for (const gpu of region.gpus) {
         if (occupancy.isClosed(gpu)) continue;
-        const { takesOne, freeMb: allMb } = gpus[gpu]!;
-        const taken = which === 'askedMb' ? occupancy.loadOf(gpu).assignedMb : occupancy.minMb(gpu);
+        const { takesOne, freeMb: allMb, cut } = gpus[gpu]!;
+        const taken = which === 'askedMb' && cut === null ? occupancy.loadOf(gpu).assignedMb : occupancy.minMb(gpu);
         const ownMb = Math.max(0, allMb - taken);
         freeMb += takesOne ? Math.min(ownMb, this.#largestMb[depth]!) : ownMb;
       }
@@ -234,9 +235,12 @@ export class Bounds {
   ): number {
     const { gpus } = this.#fleet;
     const { regions, criticalLeft, firstOther } = this.#order;
-    let use = 0;
-    for (const { at } of gpus) use = Math.max(use, occupancy.relativeUse(at));
     const isAsked = known.shrunkMb === 0;
+    let use = 0;
+    // What is shrunk may be shrunk further for one service more.
+    for (const { at, usedMb, memoryMb } of gpus) {
+      use = Math.max(use, isAsked ? occupancy.relativeUse(at) : (usedMb + occupancy.minMb(at)) / memoryMb);
+    }
     // Beside a critical service, the slowness that is left buys seats for few or none.
     const isPastCritical = criticalLeft[depth] === 0 && depth >= firstOther;
     const spare =
