@@ -85,12 +85,13 @@ function memoryWarnings(
 function hardwareWarnings(gpu: FleetGpu, services: readonly FleetService[]): readonly PlacementWarning[] {
   const warnings: PlacementWarning[] = [];
   if (gpu.sharingFault !== null) {
-    const message = `${gpu.label} is set to ${gpu.gpu.sharing}, and ${lowerFirst(gpu.sharingFault)}; it takes one service`;
+    const message = `${gpu.label} is set to ${gpu.gpu.sharing}, which does not work there: it takes one service. ${capitalised(gpu.sharingFault)}.`;
     warnings.push({ code: 'sharing_not_supported', message });
   }
   if (!gpu.isSpeedKnown && services.some(({ critical }) => critical)) {
-    const what = gpu.gpu.name === '' ? 'which has no name' : `${JSON.stringify(gpu.gpu.name)}, is not in the catalogue`;
-    const message = `${gpu.label}, ${what}: its speed is taken as ${gpu.speed}; set speed of that GPU`;
+    const { name } = gpu.gpu;
+    const what = name === '' ? 'has no name' : `(${name}) is not in the catalogue with its memory bandwidth`;
+    const message = `${gpu.label} ${what}: its speed is taken as ${gpu.speed}. Set its speed.`;
     warnings.push({ code: 'speed_unknown', message });
   }
   for (const { service } of [...services].sort((a, b) => a.at - b.at)) {
@@ -104,7 +105,6 @@ function hardwareWarnings(gpu: FleetGpu, services: readonly FleetService[]): rea
   return warnings;
 }
 
-/** The beginning of a sentence inside another; abbreviations stay. */
-function lowerFirst(text: string): string {
-  return /^[A-Z][a-z]/.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text;
+function capitalised(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
