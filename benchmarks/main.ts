@@ -12,6 +12,7 @@ import { benchmarkHttp, describeHttp } from './http.js';
 import { benchmarkJoint, describeJoint } from './joint.js';
 import { benchmarkMemory } from './memory.js';
 import { benchmarkPeers, describePeers } from './peers.js';
+import { benchmarkPlacement, describePlacement, placementSizes } from './placement.js';
 import { benchmarkPlan, describePlanBenchmark } from './plan.js';
 import { benchmarkPlanningThread, describePlanningThread } from './planning-thread.js';
 import { benchmarkScrape, describeScrape } from './scrape.js';
@@ -52,6 +53,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   peers: {
     about: "what the rules of Mélange, AIBrix and WVA's greedy optimizer would pay on the same instances",
     run: async (options) => describePeers(await benchmarkPeers(options)),
+  },
+  placement: {
+    about: 'services on fixed GPUs: optimal against its bound, every rule, binpack, spread, and HiGHS',
+    run: async ({ quick }) => describePlacement(await benchmarkPlacement(placementSizes(quick))),
   },
   'planning-thread': {
     about: 'a large problem through the planning thread, and how long the event loop waits',
