@@ -172,11 +172,14 @@ export function fleetOf(request: PlacementRequest, catalogue: GpuCatalogue): Fle
         critical: service.critical,
         dedicated: service.dedicated,
         computeShare: service.computeShare ?? 0,
-        options: gpus
-          .filter(({ at: g }) => pin === null || pin === g)
-          .filter(({ gpu }) => vendors.has(gpu.vendor) && forbiddingTaints(gpu, service).length === 0)
-          .filter(({ cut }) => cut === null || cut.pack([service.minMemoryMb]) !== null)
-          .filter(({ freeMb }) => request.overcommit === 'warn' || service.minMemoryMb <= Math.max(0, freeMb))
+        options: (pin === null ? gpus : [gpus[pin]!])
+          .filter(
+            ({ gpu, cut, freeMb }) =>
+              vendors.has(gpu.vendor) &&
+              (gpu.taints.length === 0 || forbiddingTaints(gpu, service).length === 0) &&
+              (cut === null || cut.pack([service.minMemoryMb]) !== null) &&
+              (request.overcommit === 'warn' || service.minMemoryMb <= Math.max(0, freeMb)),
+          )
           .map(({ at: g }) => g),
         mayUseCpu: pin === null && (service.cpuAllowed || service.frameworks.includes('cpu')),
         isPinned: pin !== null,

@@ -100,7 +100,8 @@ export class Occupancy {
     if (occupied.compute + service.computeShare > 1 + computeTolerance) return null;
     if (this.fleet.refusesOvercommit && occupied.minMb + service.minMb > Math.max(0, target.freeMb)) return null;
     const askedMb = occupied.askedMb + service.memoryMb;
-    if (target.cut === null && askedMb <= target.freeMb) return { assignedMb: askedMb, shrunkMb: 0, overMb: 0 };
+    const isFirm = askedMb === occupied.minMb + service.minMb;
+    if (target.cut === null && (isFirm || askedMb <= target.freeMb)) return unshrunk(target, askedMb);
     return budgetsOn(target, [...occupied.services, service]);
   }
 
@@ -118,7 +119,8 @@ export class Occupancy {
       const compute = occupied.compute - leaving.computeShare + coming.computeShare;
       if (compute > 1 + computeTolerance) return null;
     }
-    if (target.cut === null && askedMb <= target.freeMb) return { assignedMb: askedMb, shrunkMb: 0, overMb: 0 };
+    const isFirm = askedMb === occupied.minMb - leaving.minMb + (coming?.minMb ?? 0);
+    if (target.cut === null && (isFirm || askedMb <= target.freeMb)) return unshrunk(target, askedMb);
     const rest = occupied.services.filter((other) => other !== leaving);
     return budgetsOn(target, coming === null ? rest : [...rest, coming]);
   }
@@ -198,6 +200,11 @@ function count(occupied: Occupied, service: FleetService, sign: 1 | -1): void {
   if (service.computeShare === 0) return;
   // Not a running sum: fractions would leave dust behind.
   occupied.compute = occupied.services.reduce((sum, { computeShare }) => sum + computeShare, 0);
+}
+
+/** Where everything fits as it is, or nobody can shrink. */
+function unshrunk(gpu: FleetGpu, askedMb: number): Load {
+  return { assignedMb: askedMb, shrunkMb: 0, overMb: Math.max(0, askedMb - gpu.freeMb) };
 }
 
 function emptyLoad(gpu: FleetGpu): Load {

@@ -61,21 +61,36 @@ export function placeOn(
   prefer: Preference,
   withCpu: boolean = service.mayUseCpu,
 ): void {
-  const candidates = gpus.flatMap((gpu) => {
+  let best: Candidate | undefined;
+  for (const gpu of gpus) {
     const load = occupancy.with(service, gpu);
-    if (load === null) return [];
+    if (load === null) continue;
     const before = occupancy.loadOf(gpu);
-    return [{ gpu, load, moreOverMb: load.overMb - before.overMb, moreShrunkMb: load.shrunkMb - before.shrunkMb }];
-  });
-  candidates.sort(
-    (a, b) =>
-      a.moreOverMb - b.moreOverMb || a.moreShrunkMb - b.moreShrunkMb || prefer(a, b, occupancy) || a.gpu - b.gpu,
-  );
-  const [best] = candidates;
+    const moreOverMb = load.overMb - before.overMb;
+    const moreShrunkMb = load.shrunkMb - before.shrunkMb;
+    const candidate = { gpu, load, moreOverMb, moreShrunkMb };
+    if (best === undefined) best = candidate;
+    else {
+      const difference =
+        moreOverMb - best.moreOverMb ||
+        moreShrunkMb - best.moreShrunkMb ||
+        prefer(candidate, best, occupancy) ||
+        gpu - best.gpu;
+      if (difference < 0) best = candidate;
+    }
+  }
   const fits = best !== undefined && best.moreOverMb === 0 && best.moreShrunkMb === 0;
   if (best !== undefined && (fits || !withCpu)) occupancy.put(service, best.gpu, best.load);
   else occupancy.settle(service, withCpu ? onCpu : isRefused);
 }
+
+type Candidate = {
+  readonly gpu: number;
+  readonly load: Load;
+  /** What the service there makes it exceed and shrink more [MiB]. */
+  readonly moreOverMb: number;
+  readonly moreShrunkMb: number;
+};
 
 /** Does it fit there as it is, nobody shrunk? */
 export function fitsOn(occupancy: Occupancy, service: FleetService, gpu: number): boolean {
