@@ -1,7 +1,10 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { firstDifference } from '../../benchmarks/placement-peers.js';
 import { loadGpuCatalogue } from '../../src/adapters/catalogue-file.js';
 import { strategyNames } from '../../src/core/placement-request.js';
 import { place } from '../../src/placement/place.js';
+import { brokenRules } from './hardware-rules.js';
 import { type GpuInput, gpu, request, type ServiceInput, service } from './request-builders.js';
 
 const catalogue = await loadGpuCatalogue();
@@ -119,6 +122,53 @@ describe('a GPU that is cut into MIG instances', () => {
       }
       expect(assignments).toHaveLength(strategy === 'manual' ? 0 : 4);
     }
+  });
+});
+
+describe('any GPUs that MIG cuts or has cut, with any services', () => {
+  const profiles = ['1g.10gb', '2g.20gb', '3g.40gb', '4g.40gb', '7g.80gb'];
+  const cuts = fc.option(fc.array(fc.constantFrom(...profiles), { maxLength: 4 }), { nil: null });
+  const sizes = fc.record({
+    memoryMb: fc.integer({ min: 0, max: 60_000 }),
+    spareMb: fc.integer({ min: 0, max: 30_000 }),
+  });
+
+  it('keep to the instances and the minima with every strategy, and optimal is never worse than a rule', () => {
+    fc.assert(
+      fc.property(
+        fc.array(cuts, { minLength: 1, maxLength: 2 }),
+        fc.array(sizes, { maxLength: 6 }),
+        fc.constantFrom('warn' as const, 'refuse' as const),
+        (instances, wanted, overcommit) => {
+          const gpus = instances.map((each, index) =>
+            a100({
+              index,
+              migInstances: each?.map((profile, i) => ({ profile, uuid: `MIG-${index}-${i}` })) ?? null,
+            }),
+          );
+          const services = wanted.map(({ memoryMb, spareMb }, i) =>
+            service(`s${i}`, memoryMb, { minMemoryMb: Math.max(0, memoryMb - spareMb) }),
+          );
+          const asked = request(gpus, services, { overcommit });
+          const placements = strategyNames.map((strategy) =>
+            place({ ...asked, strategy }, { catalogue, nodeLimit: 2_000 }),
+          );
+          for (const placement of placements) {
+            expect(brokenRules(asked, placement)).toEqual([]);
+            for (const { mig, memoryBudgetMb } of placement.assignments) {
+              // The name promises no more than this, whichever part it is.
+              expect(memoryBudgetMb).toBeLessThanOrEqual(Number(/\.(\d+)gb/.exec(mig!.profile)![1]) * 1024);
+            }
+          }
+          const [optimal, ...others] = [...placements].reverse();
+          for (const other of others) {
+            const difference = firstDifference(optimal!.objective, other.objective);
+            expect(difference === null || difference.difference > 0).toBe(true);
+          }
+        },
+      ),
+      { numRuns: 150, seed: 7 },
+    );
   });
 });
 
