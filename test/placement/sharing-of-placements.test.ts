@@ -106,6 +106,16 @@ describe('a GPU that is cut into MIG instances', () => {
     });
   });
 
+  it('gives a shrunk service the largest instance that is left, not the smallest that it can live with', () => {
+    const instances = ['1g.10gb', '1g.10gb', '2g.20gb'].map((profile, i) => ({ profile, uuid: `MIG-${i}` }));
+    const services = [service('a', 8920), service('b', 20961, { minMemoryMb: 5657 })];
+    const { assignments } = placed([a100({ migInstances: instances })], services);
+    expect(assignments.map(({ service, memoryBudgetMb, mig }) => [service, memoryBudgetMb, mig?.uuid])).toEqual([
+      ['a', 8920, 'MIG-0'],
+      ['b', 19968, 'MIG-2'],
+    ]);
+  });
+
   it('never gives an instance twice, whatever the strategy, and never lets a service exceed it', () => {
     const services = [7000, 9000, 12000, 30000, 38000].map((memoryMb, i) => service(`s${i}`, memoryMb));
     const gpus = [
