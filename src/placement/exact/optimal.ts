@@ -1,13 +1,14 @@
 import type { Fleet } from '../fleet.js';
 import { improve, type Judge } from '../improve.js';
 import { cpuSlowness, isRefused, Occupancy } from '../occupancy.js';
-import { compareScores, components, type Score } from '../score.js';
+import { compareScores, components, type Score, thousandths } from '../score.js';
 import { openServices, withPins } from '../strategies/filling.js';
 import { rules } from '../strategies/strategies.js';
 import { admit } from './admit.js';
 import { anneal } from './anneal.js';
 import { Bounds, type Known } from './bounds.js';
-import { Search } from './search.js';
+import { level } from './level.js';
+import { Search, type SearchTools } from './search.js';
 import { searchOrderOf } from './search-order.js';
 
 /**
@@ -31,6 +32,8 @@ const mostAnnealings = 2;
 /** Of more services, a proof is out of reach: the time is better spent on finding. */
 const largestSearched = 80;
 const mostLargeRuns = 6;
+/** A search of so many nodes is tried before: it takes less time than annealing, and ends it where the fleet is small. */
+const nodesAtFirst = 2_000;
 
 /** Steps of one run: a fifth of a second for 30 services, some seconds for hundreds. */
 function annealingSteps(fleet: Fleet): number {
@@ -40,49 +43,89 @@ function annealingSteps(fleet: Fleet): number {
 export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits): Optimum {
   const start = nobodyPlaced(fleet);
   const refusedBefore = start.score().refused;
-  const orders = {
-    refusals: searchOrderOf(fleet, openServices(start), 'refusals'),
-    objective: searchOrderOf(fleet, openServices(start), 'objective'),
+  const refusals = searchOrderOf(fleet, openServices(start), 'refusals');
+  const objective = searchOrderOf(fleet, openServices(start), 'objective');
+  const proving: Proving = {
+    start,
+    refusals: { order: refusals, bounds: new Bounds(fleet, refusals, refusedBefore) },
+    objective: { order: objective, bounds: new Bounds(fleet, objective, refusedBefore) },
+    shouldStop,
   };
-  const bounds = new Bounds(fleet, orders.objective, refusedBefore);
   let best = firstPlacements(fleet, shouldStop);
-  let bound = provableBound(bounds, start, best.score());
+  const most = nodeLimit ?? Number.POSITIVE_INFINITY;
+  const isSmall = fleet.services.length <= largestSearched;
+  const first = isSmall ? prove(proving, best, Math.min(most, nodesAtFirst), 'quick') : null;
+  if (first !== null && (first.isProven || first.nodes >= most)) return first;
+  best = annealed(fleet, first?.occupancy ?? best, proving, isSmall ? mostAnnealings : mostLargeRuns);
+  const spent = first?.nodes ?? 0;
+  const last = prove(proving, best, most - spent, 'root');
+  return { ...last, nodes: spent + last.nodes };
+}
+
+type Effort = 'quick' | 'root';
+
+type Proving = {
+  readonly start: Occupancy;
+  readonly refusals: SearchTools;
+  readonly objective: SearchTools;
+  readonly shouldStop: () => boolean;
+};
+
+function annealed(fleet: Fleet, from: Occupancy, { start, objective, shouldStop }: Proving, runs: number): Occupancy {
   const steps = annealingSteps(fleet);
-  const mostRuns = fleet.services.length > largestSearched ? mostLargeRuns : mostAnnealings;
-  for (let seed = 0; seed < mostRuns && !shouldStop() && compareScores(best.score(), bound) > 0; seed++) {
+  let best = from;
+  let bound = provableBound(objective.bounds, start, best.score());
+  for (let seed = 0; seed < runs && !shouldStop() && compareScores(best.score(), bound) > 0; seed++) {
     const other = best.copy();
     anneal(other, { seed, steps, shouldStop });
     admit(other);
-    improve(other, objectiveJudge, { shouldStop });
+    polish(other, shouldStop);
     const [now, before] = [other.score(), best.score()];
     if (compareScores(now, before) >= 0) continue;
     best = other;
     // What a bound assumes of the components before has changed.
-    if (compareScores(now, before, components.length - 2) < 0) bound = provableBound(bounds, start, now);
+    if (compareScores(now, before, components.length - 2) < 0) bound = provableBound(objective.bounds, start, now);
   }
-  const limits = { shouldStop, nodeLimit: nodeLimit ?? Number.POSITIVE_INFINITY };
-  const search = new Search({ occupancy: start, best }, limits);
+  return best;
+}
+
+/** Proves one component after the other, as far as so many nodes go. */
+function prove(proving: Proving, best: Occupancy, nodeLimit: number, effort: Effort): Optimum {
+  const { start, objective, shouldStop } = proving;
+  const search = new Search({ occupancy: start, best }, { shouldStop, nodeLimit });
   for (let count = 1; count <= components.length; count++) {
     const score = search.best.score();
     const known = knownBefore(score, count);
-    const rootBound = bounds.at(start, 0, { known, count, effort: 'root', shouldStop });
+    let rootBound = objective.bounds.at(start, 0, { known, count, effort, shouldStop });
+    if (count === components.length) rootBound = { ...rootBound, use: leastUse(proving, score, rootBound.use, effort) };
     if (compareScores(rootBound, score, count) >= 0) continue;
-    const order = count === 1 ? orders.refusals : orders.objective;
-    const tools = { order, bounds: count === 1 ? new Bounds(fleet, order, refusedBefore) : bounds };
-    if (!search.prove(count, known, tools)) {
-      return {
-        occupancy: search.best,
-        bound: openBound(rootBound, score, count),
-        isProven: false,
-        nodes: search.nodes,
-      };
+    if (!search.prove(count, known, count === 1 ? proving.refusals : objective)) {
+      const bound = openBound(rootBound, score, count);
+      return { occupancy: search.best, bound, isProven: false, nodes: search.nodes };
     }
     // What the search found was good in the components up to here; the later ones can often be had by moves.
     const polished = search.best.copy();
-    improve(polished, objectiveJudge, { shouldStop });
+    polish(polished, shouldStop);
     search.offer(polished);
   }
   return { occupancy: search.best, bound: search.best.score(), isProven: true, nodes: search.nodes };
+}
+
+/** Halvings of what lies between the bound and the use that is known: a thousandth of what was a whole GPU. */
+const halvings = 9;
+
+/** The least use that no bound on slowness rules out: what critical services need at their best leaves others so much. */
+function leastUse({ start, objective, shouldStop }: Proving, score: Score, atLeast: number, effort: Effort): number {
+  let low = atLeast;
+  let high = score.use;
+  for (let i = 0; i < halvings && thousandths(low) + 1 < thousandths(high) && !shouldStop(); i++) {
+    const middle = (low + high) / 2;
+    const known = { ...knownBefore(score, components.length), expectedUse: middle };
+    const { use } = objective.bounds.at(start, 0, { known, count: components.length, effort, shouldStop });
+    if (use >= middle) low = middle;
+    else high = middle;
+  }
+  return low;
 }
 
 /**
@@ -143,12 +186,17 @@ function firstPlacements(fleet: Fleet, shouldStop: () => boolean): Occupancy {
     const found = rule(fleet);
     const improved = found.copy();
     admit(improved);
-    improve(improved, objectiveJudge, { shouldStop });
+    polish(improved, shouldStop);
     for (const each of [found, improved]) {
       if (best === null || compareScores(each.score(), best.score()) < 0) best = each;
     }
   }
   return best ?? withPins(fleet);
+}
+
+function polish(occupancy: Occupancy, shouldStop: () => boolean): void {
+  improve(occupancy, objectiveJudge, { shouldStop });
+  level(occupancy, shouldStop);
 }
 
 /** Large uses weigh so much more than small ones that the largest decides. */
