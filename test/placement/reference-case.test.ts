@@ -324,7 +324,8 @@ describe('the workstation with a 24 GB and a 4 GB card', () => {
         criticalSlowness: 7.8125,
         maxRelativeUse: 0.982,
       },
-      nodes: 25,
+      // Of the search, which says nothing of the placement.
+      nodes: expect.any(Number),
     });
   });
 
@@ -497,7 +498,8 @@ describe('the workstation with a 24 GB and a 4 GB card', () => {
         criticalSlowness: 15.625,
         maxRelativeUse: 5.428,
       },
-      nodes: 12,
+      // Of the search, which says nothing of the placement.
+      nodes: expect.any(Number),
     });
   });
 
