@@ -233,11 +233,12 @@ function cutsAmong(
   given: NonNullable<PlacementGpu['migInstances']>,
   profiles: ReturnType<typeof migProfilesOf>,
 ): MigCutter {
+  const slices = given.reduce((sum, { profile }) => sum + slicesOf(profile), 0);
   const instances = given.map(({ profile, uuid }) => ({
     profile,
     uuid,
     memoryMb: instanceMemoryMb(profile, profiles) ?? 0,
-    compute: computeOf(profile, profiles),
+    compute: computeOf(profile, profiles, slices),
   }));
   return {
     sizesMb: descending(instances.map(({ memoryMb }) => memoryMb)),
@@ -252,10 +253,14 @@ function descending(sizes: readonly number[]): readonly number[] {
 /** Most compute slices that GPUs with MIG have; of one that is not known, so many. */
 const mostComputeSlices = 7;
 
-/** `3g.40gb` of a GPU whose largest profile is `7g.80gb` → 3/7. */
-function computeOf(profile: string, profiles: ReturnType<typeof migProfilesOf>): number {
+function slicesOf(profile: string): number {
+  return Number.parseInt(profile, 10);
+}
+
+/** `3g.40gb` of a GPU whose largest profile is `7g.80gb` → 3/7; `given` are more slices than there are where a request says so. */
+function computeOf(profile: string, profiles: ReturnType<typeof migProfilesOf>, given = 0): number {
   const whole = profiles.reduce((most, { computeSlices }) => Math.max(most, computeSlices), 0) || mostComputeSlices;
-  return Math.min(1, Number.parseInt(profile, 10) / whole);
+  return slicesOf(profile) / Math.max(whole, given);
 }
 
 /** By code points, which is the same everywhere; not by a language. */

@@ -42,7 +42,7 @@ describe('GPUs that one process at a time opens', () => {
         service: 'b',
         reason: 'sharing',
         message:
-          'b finds no GPU that it may share: GPU 0 lets one process at a time use it and has a; what would work: a GPU that is shared, or cpuAllowed',
+          'no GPU takes b: GPU 0 lets one process at a time use it and has a; what would work: a GPU that is shared, or cpuAllowed: true',
       },
     ]);
   });

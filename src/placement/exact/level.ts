@@ -9,7 +9,7 @@ import type { Occupancy } from '../occupancy.js';
  * something is shrunk or exceeded are left alone.
  */
 export function level(occupancy: Occupancy, shouldStop: () => boolean): void {
-  while (!shouldStop()) {
+  while (occupancy.fleet.gpus.length > 1 && !shouldStop()) {
     const uses = occupancy.fleet.gpus.map(({ at }) => occupancy.relativeUse(at));
     const fullest = uses.indexOf(Math.max(...uses));
     const best = bestExchange(occupancy, fullest, uses);
