@@ -53,16 +53,16 @@ export function placementSizes(quick: boolean): PlacementSizes {
   const shapes = [0.5, 0.7, 0.85].flatMap((fill) => [false, true].map((hasRules) => ({ fill, hasRules })));
   return {
     solved: [
-      ...shapes.map((shape) => ({ ...shape, services: 30, gpus: 8, count: quick ? 2 : 20, limitMs })),
+      ...shapes.map((shape) => ({ ...shape, services: 30, gpus: 8, count: quick ? 2 : 10, limitMs })),
       ...shapes
         .filter(({ fill }) => !quick || fill === 0.7)
-        .map((shape) => ({ ...shape, services: 200, gpus: 64, count: quick ? 1 : 3, limitMs })),
+        .map((shape) => ({ ...shape, services: 200, gpus: 64, count: quick ? 1 : 2, limitMs })),
     ],
     compared: quick ? { count: 20, limitMs: 500, largest: 30 } : { count: 200, limitMs: 1_000, largest: 60 },
     checked: [
-      { services: 12, gpus: 4, count: quick ? 2 : 10 },
-      { services: 20, gpus: 6, count: quick ? 1 : 10 },
-      { services: 30, gpus: 8, count: quick ? 1 : 10 },
+      { services: 12, gpus: 4, count: quick ? 2 : 5 },
+      { services: 20, gpus: 6, count: quick ? 1 : 5 },
+      { services: 30, gpus: 8, count: quick ? 1 : 5 },
     ],
     checkLimitMs: limitMs,
   };
