@@ -30,11 +30,19 @@ const tolerance = 1e-9;
 /** Evaluations of one call: some seconds for 5,000 services on 1,000 GPUs, never reached by 200 on 64. */
 const mostEvaluations = 5_000_000;
 
-export type ImproveLimits = { readonly shouldStop?: (() => boolean) | undefined };
+export type ImproveLimits = {
+  readonly shouldStop?: (() => boolean) | undefined;
+  /** Whether a service may leave its GPU for the CPU; true by default. */
+  readonly mayLeaveGpu?: boolean;
+};
 
 /** Improves in place until nothing helps. Deterministic unless stopped. */
-export function improve(occupancy: Occupancy, judge: Judge, { shouldStop = () => false }: ImproveLimits = {}): void {
-  const search = new LocalSearch(occupancy, judge);
+export function improve(
+  occupancy: Occupancy,
+  judge: Judge,
+  { shouldStop = () => false, mayLeaveGpu = true }: ImproveLimits = {},
+): void {
+  const search = new LocalSearch(occupancy, judge, mayLeaveGpu);
   const movable = occupancy.fleet.services.filter(({ isPinned, options }) => !isPinned && options.length > 0);
   let stale = 0;
   while (movable.length > 0 && search.evaluations < mostEvaluations) {
@@ -64,6 +72,7 @@ const judged = 3;
 class LocalSearch {
   readonly #occupancy: Occupancy;
   readonly #judge: Judge;
+  readonly #mayLeaveGpu: boolean;
   /** May this service run on that GPU? Read for each pair of services. */
   readonly #mayRun: Uint8Array;
   /** Of each GPU as it is: exceeded, shrunk, 0, then the judge's. */
@@ -74,10 +83,11 @@ class LocalSearch {
   #merit: Merit;
   evaluations = 0;
 
-  constructor(occupancy: Occupancy, judge: Judge) {
+  constructor(occupancy: Occupancy, judge: Judge, mayLeaveGpu: boolean) {
     const { gpus, services } = occupancy.fleet;
     this.#occupancy = occupancy;
     this.#judge = judge;
+    this.#mayLeaveGpu = mayLeaveGpu;
     this.#mayRun = new Uint8Array(services.length * gpus.length);
     for (const { at, options } of services) for (const gpu of options) this.#mayRun[at * gpus.length + gpu] = 1;
     this.#own = gpus.map(({ at }) => this.#ownSums(at, occupancy.loadOf(at), 0, 0));
@@ -108,7 +118,7 @@ class LocalSearch {
       const load = occupancy.with(service, to);
       if (load !== null) consider(to, load);
     }
-    if (service.mayUseCpu && from !== onCpu) consider(onCpu, null);
+    if (service.mayUseCpu && (from === isRefused || (from >= 0 && this.#mayLeaveGpu))) consider(onCpu, null);
     if (best === null) return false;
     const { to, load } = best as { to: number; load: Load | null };
     occupancy.take(service, left ?? undefined);

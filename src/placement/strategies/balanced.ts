@@ -10,7 +10,8 @@ import { leastRelativeUse, openServices, placeOn, withPins } from './filling.js'
 export function balanced(fleet: Fleet): Occupancy {
   const occupancy = withPins(fleet);
   for (const service of openServices(occupancy)) placeOn(occupancy, service, service.options, leastRelativeUse);
-  improve(occupancy, variance);
+  // An empty GPU is the evenest: without this, whoever may use the CPU would be sent there.
+  improve(occupancy, variance, { mayLeaveGpu: false });
   return occupancy;
 }
 

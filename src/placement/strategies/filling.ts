@@ -53,13 +53,16 @@ export const fastest: Preference = (a, b, { fleet }) => fleet.gpus[b.gpu]!.speed
 /**
  * Puts a service on the GPU that it prefers among `gpus` where it fits as it is; else on the CPU, if it may; else where
  * it exceeds the memory least, and there where least must be shrunk; else nowhere.
+ *
+ * @param rather what a service that may use the CPU rather has than memory that is exceeded or shrunk; `gpu` leaves the
+ *   CPU to those that no GPU may take
  */
 export function placeOn(
   occupancy: Occupancy,
   service: FleetService,
   gpus: readonly number[],
   prefer: Preference,
-  withCpu: boolean = service.mayUseCpu,
+  rather: 'cpu' | 'gpu' = 'cpu',
 ): void {
   let best: Candidate | undefined;
   for (const gpu of gpus) {
@@ -80,8 +83,9 @@ export function placeOn(
     }
   }
   const fits = best !== undefined && best.moreOverMb === 0 && best.moreShrunkMb === 0;
-  if (best !== undefined && (fits || !withCpu)) occupancy.put(service, best.gpu, best.load);
-  else occupancy.settle(service, withCpu ? onCpu : isRefused);
+  const leavesGpu = service.mayUseCpu && rather === 'cpu' && !fits;
+  if (best !== undefined && !leavesGpu) occupancy.put(service, best.gpu, best.load);
+  else occupancy.settle(service, service.mayUseCpu ? onCpu : isRefused);
 }
 
 type Candidate = {

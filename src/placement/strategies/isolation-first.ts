@@ -32,7 +32,7 @@ export function isolationFirst(fleet: Fleet): Occupancy {
       continue;
     }
     owned.add(own);
-    placeOn(occupancy, llm, [own], mostFree, false);
+    placeOn(occupancy, llm, [own], mostFree, 'gpu');
   }
   for (const service of open.filter((each) => rest.has(each))) {
     const shared = service.options.filter((gpu) => !owned.has(gpu) && occupancy.with(service, gpu) !== null);
