@@ -5,6 +5,14 @@ export function gigabytes(mib: number): string {
   return `${Number((mib / 1024).toFixed(1))} GB`;
 }
 
+/**
+ * Part of a memory that a budget is, in hundredths rounded down: what an engine is told. Budgets are whole MiB, so one MiB
+ * is let through: 95 % of 65,536 MiB is 62,259 and comes back as 0.95.
+ */
+export function memoryFractionOf(budgetMb: number, memoryMb: number): number {
+  return Math.floor(((budgetMb + 1) * 100) / memoryMb) / 100;
+}
+
 /** `a`, `a and b`, `a, b and c`. */
 export function listed(items: readonly string[]): string {
   if (items.length < 2) return items.join('');

@@ -1,6 +1,7 @@
 import type { Placement, PlacementAssignment, PlacementRefusal } from '../core/placement.js';
 import type { SharingModeName, StrategyName } from '../core/placement-request.js';
 import { budgetsOn, type GpuBudgets } from './budgets.js';
+import { hasEngine } from './engine-kinds.js';
 import type { FleetGpu, FleetService } from './fleet.js';
 import { isRefused, type Occupancy, onCpu } from './occupancy.js';
 import { explainRefusal } from './refusals.js';
@@ -82,15 +83,12 @@ function assignmentOf(
   };
 }
 
-/** Kinds whose engines (vLLM, TensorRT-LLM, …) hold themselves to the share of memory that they are told. */
-const selfLimited: ReadonlySet<string> = new Set(['llm', 'embedding', 'reranker']);
-
 /** How the services of a GPU share it: as it is set, else what they can do by themselves. */
-export function sharingOn({ gpu, cut, takesOne }: FleetGpu, services: readonly FleetService[]): SharingModeName {
+function sharingOn({ gpu, cut, takesOne }: FleetGpu, services: readonly FleetService[]): SharingModeName {
   if (cut !== null) return 'mig';
   if (takesOne || services.length === 1) return 'exclusive';
   if (gpu.sharing !== null) return gpu.sharing;
-  return services.every(({ service }) => selfLimited.has(service.kind)) ? 'memory-limit' : 'time-slicing';
+  return services.every(({ service }) => hasEngine(service)) ? 'memory-limit' : 'time-slicing';
 }
 
 /**

@@ -1,9 +1,10 @@
-import { gpuByName } from '../../core/gpu-types.js';
 import { InputError, quoteInput } from '../../core/input-error.js';
-import type { FrameworkName, PlacementGpu, ServiceKind } from '../../core/placement-request.js';
+import type { FrameworkName, PlacementGpu } from '../../core/placement-request.js';
+import { hasEngine } from '../engine-kinds.js';
 import { commentLines, commentText } from './comment-lines.js';
 import { origin, remarks } from './export-header.js';
 import type { Exporter, ExportInput } from './exporter.js';
+import { memoryPart } from './memory-part.js';
 import { mpsLimits } from './mps-client.js';
 import {
   gbOf,
@@ -76,7 +77,6 @@ function writeVllm(input: ExportInput): ReturnType<Exporter['write']> {
 
 type Started = PlacedService & { readonly gpu: PlacementGpu };
 
-const servedKinds: readonly ServiceKind[] = ['llm', 'embedding', 'reranker'];
 /** vLLM's back ends, one for each vendor. */
 const backEnds = { nvidia: 'cuda', amd: 'rocm', intel: 'oneapi', huawei: 'cann' } satisfies Record<
   PlacementGpu['vendor'],
@@ -85,7 +85,7 @@ const backEnds = { nvidia: 'cuda', amd: 'rocm', intel: 'oneapi', huawei: 'cann' 
 
 /** Why vLLM cannot start a service, in a few words; null where it can. */
 function whyNot({ service, gpu }: PlacedService): string | null {
-  if (!servedKinds.includes(service.kind)) return service.kind === 'other' ? 'kind other' : `a ${service.kind} service`;
+  if (!hasEngine(service)) return service.kind === 'other' ? 'kind other' : `a ${service.kind} service`;
   if (service.model === '') return 'no model';
   // vLLM would take it for an option.
   if (service.model.startsWith('-')) return 'its model begins with "-"';
@@ -110,7 +110,7 @@ function checkTexts(started: readonly Started[]): void {
 function branch(one: Started, { request, catalogue }: ExportInput, migVariable: string): readonly string[] {
   const { service, assignment, gpu } = one;
   const words = [
-    `--gpu-memory-utilization ${fractionOf(one, catalogue).toFixed(2)}`,
+    `--gpu-memory-utilization ${memoryPart(one, catalogue)!.toFixed(2)}`,
     ...(service.kind === 'llm' ? [] : ['--runner pooling']),
     ...(service.maxSessions === null ? [] : [`--max-num-seqs ${service.maxSessions}`]),
     '"$@"',
@@ -147,24 +147,6 @@ function environmentOf({ assignment, gpu }: Started, index: number, migVariable:
     `CUDA_VISIBLE_DEVICES=${index}`,
     ...Object.entries(mpsLimits(assignment)).map(([name, value]) => `${name}=${value}`),
   ];
-}
-
-/**
- * The budget as a part of the memory of what vLLM sees, down to hundredths; vLLM takes more than 0 and at most 1. Budgets
- * are whole MiB, so one MiB is let through: 95 % of 65,536 MiB is 62,259 and comes back as 0.95.
- */
-function fractionOf(one: Started, catalogue: ExportInput['catalogue']): number {
-  const hundredths = Math.floor(((one.assignment.memoryBudgetMb + 1) * 100) / deviceMemoryMb(one, catalogue));
-  return Math.min(100, Math.max(1, hundredths)) / 100;
-}
-
-/** Of the MIG instance where there is one: as the catalogue knows it, else the size in its name, which is no smaller. */
-function deviceMemoryMb({ assignment, gpu }: Started, catalogue: ExportInput['catalogue']): number {
-  if (assignment.mig === undefined) return gpu.memoryMb;
-  const profile = /^\d+g\.(\d+)gb/.exec(assignment.mig.profile);
-  const known = gpuByName(catalogue, gpu.name)?.migProfiles.find(({ name }) => name === profile?.[0]);
-  if (known !== undefined) return known.memoryGib * 1024;
-  return profile === null ? gpu.memoryMb : Number(profile[1]) * 1024;
 }
 
 function noticesOf(input: ExportInput, started: readonly Started[], leftOut: readonly string[]): readonly string[] {

@@ -9,7 +9,8 @@ import {
   type SharingModeName,
   sharingModeNames,
 } from '../../core/placement-request.js';
-import { gigabytes } from '../amounts.js';
+import { gigabytes, memoryFractionOf } from '../amounts.js';
+import { hasEngine } from '../engine-kinds.js';
 import {
   countedProfiles,
   type GpuKind,
@@ -21,7 +22,7 @@ import {
 } from './gpu-kinds.js';
 import { instanceMemoryMb, packInstances, packInto } from './mig-geometry.js';
 import { type Recommendation, recommendMode } from './mode-rules.js';
-import { budgetClassOf, fractionOf, recommendedBudgets } from './recommended-budgets.js';
+import { budgetClassOf, recommendedBudgets } from './recommended-budgets.js';
 import { mpsDirectory, type SetupStep, setupCommands } from './setup-commands.js';
 import { type SharingMode, type SharingSupport, sharingModes } from './sharing-modes.js';
 import { readerWarnings } from './sharing-warnings.js';
@@ -90,9 +91,6 @@ export type ServiceAdvice = {
   /** A sentence each. */
   readonly notes: readonly string[];
 };
-
-/** What vLLM serves. */
-const vllmKinds: readonly ServiceKind[] = ['llm', 'embedding', 'reranker'];
 
 /** A GPU up to this has no memory to spare for an index beside an LLM [MiB]: 8 GB of it are a third. */
 const smallGpuMb = 24 * 1024;
@@ -275,7 +273,7 @@ function serviceAdvice({
   const budgetMb = assignment.memoryBudgetMb;
   const instance = mode === 'mig' ? (place.instances?.[at] ?? null) : null;
   const memoryMb = instance?.memoryMb ?? kind.gpu.memoryMb;
-  const memoryFraction = fractionOf(budgetMb, memoryMb);
+  const memoryFraction = memoryFractionOf(budgetMb, memoryMb);
   const isAlone = place.placed.length === 1 && place.gpu.usedMb === 0;
   const budgetClass =
     instance === null
@@ -317,7 +315,7 @@ function serviceAdvice({
 }
 
 function vllmArguments(service: PlacementService, memoryFraction: number): readonly string[] {
-  if (!vllmKinds.includes(service.kind)) return [];
+  if (!hasEngine(service)) return [];
   return [
     // vLLM takes a part above 0 and up to 1.
     ...(memoryFraction > 0 && memoryFraction <= 1 ? ['--gpu-memory-utilization', memoryFraction.toFixed(2)] : []),

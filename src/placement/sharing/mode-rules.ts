@@ -1,5 +1,6 @@
 import type { SharingModeName } from '../../core/placement-request.js';
 import { gigabytes } from '../amounts.js';
+import { hasEngine } from '../engine-kinds.js';
 import { countedProfiles, type GpuKind, type GpuPlace, sharedPlaces } from './gpu-kinds.js';
 
 /**
@@ -16,9 +17,6 @@ export type ModeRule = {
 };
 
 export type Recommendation = { readonly mode: SharingModeName; readonly rule: string; readonly reason: string };
-
-/** Engines that hold themselves to a part of the memory. */
-const engineKinds: readonly string[] = ['llm', 'embedding', 'reranker'];
 
 export const modeRules: readonly ModeRule[] = [
   {
@@ -96,7 +94,7 @@ export const modeRules: readonly ModeRule[] = [
     mode: 'memory-limit',
     reason: ({ places, support }) => {
       const all = sharedPlaces(places).flatMap(({ placed }) => placed.map(({ service }) => service));
-      if (!all.every(({ kind }) => engineKinds.includes(kind))) return null;
+      if (!all.every(hasEngine)) return null;
       return `${withoutIsolation(support)}, but all of its services are engines that hold themselves to a part of the memory.`;
     },
   },

@@ -66,8 +66,3 @@ export function budgetClassOf({
   }
   return isAlone && modelKinds.includes(service.kind) ? 'small-model-alone' : null;
 }
-
-/** Part of a memory that a budget is, in hundredths rounded down: what an engine may be told without taking more. */
-export function fractionOf(budgetMb: number, memoryMb: number): number {
-  return Math.floor((budgetMb * 100) / memoryMb) / 100;
-}

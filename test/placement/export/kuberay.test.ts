@@ -46,7 +46,7 @@ spec:
                 model_id: llm
                 model_source: Qwen/Qwen3-30B
               engine_kwargs:
-                gpu_memory_utilization: 0.94
+                gpu_memory_utilization: 0.95
                 max_num_seqs: 4
               deployment_config:
                 autoscaling_config:

@@ -189,7 +189,7 @@ spec:
           image: registry.lan/vllm-rocm-ray:2.52.0
           args:
             - --model=Qwen/Qwen3-30B
-            - --gpu-memory-utilization=0.94
+            - --gpu-memory-utilization=0.95
             - --max-num-seqs=4
           env:
             - name: VRAM_BUDGET_GB

@@ -558,7 +558,7 @@ describe('what a reader is told of single services', () => {
   });
 
   it('rounds parts down, and tells vLLM no part above 1', () => {
-    expect(told(advised([gpu('L4', 24_000)], [service('llm', 20_399)]))).toEqual([
+    expect(told(advised([gpu('L4', 24_000)], [service('llm', 20_398)]))).toEqual([
       'llm GPU 0 0.84 --gpu-memory-utilization 0.84',
     ]);
     const over = advised([gpu('L4', 24_000)], [service('llm', 36_000, { maxSessions: 4 })]);

@@ -1,6 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { budgetClassOf, fractionOf, recommendedBudgets } from '../../../src/placement/sharing/recommended-budgets.js';
+import { budgetClassOf, recommendedBudgets } from '../../../src/placement/sharing/recommended-budgets.js';
 
 const alone = { isUnified: false, others: 0, isLargest: true, usedMb: 0 };
 
@@ -32,20 +31,5 @@ describe('the recommended budget', () => {
       expect(fraction).toBeLessThan(1);
       expect([when, why].every((text) => text.length > 20)).toBe(true);
     }
-  });
-});
-
-describe('the part that an engine is told', () => {
-  it('is in hundredths, and never more than the budget', () => {
-    expect(fractionOf(20_890, 24_576)).toBe(0.85);
-    expect(fractionOf(20_889, 24_576)).toBe(0.84);
-    expect(fractionOf(4096, 8192)).toBe(0.5);
-    fc.assert(
-      fc.property(fc.nat(2 ** 30), fc.integer({ min: 1, max: 2 ** 30 }), (budgetMb, memoryMb) => {
-        const hundredths = Math.round(fractionOf(budgetMb, memoryMb) * 100);
-        expect(hundredths * memoryMb).toBeLessThanOrEqual(budgetMb * 100);
-        expect((hundredths + 1) * memoryMb).toBeGreaterThan(budgetMb * 100);
-      }),
-    );
   });
 });

@@ -1,3 +1,4 @@
+import { hasEngine } from '../../engine-kinds.js';
 import type { ExportInput } from '../exporter.js';
 import { memoryPart } from '../memory-part.js';
 import { gbOf, gpuTitle } from '../placed-service.js';
@@ -8,7 +9,7 @@ import { longestLabelValue } from './names.js';
 import { nodeTaints, taintFields } from './node-sharing.js';
 
 /** A toleration that matches exactly this taint. */
-export function tolerationOf(taint: string): object {
+function tolerationOf(taint: string): object {
   const { key, value, effect } = taintFields(taint);
   return { key, ...(value === undefined ? { operator: 'Exists' } : { operator: 'Equal', value }), effect };
 }
@@ -35,14 +36,13 @@ export function boundTo(nodes: readonly string[], taints: readonly string[]): Re
 
 /** `vllm/vllm-openai:v0.11.0`, `quay.io/me/vllm-rocm`: an image whose program takes vLLM's arguments. */
 const vllmImage = /(^|\/)[^/]*vllm[^/]*$/i;
-const vllmKinds: readonly string[] = ['llm', 'embedding', 'reranker'];
 
 /** What vLLM is told of its budget, where the image is one of vLLM; its other arguments are not known here. */
 function vllmArguments(one: NamedService, { catalogue }: ExportInput): readonly string[] {
   const { service } = one;
   const part = memoryPart(one, catalogue);
   if (part === null || service.image === null || service.model === '') return [];
-  if (!vllmImage.test(service.image) || !vllmKinds.includes(service.kind)) return [];
+  if (!vllmImage.test(service.image) || !hasEngine(service)) return [];
   // An option, not the argument: images from before `vllm serve` was their entry point know the option alone.
   return [
     `--model=${service.model}`,
