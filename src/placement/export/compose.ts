@@ -1,21 +1,13 @@
 import type { Document, Node } from 'yaml';
 import { InputError, quoteInput } from '../../core/input-error.js';
 import type { FrameworkName, PlacementGpu } from '../../core/placement-request.js';
+import { vendorIndexOf } from '../vendor-index.js';
 import { commentLines } from './comment-lines.js';
 import { renderNodeOf } from './device-files.js';
 import { origin, remarks } from './export-header.js';
 import type { Exporter, ExportFile, ExportInput } from './exporter.js';
 import { mpsLimits, mpsPipes } from './mps-client.js';
-import {
-  gbOf,
-  gpuHeading,
-  isGaudi,
-  isJetson,
-  nodesOf,
-  type PlacedService,
-  placedServices,
-  vendorIndexOf,
-} from './placed-service.js';
+import { gbOf, gpuHeading, isGaudi, isJetson, nodesOf, type PlacedService, placedServices } from './placed-service.js';
 import { variableNames } from './variable-names.js';
 import { asComment, commentEntry, onOneLine, tagged, yamlDocument, yamlText } from './yaml-text.js';
 

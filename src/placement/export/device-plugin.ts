@@ -1,4 +1,5 @@
 import { gpuKey } from '../../core/placement-request.js';
+import { vendorIndexOf } from '../vendor-index.js';
 import { commentLines } from './comment-lines.js';
 import { origin, remarks } from './export-header.js';
 import type { Export, Exporter, ExportInput } from './exporter.js';
@@ -15,7 +16,7 @@ import {
   pluginConfigName,
   sharingNotices,
 } from './kubernetes/node-sharing.js';
-import { gpuTitle, isGaudi, nodesOf, vendorIndexOf } from './placed-service.js';
+import { gpuTitle, isGaudi, nodesOf } from './placed-service.js';
 
 /**
  * What the device plugins on the nodes must be told before the pods of the `kubernetes` export find their GPUs: for NVIDIA

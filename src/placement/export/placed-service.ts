@@ -57,19 +57,6 @@ export function gbOrMore(memoryMb: number): number {
   return Math.ceil((memoryMb * 100) / 1024) / 100;
 }
 
-/**
- * The index by which the software of a GPU's vendor knows it. The request counts the GPUs of a node once, whoever made them,
- * and each vendor counts its own from 0: where a node has several vendors, it is the place among those of the same vendor.
- * A tag `vendorIndex` says otherwise.
- */
-export function vendorIndexOf(gpu: PlacementGpu, request: PlacementRequest): number {
-  const tag = Object.hasOwn(gpu.tags, 'vendorIndex') ? gpu.tags.vendorIndex! : '';
-  if (/^\d{1,6}$/.test(tag)) return Number(tag);
-  const onNode = request.gpus.filter(({ node }) => node === gpu.node);
-  const own = onNode.filter(({ vendor }) => vendor === gpu.vendor);
-  return own.length === onNode.length ? gpu.index : own.filter(({ index }) => index < gpu.index).length;
-}
-
 /** `GPU 1`, or `GPU 1 of NODE` where the request has several nodes. */
 export function gpuTitle(gpu: Pick<PlacementGpu, 'node' | 'index'>, request: PlacementRequest): string {
   return nodesOf(request).length > 1 ? `GPU ${gpu.index} of ${gpu.node}` : `GPU ${gpu.index}`;

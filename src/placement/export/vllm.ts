@@ -1,21 +1,13 @@
 import { InputError, quoteInput } from '../../core/input-error.js';
 import type { FrameworkName, PlacementGpu } from '../../core/placement-request.js';
 import { hasEngine } from '../engine-kinds.js';
+import { vendorIndexOf } from '../vendor-index.js';
 import { commentLines, commentText } from './comment-lines.js';
 import { origin, remarks } from './export-header.js';
 import type { Exporter, ExportInput } from './exporter.js';
 import { memoryPart } from './memory-part.js';
 import { mpsLimits } from './mps-client.js';
-import {
-  gbOf,
-  gpuHeading,
-  gpuTitle,
-  isGaudi,
-  nodesOf,
-  type PlacedService,
-  placedServices,
-  vendorIndexOf,
-} from './placed-service.js';
+import { gbOf, gpuHeading, gpuTitle, isGaudi, nodesOf, type PlacedService, placedServices } from './placed-service.js';
 import { variableNames } from './variable-names.js';
 
 /**

@@ -234,6 +234,7 @@ function commandsOf(kind: GpuKind, mode: SharingModeName, hasSeveralNodes: boole
     partitions: kind.partitions,
     gpus: places.map((place) => ({
       index: place.gpu.index,
+      vendorIndex: place.vendorIndex,
       node: place.gpu.node,
       services: place.placed.map((placed) => ({
         name: placed.service.name,
@@ -336,12 +337,13 @@ function environmentOf({
   readonly mode: SharingModeName;
   readonly uuid: string | null;
 }): Readonly<Record<string, string>> {
-  const { index } = place.gpu;
+  const { vendorIndex: index } = place;
   switch (kind.gpu.vendor) {
     case 'nvidia':
       // The UUID of an instance is known once it is made; nvidia-smi -L lists it.
       if (mode === 'mig') return uuid === null ? {} : { CUDA_VISIBLE_DEVICES: uuid };
-      if (mode !== 'mps') return { CUDA_VISIBLE_DEVICES: `${index}` };
+      // CUDA counts the fastest GPU first unless it is told to count as nvidia-smi does.
+      if (mode !== 'mps') return { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: `${index}` };
       // The server sees one GPU, which its clients know as the first.
       return {
         CUDA_MPS_PIPE_DIRECTORY: mpsDirectory(index),
@@ -349,7 +351,7 @@ function environmentOf({
         CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: `0=${placed.assignment.memoryBudgetMb}M`,
       };
     case 'amd':
-      return { ROCR_VISIBLE_DEVICES: `${index}` };
+      return { HIP_VISIBLE_DEVICES: `${index}` };
     case 'intel':
       return { ZE_AFFINITY_MASK: `${index}` };
     case 'huawei':

@@ -9,6 +9,7 @@ import {
   sharingModeNames,
 } from '../../core/placement-request.js';
 import { gpuLabel, vendorsOf } from '../fleet.js';
+import { vendorIndexOf } from '../vendor-index.js';
 import {
   instanceMemoryMb,
   type MigInstance,
@@ -48,6 +49,8 @@ export type GpuPlace = {
   readonly gpu: PlacementGpu;
   /** `GPU 1`, or `GPU 1 of strix` where the request has several nodes. */
   readonly label: string;
+  /** As the software of its vendor counts. */
+  readonly vendorIndex: number;
   readonly placed: readonly PlacedService[];
   /** An instance for each of the placed; null where they cannot have one each at once, and where there is no MIG. */
   readonly instances: readonly PlacedInstance[] | null;
@@ -119,7 +122,13 @@ export function gpuKindsOf(
       ) as GpuKind['support'],
       places: gpus.map((one): GpuPlace => {
         const placed = placedOn.get(gpuKey(one)) ?? [];
-        return { gpu: one, label: gpuLabel(one, isOneNode), placed, instances: instancesFor(one, profiles, placed) };
+        return {
+          gpu: one,
+          label: gpuLabel(one, isOneNode),
+          vendorIndex: vendorIndexOf(one, request),
+          placed,
+          instances: instancesFor(one, profiles, placed),
+        };
       }),
       candidates: request.services.filter((service) => vendorsOf(service).has(gpu.vendor)),
     };

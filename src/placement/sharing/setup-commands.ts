@@ -18,6 +18,8 @@ export type SetupStep = {
 /** One GPU with what is to run on it. */
 export type SetupGpu = {
   readonly index: number;
+  /** As the software of its vendor counts, which is what commands take. */
+  readonly vendorIndex: number;
   readonly node: string;
   readonly services: readonly SetupService[];
   /** MIG instances to make, as `-cgi` takes them: `3g.71gb:4`; null = they are there, or do not fit. */
@@ -56,7 +58,7 @@ export const setupCommands = {
       .filter(({ services }) => services.length === 1)
       .map((gpu) =>
         host(gpu, input.hasSeveralNodes, (title) => `Lets one process at a time use ${title}`, [
-          `nvidia-smi -i ${gpu.index} -c EXCLUSIVE_PROCESS`,
+          `nvidia-smi -i ${gpu.vendorIndex} -c EXCLUSIVE_PROCESS`,
         ]),
       );
   },
@@ -66,8 +68,8 @@ export const setupCommands = {
     return [
       ...cut.map(({ gpu, instances }) =>
         host(gpu, hasSeveralNodes, (title) => `Cuts ${title} into instances, and lists their UUIDs`, [
-          `nvidia-smi -i ${gpu.index} -mig 1`,
-          `nvidia-smi mig -i ${gpu.index} -cgi ${instances.join(',')} -C`,
+          `nvidia-smi -i ${gpu.vendorIndex} -mig 1`,
+          `nvidia-smi mig -i ${gpu.vendorIndex} -cgi ${instances.join(',')} -C`,
           'nvidia-smi -L',
         ]),
       ),
@@ -84,10 +86,10 @@ export const setupCommands = {
       .map((gpu) => {
         const largest = (each: (service: SetupService) => number) => Math.max(...gpu.services.map(each));
         return host(gpu, hasSeveralNodes, (title) => `Starts the MPS server of ${title}`, [
-          `nvidia-smi -i ${gpu.index} -c EXCLUSIVE_PROCESS`,
-          `export CUDA_VISIBLE_DEVICES=${gpu.index}`,
-          `export CUDA_MPS_PIPE_DIRECTORY=${mpsDirectory(gpu.index)} CUDA_MPS_LOG_DIRECTORY=${mpsDirectory(gpu.index)}`,
-          `mkdir -p ${mpsDirectory(gpu.index)}`,
+          `nvidia-smi -i ${gpu.vendorIndex} -c EXCLUSIVE_PROCESS`,
+          `export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=${gpu.vendorIndex}`,
+          `export CUDA_MPS_PIPE_DIRECTORY=${mpsDirectory(gpu.vendorIndex)} CUDA_MPS_LOG_DIRECTORY=${mpsDirectory(gpu.vendorIndex)}`,
+          `mkdir -p ${mpsDirectory(gpu.vendorIndex)}`,
           'nvidia-cuda-mps-control -d',
           // The server numbers the GPUs that it sees from 0.
           `echo "set_default_device_pinned_mem_limit 0 ${largest(({ budgetMb }) => budgetMb)}M" | nvidia-cuda-mps-control`,
@@ -105,7 +107,7 @@ export const setupCommands = {
           .filter(({ services }) => services.length > 1)
           .map((gpu) =>
             host(gpu, hasSeveralNodes, (title) => `Lets any process use ${title}`, [
-              `nvidia-smi -i ${gpu.index} -c DEFAULT`,
+              `nvidia-smi -i ${gpu.vendorIndex} -c DEFAULT`,
             ]),
           ),
         ...devicePlugin(gpus, 'timeSlicing', 'Shares each GPU in turns, without limits of memory'),
@@ -147,10 +149,10 @@ function amdPartitions({ partitions, gpus, hasSeveralNodes }: SetupInput): reado
         hasSeveralNodes,
         (title) => `Makes each die of ${title} a GPU of its own; detect the GPUs anew afterwards`,
         [
-          `amd-smi set --gpu ${gpu.index} --compute-partition ${partitions.compute}`,
+          `amd-smi set --gpu ${gpu.vendorIndex} --compute-partition ${partitions.compute}`,
           ...(partitions.memory === null
             ? []
-            : [`amd-smi set --gpu ${gpu.index} --memory-partition ${partitions.memory}`]),
+            : [`amd-smi set --gpu ${gpu.vendorIndex} --memory-partition ${partitions.memory}`]),
         ],
       ),
     );

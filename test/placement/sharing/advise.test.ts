@@ -165,7 +165,7 @@ describe('the advice for a Tesla P40 with an LLM and a vector database', () => {
           memoryFraction: 0.85,
           recommendedFraction: 0.85,
           vllmArguments: ['--gpu-memory-utilization', '0.85', '--max-num-seqs', '10'],
-          environment: { CUDA_VISIBLE_DEVICES: '0' },
+          environment: { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: '0' },
           notes: [],
         },
         {
@@ -278,7 +278,7 @@ describe('the advice for a homelab of four nodes and three vendors', () => {
     expect(advice.services.map(({ recommendedFraction }) => recommendedFraction)).toEqual([0.95, null, null, 0.8, 0.8]);
     expect(advice.services.flatMap(({ notes }) => notes)).toEqual([]);
     expect(advice.services.map(({ environment }) => environment)).toEqual([
-      { ROCR_VISIBLE_DEVICES: '0' },
+      { HIP_VISIBLE_DEVICES: '0' },
       {
         CUDA_MPS_PIPE_DIRECTORY: '/tmp/nvidia-mps-0',
         CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: '100',
@@ -289,7 +289,7 @@ describe('the advice for a homelab of four nodes and three vendors', () => {
         CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: '100',
         CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: '0=4096M',
       },
-      { ROCR_VISIBLE_DEVICES: '0' },
+      { HIP_VISIBLE_DEVICES: '0' },
       { ZE_AFFINITY_MASK: '0' },
     ]);
   });
@@ -313,7 +313,7 @@ describe('the advice for a homelab of four nodes and three vendors', () => {
     expect(commands(advice, 'mps', 1)).toEqual([
       '# host: Starts the MPS server of GPU 0 of tower',
       'nvidia-smi -i 0 -c EXCLUSIVE_PROCESS',
-      'export CUDA_VISIBLE_DEVICES=0',
+      'export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0',
       'export CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps-0 CUDA_MPS_LOG_DIRECTORY=/tmp/nvidia-mps-0',
       'mkdir -p /tmp/nvidia-mps-0',
       'nvidia-cuda-mps-control -d',
@@ -492,7 +492,7 @@ describe('the mode that is recommended', () => {
       'nvidia-smi -i 1 -c EXCLUSIVE_PROCESS',
     ]);
     expect(advice.services.map(({ environment }) => environment)).toEqual([
-      { CUDA_VISIBLE_DEVICES: '0' },
+      { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: '0' },
       {
         CUDA_MPS_PIPE_DIRECTORY: '/tmp/nvidia-mps-1',
         CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: '30',
@@ -555,6 +555,14 @@ describe('what a reader is told of single services', () => {
   it('that it was refused', () => {
     const advice = advised([gpu('L4', 24_000)], [service('llm', 8192, { frameworks: ['rocm'] })]);
     expect(advice.services[0]).toMatchObject({ place: null, notes: ['It was refused: the placement says why.'] });
+  });
+
+  it('names the device as its vendor counts, on a node of several vendors', () => {
+    const mixed = [gpu('RTX 2070', 8192), gpu('Radeon 680M', 12_288, { index: 1, vendor: 'amd' })];
+    const { services } = advised(mixed, [service('bge', 6000, { kind: 'embedding', frameworks: ['rocm'] })]);
+    expect(services.map(({ place, environment }) => [place, environment])).toEqual([
+      ['GPU 1', { HIP_VISIBLE_DEVICES: '0' }],
+    ]);
   });
 
   it('rounds parts down, and tells vLLM no part above 1', () => {

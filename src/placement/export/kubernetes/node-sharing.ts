@@ -1,6 +1,7 @@
 import { gpuKey, type PlacementGpu } from '../../../core/placement-request.js';
+import { vendorIndexOf } from '../../vendor-index.js';
 import type { ExportInput } from '../exporter.js';
-import { gpuTitle, nodesOf, type PlacedService, vendorIndexOf } from '../placed-service.js';
+import { gpuTitle, nodesOf, type PlacedService } from '../placed-service.js';
 import { migResource, nvidiaGpu, nvidiaSharedGpu, wholeGpuResource } from './device-resources.js';
 import type { CommentedManifest } from './documents.js';
 import { gigabytes, listed, servicesByGpu } from './gpu-services.js';
