@@ -1,4 +1,14 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseAllDocuments,
+  parseDocument,
+} from 'yaml';
 import { InputError, type InputIssue, quoteInput } from './input-error.js';
 import { formatPath } from './parse.js';
 
@@ -24,26 +34,43 @@ const deepestNesting = 64;
  */
 const mostRepeated = 20;
 
+export type YamlLimits = {
+  /** Longest text [characters]. */
+  readonly largest: number;
+  /** What errors about its depth expect: `the keys of the configuration, which are at most 5 deep`. */
+  readonly expected: string;
+};
+
 /**
  * Reads one YAML document. Keys must be unique, and nothing is read that the parser warns of.
  *
- * @param options.largest longest text [characters]
- * @param options.expected what errors about its depth expect: `the keys of the configuration, which are at most 5 deep`
  * @throws InputError and nothing else: line, column, what was found, what was expected
  */
-export function parseYaml(
+export function parseYaml(text: string, source: string, limits: YamlLimits): YamlText {
+  return read(text, source, limits, (counter) => [
+    parseDocument(text, { lineCounter: counter, uniqueKeys: true, prettyErrors: false }),
+  ])[0]!;
+}
+
+/** The same of a text that may hold several documents, or none, as `kubectl` writes them. */
+export function parseYamlDocuments(text: string, source: string, limits: YamlLimits): readonly YamlText[] {
+  return read(text, source, limits, (counter) => [
+    ...parseAllDocuments(text, { lineCounter: counter, uniqueKeys: true, prettyErrors: false, logLevel: 'silent' }),
+  ]);
+}
+
+function read(
   text: string,
   source: string,
-  options: { readonly largest: number; readonly expected: string },
-): YamlText {
-  const refuse = (found: string, expected: string) => new InputError(source, [{ place: '', found, expected }]);
-  if (text.length > options.largest) {
-    throw refuse(`${text.length} characters`, `at most ${options.largest} characters`);
-  }
+  { largest, expected }: YamlLimits,
+  documentsOf: (counter: LineCounter) => readonly Document[],
+): readonly YamlText[] {
+  const refuse = (found: string, wanted: string) => new InputError(source, [{ place: '', found, expected: wanted }]);
+  if (text.length > largest) throw refuse(`${text.length} characters`, `at most ${largest} characters`);
   try {
     const counter = new LineCounter();
-    const document = parseDocument(text, { lineCounter: counter, uniqueKeys: true, prettyErrors: false });
-    const faults = [...document.errors, ...document.warnings];
+    const documents = documentsOf(counter);
+    const faults = documents.flatMap((document) => [...document.errors, ...document.warnings]);
     if (faults.length > 0) {
       throw new InputError(
         source,
@@ -58,15 +85,17 @@ export function parseYaml(
         }),
       );
     }
-    const lines = new Map<string, string>();
-    const count = { written: 0, repeated: 0, ofAnchor: new Map<string, number>() };
-    recordLines({ node: document.contents, path: [], counter, lines, source, expected: options.expected, count });
-    if (count.repeated > mostRepeated * count.written) {
-      const found = `anchors that make ${count.repeated} values of ${count.written}`;
-      throw refuse(found, `YAML that can be read: they may repeat ${mostRepeated} times what is written`);
-    }
-    // Bounded above, by what is repeated instead of by how often.
-    return { value: document.toJS({ maxAliasCount: -1 }), lines };
+    return documents.map((document): YamlText => {
+      const lines = new Map<string, string>();
+      const count = { written: 0, repeated: 0, ofAnchor: new Map<string, number>() };
+      recordLines({ node: document.contents as Node | null, path: [], counter, lines, source, expected, count });
+      if (count.repeated > mostRepeated * count.written) {
+        const found = `anchors that make ${count.repeated} values of ${count.written}`;
+        throw refuse(found, `YAML that can be read: they may repeat ${mostRepeated} times what is written`);
+      }
+      // Bounded above, by what is repeated instead of by how often.
+      return { value: document.toJS({ maxAliasCount: -1 }), lines };
+    });
   } catch (error) {
     if (error instanceof InputError) throw error;
     // The parser recurses and expands aliases: a text built to break it ends here, not in a stack trace.

@@ -1,10 +1,10 @@
 import { isUtf8 } from 'node:buffer';
 import { createReadStream } from 'node:fs';
-import { parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import type { GpuCatalogue } from '../../core/gpu-types.js';
-import { InputError, type InputIssue, quoteInput } from '../../core/input-error.js';
+import { InputError, quoteInput } from '../../core/input-error.js';
 import { check } from '../../core/parse.js';
+import { parseYamlDocuments, withLines, type YamlLines, type YamlText } from '../../core/parse-yaml.js';
 import { type PlacementGpuInput, placementGpuSchema } from '../../core/placement-request.js';
 import { isRecord, items, textOf } from '../kubernetes/wire.js';
 import { gatherGpus, mostDetectedGpus } from './cluster-gpus.js';
@@ -51,11 +51,11 @@ export function parseGpuFile(text: string, source: string, catalogue: GpuCatalog
   const documents = documentsOf(text, source);
   const nodes: unknown[] = [];
   const gpus: PlacementGpuInput[] = [];
-  for (const [d, document] of documents.entries()) {
+  for (const [d, { value, lines }] of documents.entries()) {
     const place = documents.length === 1 ? source : `${source} (document ${d + 1})`;
-    const found = nodesOf(document);
+    const found = nodesOf(value);
     if (found !== null) nodes.push(...found);
-    else gpus.push(...gpusOf(document, place));
+    else gpus.push(...gpusOf(value, place, lines));
   }
   const gathered = gatherGpus();
   for (const node of nodes) gathered.add(nodeGpus(node, catalogue));
@@ -63,39 +63,18 @@ export function parseGpuFile(text: string, source: string, catalogue: GpuCatalog
   return { gpus: [...gpus, ...ofNodes.gpus], notices: ofNodes.notices };
 }
 
-/** Aliases may multiply what they stand for; a file of people has a few. */
-const mostAliases = 1000;
-
-function documentsOf(text: string, source: string): readonly unknown[] {
+function documentsOf(text: string, source: string): readonly YamlText[] {
   // JSON is YAML, and a hundred times faster to read as what it is.
   if (/^\s*[[{]/.test(text)) {
     try {
-      return [JSON.parse(text)];
+      return [{ value: JSON.parse(text) as unknown, lines: new Map() }];
     } catch {
       // Flow style, or a fault that YAML's parser says as well.
     }
   }
-  const documents = parseAllDocuments(text, { logLevel: 'silent' });
-  const issues: InputIssue[] = [];
-  for (const document of Array.isArray(documents) ? documents : []) {
-    for (const { message, linePos } of document.errors) {
-      const [at] = linePos ?? [];
-      issues.push({
-        place: at === undefined ? '' : `line ${at.line}, column ${at.col}`,
-        found: message.split('\n', 1)[0]!.replace(/ at line \d+, column \d+:?$/, ''),
-        expected: 'YAML',
-      });
-    }
-  }
-  if (issues.length > 0) throw new InputError(source, issues);
-  try {
-    const values = documents.map((document) => document.toJS({ maxAliasCount: mostAliases }) as unknown);
-    // An empty document stands between two `---`.
-    return values.filter((value) => value !== null && value !== undefined);
-  } catch (error) {
-    const found = error instanceof Error ? error.message.split('\n', 1)[0]! : 'an error';
-    throw new InputError(source, [{ place: '', found, expected: 'YAML that can be read' }]);
-  }
+  const documents = parseYamlDocuments(text, source, { largest: largestFile, expected });
+  // An empty document stands between two `---`.
+  return documents.filter(({ value }) => value !== null && value !== undefined);
 }
 
 /** Null where the document is no Kubernetes object. Objects of other kinds in a list are passed over. */
@@ -110,14 +89,18 @@ function nodesOf(document: unknown): readonly unknown[] | null {
 const gpuList = z.array(placementGpuSchema).max(mostDetectedGpus);
 
 /** A list, or a document with `gpus`: of a PlacementRequest only those count. */
-function gpusOf(document: unknown, source: string): readonly PlacementGpuInput[] {
-  if (Array.isArray(document)) {
-    check(gpuList, document, source);
-    return document as readonly PlacementGpuInput[];
-  }
-  if (isRecord(document) && Object.hasOwn(document, 'gpus')) {
-    check(z.looseObject({ gpus: gpuList }), document, source);
-    return document.gpus as readonly PlacementGpuInput[];
+function gpusOf(document: unknown, source: string, lines: YamlLines): readonly PlacementGpuInput[] {
+  try {
+    if (Array.isArray(document)) {
+      check(gpuList, document, source);
+      return document as readonly PlacementGpuInput[];
+    }
+    if (isRecord(document) && Object.hasOwn(document, 'gpus')) {
+      check(z.looseObject({ gpus: gpuList }), document, source);
+      return document.gpus as readonly PlacementGpuInput[];
+    }
+  } catch (error) {
+    throw error instanceof InputError ? withLines(error, lines) : error;
   }
   const kind = isRecord(document) ? textOf(document, 'kind') : undefined;
   const found = kind === undefined ? quoteInput(document) : `a document of kind ${quoteInput(kind)}`;
