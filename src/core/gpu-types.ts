@@ -12,6 +12,12 @@ import { check } from './parse.js';
 export const gpuVendors = ['nvidia', 'amd', 'intel', 'huawei'] as const;
 export type GpuVendor = (typeof gpuVendors)[number];
 
+/** As the vendors write their own names. */
+export const vendorNames = { nvidia: 'NVIDIA', amd: 'AMD', intel: 'Intel', huawei: 'Huawei' } satisfies Record<
+  GpuVendor,
+  string
+>;
+
 /** Number formats that GPUs compute in. */
 export const gpuPrecisions = ['fp32', 'fp16', 'bf16', 'fp8', 'int8', 'fp4', 'int4'] as const;
 export type GpuPrecision = (typeof gpuPrecisions)[number];

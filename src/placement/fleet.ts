@@ -7,6 +7,7 @@ import {
   type PlacementRequest,
   type PlacementService,
 } from '../core/placement-request.js';
+import { compareText } from './compare-text.js';
 import {
   instanceMemoryMb,
   migLayoutOf,
@@ -261,9 +262,4 @@ function slicesOf(profile: string): number {
 function computeOf(profile: string, profiles: ReturnType<typeof migProfilesOf>, given = 0): number {
   const whole = profiles.reduce((most, { computeSlices }) => Math.max(most, computeSlices), 0) || mostComputeSlices;
   return slicesOf(profile) / Math.max(whole, given);
-}
-
-/** By code points, which is the same everywhere; not by a language. */
-export function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -1,4 +1,4 @@
-import type { GpuVendor } from '../core/gpu-types.js';
+import { type GpuVendor, vendorNames } from '../core/gpu-types.js';
 import type { PlacementRefusal, RefusalReason } from '../core/placement.js';
 import type { FrameworkName, StrategyName } from '../core/placement-request.js';
 import { fewOf, gigabytes, listed } from './amounts.js';
@@ -170,13 +170,6 @@ function faultOf(service: FleetService, gpu: FleetGpu, occupancy: Occupancy): Fa
     remedies: ['overcommit: warn'],
   };
 }
-
-const vendorNames: Readonly<Record<GpuVendor, string>> = {
-  nvidia: 'NVIDIA',
-  amd: 'AMD',
-  intel: 'Intel',
-  huawei: 'Huawei',
-};
 
 /** What a build for a vendor's GPUs mostly names. */
 const usualFrameworks: Readonly<Record<GpuVendor, FrameworkName>> = {

@@ -1,4 +1,4 @@
-import type { CataloguedGpu, GpuVendor } from '../core/gpu-types.js';
+import { type CataloguedGpu, vendorNames } from '../core/gpu-types.js';
 import { efficiencyOf, tileTokens } from './gpu-efficiency.js';
 import { type ReplicaSpec, type StepTimes, stepTimesOf } from './step-time.js';
 
@@ -110,11 +110,6 @@ export function calibratedStepTimes(spec: ReplicaSpec, calibration: StepCalibrat
 
 /** With fewer points a GPU's own spread says little, and that of its class is taken. */
 const enoughPoints = 50;
-
-const vendorNames = { nvidia: 'NVIDIA', amd: 'AMD', intel: 'Intel', huawei: 'Huawei' } satisfies Record<
-  GpuVendor,
-  string
->;
 
 /** How far an estimated rate may be off, and on what that was seen. */
 export type ErrorBars = { readonly p10: number; readonly p90: number; readonly basis: string };

@@ -3,7 +3,7 @@
  *
  * Source: NVIDIA, "CUDA GPU Compute Capability" and the tables of the CUDA C++ Programming Guide.
  */
-export const architectureByCapability: Readonly<Record<string, string>> = {
+const architectureByCapability: Readonly<Record<string, string>> = {
   '3.0': 'kepler',
   '3.5': 'kepler',
   '3.7': 'kepler',

@@ -1,5 +1,5 @@
 import { memoryBytesOf } from '../../core/gpu-memory.js';
-import { type GpuCatalogue, type GpuVendor, gpuByName } from '../../core/gpu-types.js';
+import { type GpuCatalogue, type GpuVendor, gpuByName, vendorNames } from '../../core/gpu-types.js';
 import type { PlacementGpuInput } from '../../core/placement-request.js';
 import { pciGpu, pciName } from './pci-ids.js';
 import type { SeenGpu } from './seen-gpu.js';
@@ -51,10 +51,6 @@ function named(gpu: SeenGpu, catalogue: GpuCatalogue): SeenGpu {
 }
 
 const vendorOrder: readonly GpuVendor[] = ['nvidia', 'amd', 'intel', 'huawei'];
-const vendorWords = { nvidia: 'NVIDIA', amd: 'AMD', intel: 'Intel', huawei: 'Huawei' } satisfies Record<
-  GpuVendor,
-  string
->;
 
 /** The GPUs as a placement request has them, each with an index of its own on the node. */
 export function describeGpus(
@@ -127,10 +123,10 @@ function withMemory(
 /** For notices before a GPU has its index: `Tesla P40 (0000:01:00.0)`. */
 function calledOf({ vendor, name, index, pciBusId }: SeenGpu): string {
   const place = pciBusId ?? (index === null ? null : `GPU ${index}`);
-  return `${name || `a GPU of ${vendorWords[vendor]}`}${place === null ? '' : ` (${place})`}`;
+  return `${name || `a GPU of ${vendorNames[vendor]}`}${place === null ? '' : ` (${place})`}`;
 }
 
-export function inMib(mebibytes: number): string {
+function inMib(mebibytes: number): string {
   return `${mebibytes.toLocaleString('en-US')} MiB`;
 }
 
@@ -185,7 +181,7 @@ function indexed(
     if (clashes) {
       const pairs = wanted.slice(0, 8).map(({ index }, position) => `${index} is ${from + position} here`);
       notices.push(
-        `the GPUs of ${vendorWords[vendor]} are counted after those of other vendors on this node (${pairs.join(', ')}); tags.vendorIndex has the index of their tool`,
+        `the GPUs of ${vendorNames[vendor]} are counted after those of other vendors on this node (${pairs.join(', ')}); tags.vendorIndex has the index of their tool`,
       );
     }
   }

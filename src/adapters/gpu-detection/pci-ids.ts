@@ -17,7 +17,7 @@ const integrated = (name?: string): PciGpu => ({
   integrated: true,
 });
 
-export const pciGpus: Readonly<Record<string, PciGpu>> = {
+const pciGpus: Readonly<Record<string, PciGpu>> = {
   '1002:738c': part('MI100'),
   '1002:740c': part('MI250X'),
   '1002:7408': part('MI250X'),

@@ -1,6 +1,6 @@
 import { access, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { GpuVendor } from '../../core/gpu-types.js';
+import { type GpuVendor, vendorNames } from '../../core/gpu-types.js';
 import { pciGpu, pciName } from './pci-ids.js';
 import { hexWordIn, mbOfBytes, mostGpus, nameIn, type Parsed, pciBusIdIn, type SeenGpu, seenGpu } from './seen-gpu.js';
 
@@ -90,7 +90,6 @@ export async function beginningOfFile(path: string): Promise<string | null> {
 }
 
 const vendors: Readonly<Record<string, GpuVendor>> = { '1002': 'amd', '10de': 'nvidia', '8086': 'intel' };
-const vendorWords: Readonly<Record<string, string>> = { '1002': 'AMD', '10de': 'NVIDIA', '8086': 'Intel' };
 
 /** Drivers that show a GPU on a screen and cannot compute on it, or hold it for a virtual machine. */
 const otherDrivers: Readonly<Record<string, string>> = {
@@ -151,7 +150,7 @@ function cardOf(
       : mbOfBytes(text('device/mem_info_vram_total'));
   const memoryMb = own === 0 ? null : own;
   const product = nameIn(text('device/product_name'));
-  const name = pciName(pciId, memoryMb) || product || `${vendorWords[vendorId]} ${pciId ?? 'GPU'}`;
+  const name = pciName(pciId, memoryMb) || product || `${vendorNames[vendor]} ${pciId ?? 'GPU'}`;
   const driver = valueIn(uevent, 'DRIVER') ?? '';
   if (Object.hasOwn(otherDrivers, driver)) {
     notices.push(`${name} at ${pciBusId ?? 'an unknown place'} is left out: ${otherDrivers[driver]}`);

@@ -1,3 +1,4 @@
+import { vendorNames } from '../../core/gpu-types.js';
 import { commentLines } from './comment-lines.js';
 import { origin, remarks } from './export-header.js';
 import type { Export, Exporter, ExportInput } from './exporter.js';
@@ -219,6 +220,5 @@ function imagesOf(services: readonly NamedService[]): readonly string[] {
 }
 
 function vendorsOf(groups: readonly WorkerGroup[]): readonly string[] {
-  const names = { nvidia: 'NVIDIA', amd: 'AMD', intel: 'Intel', huawei: 'Huawei' } as const;
-  return [...new Set(groups.flatMap(({ gpu }) => (gpu === null ? [] : [names[gpu.vendor]])))];
+  return [...new Set(groups.flatMap(({ gpu }) => (gpu === null ? [] : [vendorNames[gpu.vendor]])))];
 }

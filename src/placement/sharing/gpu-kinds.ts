@@ -1,4 +1,4 @@
-import { type GpuCatalogue, gpuByName, type MigProfile } from '../../core/gpu-types.js';
+import { type GpuCatalogue, gpuByName, type MigProfile, vendorNames } from '../../core/gpu-types.js';
 import type { Placement, PlacementAssignment } from '../../core/placement.js';
 import {
   gpuKey,
@@ -79,8 +79,6 @@ function partitionsOf(gpu: PlacementGpu, catalogue: GpuCatalogue): AmdPartitions
   if (entry.name === 'MI300A') return { compute: 'CPX', memory: null };
   return { compute: 'CPX', memory: entry.architecture === 'cdna4' ? 'NPS2' : 'NPS4' };
 }
-
-const vendorNames = { nvidia: 'NVIDIA', amd: 'AMD', intel: 'Intel', huawei: 'Huawei' } as const;
 
 /** The GPUs of a request by kind, in the order in which the request first has each. */
 export function gpuKindsOf(

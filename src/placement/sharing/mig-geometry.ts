@@ -1,6 +1,7 @@
 import type { CataloguedGpu, GpuCatalogue, MigProfile } from '../../core/gpu-types.js';
 import { gpuByName } from '../../core/gpu-types.js';
 import type { PlacementGpu } from '../../core/placement-request.js';
+import { compareText } from '../compare-text.js';
 
 /**
  * How MIG instances lie on a GPU.
@@ -217,10 +218,6 @@ function firstSlices(instances: readonly Candidate[]): number {
   let sum = 0;
   for (const { start, size } of instances) for (let s = start; s < start + size; s++) sum += 2 ** -s;
   return sum;
-}
-
-function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /**

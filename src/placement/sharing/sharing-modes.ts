@@ -1,5 +1,5 @@
-import { type GpuCatalogue, type GpuVendor, gpuByName } from '../../core/gpu-types.js';
-import { type PlacementGpu, type SharingModeName, sharingModeNames } from '../../core/placement-request.js';
+import { type GpuCatalogue, type GpuVendor, gpuByName, vendorNames } from '../../core/gpu-types.js';
+import type { PlacementGpu, SharingModeName } from '../../core/placement-request.js';
 import { migProfilesOf } from './mig-geometry.js';
 
 /**
@@ -225,11 +225,6 @@ export type SharingSupport = {
   readonly instead: readonly SharingModeName[];
 };
 
-const vendorTitles = { nvidia: 'NVIDIA', amd: 'AMD', intel: 'Intel', huawei: 'Huawei' } satisfies Record<
-  GpuVendor,
-  string
->;
-
 /** The best isolation first. */
 const byIsolation = ['mig', 'mps', 'memory-limit', 'time-slicing', 'exclusive'] as const;
 
@@ -247,11 +242,6 @@ export function supportOf(gpu: PlacementGpu, mode: SharingModeName, catalogue: G
   if (own.supported === 'yes') return { ...own, instead: [] };
   const instead = byIsolation.filter((other) => other !== mode && answerOf(gpu, other, catalogue).supported === 'yes');
   return { ...own, instead };
-}
-
-/** Every mode that a GPU supports, in the order of the table. */
-export function supportedModes(gpu: PlacementGpu, catalogue: GpuCatalogue): readonly SharingModeName[] {
-  return sharingModeNames.filter((mode) => answerOf(gpu, mode, catalogue).supported === 'yes');
 }
 
 /**
@@ -306,7 +296,7 @@ type Answer = Pick<SharingSupport, 'supported' | 'reason'>;
 
 function hardwareAnswer(gpu: PlacementGpu, mode: HardwareMode, catalogue: GpuCatalogue): Answer {
   const family = sharingFamilyOf(gpu, catalogue);
-  const title = gpu.name === '' ? `this ${vendorTitles[gpu.vendor]} GPU` : gpu.name;
+  const title = gpu.name === '' ? `this ${vendorNames[gpu.vendor]} GPU` : gpu.name;
   if (family === null) return withoutFamily(gpu, mode, title);
   const { answer, reason }: FamilySupport = sharingSupport[family][mode];
   if (answer === 'part') return partAnswer(gpu, catalogue, title, reason);

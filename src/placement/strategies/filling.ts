@@ -16,7 +16,7 @@ export function withPins(fleet: Fleet): Occupancy {
  * The order in which services choose: the larger first, since the small ones fit into what is left. Where nothing may
  * exceed a GPU, the higher priority goes before.
  */
-export function inTurn(fleet: Fleet, services: readonly FleetService[]): readonly FleetService[] {
+function inTurn(fleet: Fleet, services: readonly FleetService[]): readonly FleetService[] {
   return [...services].sort(
     (a, b) =>
       (fleet.refusesOvercommit ? b.priority - a.priority : 0) ||

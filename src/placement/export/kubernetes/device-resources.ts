@@ -19,7 +19,7 @@ export function migResource(profile: string): string {
 }
 
 /** What the request says of the architecture, else the catalogue; null = nobody knows. */
-export function architectureOf(gpu: PlacementGpu, catalogue: GpuCatalogue): string | null {
+function architectureOf(gpu: PlacementGpu, catalogue: GpuCatalogue): string | null {
   return gpu.architecture ?? gpuByName(catalogue, gpu.name)?.architecture ?? null;
 }
 

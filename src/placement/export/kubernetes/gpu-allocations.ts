@@ -74,7 +74,12 @@ export const gpuAllocations = {
       if (gpu === null || !onNvidia(one)) return byPlugin(one, input);
       if (assignment.mig !== undefined) return hamiPod(one, gpu, input, null);
       // 100 % of the cores is how HAMi is told that nobody else may be there.
-      return hamiPod(one, gpu, input, input.sharers.length > 1 ? Math.max(1, Math.floor(assignment.share * 100)) : 100);
+      return hamiPod(
+        one,
+        gpu,
+        input,
+        input.sharers.length > 1 ? Math.max(1, Math.floor(assignment.share * 100 + 1e-9)) : 100,
+      );
     },
   },
   kai: {

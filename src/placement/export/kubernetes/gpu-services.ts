@@ -34,11 +34,6 @@ export function servicesByGpu<T extends PlacedService>(placed: readonly T[]): Re
   return byGpu;
 }
 
-/** `6.8 GB`: MiB / 1024 with one decimal, `.0` left out. */
-export function gigabytes(memoryMb: number): string {
-  return `${(memoryMb / 1024).toFixed(1).replace(/\.0$/, '')} GB`;
-}
-
 /** `a`, `a and b`, `a, b and c`; past eight, how many more. */
 export function listed(items: readonly string[]): string {
   if (items.length > 8) return `${items.slice(0, 7).join(', ')} and ${items.length - 7} more`;

@@ -1,5 +1,6 @@
 import { InputError, quoteInput } from '../../../core/input-error.js';
 import type { PlacementRequest } from '../../../core/placement-request.js';
+import { compareText } from '../../compare-text.js';
 
 /**
  * Names that Kubernetes takes, out of names that people gave.
@@ -58,7 +59,7 @@ function slugOf(name: string, rule: NameRule): string {
 export function kubernetesNames(names: readonly string[], rule: NameRule): ReadonlyMap<string, string> {
   const fitting = new Map<string, string>(names.filter((name) => fits(name, rule)).map((name) => [name, name]));
   const taken = new Set(fitting.values());
-  const others = names.filter((name) => !fitting.has(name)).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  const others = names.filter((name) => !fitting.has(name)).sort(compareText);
   const slugs = new Map<string, number>();
   for (const name of others) slugs.set(slugOf(name, rule), (slugs.get(slugOf(name, rule)) ?? 0) + 1);
   const alone = (name: string) => {

@@ -1,10 +1,11 @@
 import { gpuKey, type PlacementGpu } from '../../../core/placement-request.js';
+import { gigabytes } from '../../amounts.js';
 import { vendorIndexOf } from '../../vendor-index.js';
 import type { ExportInput } from '../exporter.js';
 import { gpuTitle, nodesOf, type PlacedService } from '../placed-service.js';
 import { migResource, nvidiaGpu, nvidiaSharedGpu, wholeGpuResource } from './device-resources.js';
 import type { CommentedManifest } from './documents.js';
-import { gigabytes, listed, servicesByGpu } from './gpu-services.js';
+import { listed, servicesByGpu } from './gpu-services.js';
 import { cutName, longestLabelValue } from './names.js';
 
 /**

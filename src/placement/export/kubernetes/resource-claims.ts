@@ -1,9 +1,10 @@
 import { gpuNameKey } from '../../../core/gpu-types.js';
 import type { PlacementGpu } from '../../../core/placement-request.js';
+import { gigabytes } from '../../amounts.js';
 import type { ExportInput } from '../exporter.js';
 import { gpuTitle, isGaudi } from '../placed-service.js';
 import type { CommentedManifest, Manifest } from './documents.js';
-import { gigabytes, type NamedService } from './gpu-services.js';
+import type { NamedService } from './gpu-services.js';
 import { cutName } from './names.js';
 
 /**
@@ -80,7 +81,7 @@ type DeviceChoice = {
  * The CEL expressions that choose this GPU among those of its node: by UUID, else by PCI address (`tags.pciBusId`), else
  * by what tells it apart from its neighbours, memory first. The node itself is chosen by the pod.
  */
-export function chooseGpu(gpu: PlacementGpu, { request }: ExportInput): DeviceChoice {
+function chooseGpu(gpu: PlacementGpu, { request }: ExportInput): DeviceChoice {
   const driver = driverOf(gpu);
   if (driver === null) return { expressions: [], alike: [] };
   // A GPU under MIG is offered in instances only.
