@@ -1,12 +1,12 @@
 import type { Document, Node } from 'yaml';
 import { InputError, quoteInput } from '../../core/input-error.js';
 import type { FrameworkName, PlacementGpu } from '../../core/placement-request.js';
+import { mpsClientVariables, mpsDirectory } from '../mps-client.js';
 import { vendorIndexOf } from '../vendor-index.js';
 import { commentLines } from './comment-lines.js';
 import { renderNodeOf } from './device-files.js';
 import { origin, remarks } from './export-header.js';
 import type { Exporter, ExportFile, ExportInput } from './exporter.js';
-import { mpsLimits, mpsPipes } from './mps-client.js';
 import { gbOf, gpuHeading, isGaudi, isJetson, nodesOf, type PlacedService, placedServices } from './placed-service.js';
 import { variableNames } from './variable-names.js';
 import { asComment, commentEntry, onOneLine, tagged, yamlDocument, yamlText } from './yaml-text.js';
@@ -156,8 +156,13 @@ const vendorServices = {
 function nvidiaService(writing: Writing, gpu: PlacementGpu): ComposeService {
   const { document, placed } = writing;
   if (isJetson(gpu)) {
-    const environment = { ...budget(placed), NVIDIA_VISIBLE_DEVICES: 'all', CUDA_VISIBLE_DEVICES: '0', ...mps(placed) };
-    return { environment, runtime: 'nvidia', ...noReservation(document), ...mpsMounts(placed) };
+    const environment = {
+      ...budget(placed),
+      NVIDIA_VISIBLE_DEVICES: 'all',
+      CUDA_VISIBLE_DEVICES: '0',
+      ...mps(writing),
+    };
+    return { environment, runtime: 'nvidia', ...noReservation(document), ...mpsMounts(writing) };
   }
   const device = {
     driver: 'nvidia',
@@ -165,10 +170,10 @@ function nvidiaService(writing: Writing, gpu: PlacementGpu): ComposeService {
     capabilities: onOneLine(document, ['gpu']),
   };
   return {
-    environment: { ...budget(placed), CUDA_VISIBLE_DEVICES: '0', ...mps(placed) },
+    environment: { ...budget(placed), CUDA_VISIBLE_DEVICES: '0', ...mps(writing) },
     gpus: tagged(document, '!reset', null),
     deploy: { resources: { reservations: { devices: tagged(document, '!override', [device]) } } },
-    ...mpsMounts(placed),
+    ...mpsMounts(writing),
   };
 }
 
@@ -180,15 +185,20 @@ function deviceId({ placed, index, migVariable }: Writing): string {
   return `\${${migVariable}:?UUID of a ${mig.profile} instance of GPU ${index}, from nvidia-smi -L}`;
 }
 
-/** A client of the MPS daemon that runs on the machine. */
-function mps({ assignment }: PlacedService): Readonly<Record<string, string>> {
-  return assignment.sharing === 'mps' ? { CUDA_MPS_PIPE_DIRECTORY: mpsPipes, ...mpsLimits(assignment) } : {};
+/** A client of the MPS server of its GPU, which runs on the machine. */
+function mps({ placed, index }: Writing): Readonly<Record<string, string>> {
+  return placed.assignment.sharing === 'mps' ? mpsClientVariables(placed, index) : {};
 }
 
-/** Clients share memory with the daemon, hence the machine's IPC namespace. A missing directory is an error, not made. */
-function mpsMounts({ assignment }: PlacedService): ComposeService {
-  if (assignment.sharing !== 'mps') return {};
-  const pipes = { type: 'bind', source: mpsPipes, target: mpsPipes, bind: { create_host_path: false } };
+/** Clients share memory with the server, hence the machine's IPC namespace. A missing directory is an error, not made. */
+function mpsMounts({ placed, index }: Writing): ComposeService {
+  if (placed.assignment.sharing !== 'mps') return {};
+  const pipes = {
+    type: 'bind',
+    source: mpsDirectory(index),
+    target: mpsDirectory(index),
+    bind: { create_host_path: false },
+  };
   return { ipc: 'host', volumes: [pipes] };
 }
 
@@ -299,7 +309,7 @@ function noticesOf(
   const onMps = placed.filter(({ assignment }) => assignment.sharing === 'mps');
   if (onMps.length > 0) {
     notices.push(
-      `MPS: start nvidia-cuda-mps-control -d on the machine first, as the user that the containers run as (${names(onMps)}).`,
+      `MPS: start the server of each shared GPU on the machine first, as gpumix place --advise shows, by the user that the containers run as (${names(onMps)}).`,
     );
   }
   const unnamed = placed.filter(({ assignment }) => assignment.mig?.uuid === null);

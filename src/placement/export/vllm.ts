@@ -1,12 +1,12 @@
 import { InputError, quoteInput } from '../../core/input-error.js';
 import type { FrameworkName, PlacementGpu } from '../../core/placement-request.js';
 import { hasEngine } from '../engine-kinds.js';
+import { mpsClientVariables } from '../mps-client.js';
 import { vendorIndexOf } from '../vendor-index.js';
 import { commentLines, commentText } from './comment-lines.js';
 import { origin, remarks } from './export-header.js';
 import type { Exporter, ExportInput } from './exporter.js';
 import { memoryPart } from './memory-part.js';
-import { mpsLimits } from './mps-client.js';
 import { gbOf, gpuHeading, gpuTitle, isGaudi, nodesOf, type PlacedService, placedServices } from './placed-service.js';
 import { variableNames } from './variable-names.js';
 
@@ -122,7 +122,7 @@ function branch(one: Started, { request, catalogue }: ExportInput, migVariable: 
  * Settings of a process that runs on the machine itself, where indexes are the machine's. CUDA counts the fastest GPU first
  * unless it is told to count as nvidia-smi does.
  */
-function environmentOf({ assignment, gpu }: Started, index: number, migVariable: string): readonly string[] {
+function environmentOf({ service, assignment, gpu }: Started, index: number, migVariable: string): readonly string[] {
   if (gpu.vendor === 'amd') return [`HIP_VISIBLE_DEVICES=${index}`];
   if (gpu.vendor === 'intel') return [`ZE_AFFINITY_MASK=${index}`];
   if (gpu.vendor === 'huawei') return [`ASCEND_RT_VISIBLE_DEVICES=${index}`];
@@ -134,11 +134,11 @@ function environmentOf({ assignment, gpu }: Started, index: number, migVariable:
         : `CUDA_VISIBLE_DEVICES=${quoted(uuid)}`,
     ];
   }
-  return [
-    'CUDA_DEVICE_ORDER=PCI_BUS_ID',
-    `CUDA_VISIBLE_DEVICES=${index}`,
-    ...Object.entries(mpsLimits(assignment)).map(([name, value]) => `${name}=${value}`),
-  ];
+  if (assignment.sharing === 'mps') {
+    const variables = Object.entries(mpsClientVariables({ service, assignment }, index));
+    return ['CUDA_VISIBLE_DEVICES=0', ...variables.map(([name, value]) => `${name}=${value}`)];
+  }
+  return ['CUDA_DEVICE_ORDER=PCI_BUS_ID', `CUDA_VISIBLE_DEVICES=${index}`];
 }
 
 function noticesOf(input: ExportInput, started: readonly Started[], leftOut: readonly string[]): readonly string[] {

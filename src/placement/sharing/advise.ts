@@ -11,6 +11,7 @@ import {
 } from '../../core/placement-request.js';
 import { gigabytes, memoryFractionOf } from '../amounts.js';
 import { hasEngine } from '../engine-kinds.js';
+import { mpsClientVariables, mpsThreadPercentage } from '../mps-client.js';
 import {
   countedProfiles,
   type GpuKind,
@@ -23,7 +24,7 @@ import {
 import { instanceMemoryMb, packInstances, packInto } from './mig-geometry.js';
 import { type Recommendation, recommendMode } from './mode-rules.js';
 import { budgetClassOf, recommendedBudgets } from './recommended-budgets.js';
-import { mpsDirectory, type SetupStep, setupCommands } from './setup-commands.js';
+import { type SetupStep, setupCommands } from './setup-commands.js';
 import { type SharingMode, type SharingSupport, sharingModes } from './sharing-modes.js';
 import { readerWarnings } from './sharing-warnings.js';
 
@@ -239,21 +240,11 @@ function commandsOf(kind: GpuKind, mode: SharingModeName, hasSeveralNodes: boole
       services: place.placed.map((placed) => ({
         name: placed.service.name,
         budgetMb: placed.assignment.memoryBudgetMb,
-        threadPercentage: threadPercentage(placed, place),
+        threadPercentage: mpsThreadPercentage(placed),
       })),
       newInstances: newInstancesOf(place, kind.profiles),
     })),
   });
-}
-
-/**
- * Threads that a client of MPS may use, in whole percent: its computeShare, else twice its part, since clients seldom all
- * compute at once (NVIDIA's guide: 100 % / 0.5 n for n alike).
- */
-function threadPercentage({ service, assignment }: PlacedService, { placed }: GpuPlace): number {
-  if (placed.length === 1) return 100;
-  const share = service.computeShare ?? 2 * assignment.share;
-  return Math.min(100, Math.max(1, Math.round(share * 100)));
 }
 
 function serviceAdvice({
@@ -345,11 +336,7 @@ function environmentOf({
       // CUDA counts the fastest GPU first unless it is told to count as nvidia-smi does.
       if (mode !== 'mps') return { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: `${index}` };
       // The server sees one GPU, which its clients know as the first.
-      return {
-        CUDA_MPS_PIPE_DIRECTORY: mpsDirectory(index),
-        CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: `${threadPercentage(placed, place)}`,
-        CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: `0=${placed.assignment.memoryBudgetMb}M`,
-      };
+      return { CUDA_VISIBLE_DEVICES: '0', ...mpsClientVariables(placed, index) };
     case 'amd':
       return { HIP_VISIBLE_DEVICES: `${index}` };
     case 'intel':

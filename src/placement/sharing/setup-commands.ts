@@ -1,5 +1,6 @@
 import type { GpuVendor } from '../../core/gpu-types.js';
 import type { SharingModeName } from '../../core/placement-request.js';
+import { mpsDirectory } from '../mps-client.js';
 
 /**
  * What a person types to set a sharing mode up, on the machine itself and for a Kubernetes node.
@@ -43,11 +44,6 @@ export type SetupInput = {
 };
 
 type Setup = (input: SetupInput) => readonly SetupStep[];
-
-/** Where the processes of one GPU find its MPS server. */
-export function mpsDirectory(index: number): string {
-  return `/tmp/nvidia-mps-${index}`;
-}
 
 /** The lines that make a mode so; empty where nothing is to be done. */
 export const setupCommands = {

@@ -373,8 +373,8 @@ services:
     environment:
       VRAM_BUDGET_GB: "40"
       CUDA_VISIBLE_DEVICES: "0"
-      CUDA_MPS_PIPE_DIRECTORY: /tmp/nvidia-mps
-      CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: "66"
+      CUDA_MPS_PIPE_DIRECTORY: /tmp/nvidia-mps-2
+      CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: "100"
       CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: 0=40960M
     gpus: !reset null
     deploy:
@@ -387,8 +387,8 @@ services:
     ipc: host
     volumes:
       - type: bind
-        source: /tmp/nvidia-mps
-        target: /tmp/nvidia-mps
+        source: /tmp/nvidia-mps-2
+        target: /tmp/nvidia-mps-2
         bind:
           create_host_path: false
   # GPU 2, A100-80GB: 20 of 80 GB, mps
@@ -396,8 +396,8 @@ services:
     environment:
       VRAM_BUDGET_GB: "20"
       CUDA_VISIBLE_DEVICES: "0"
-      CUDA_MPS_PIPE_DIRECTORY: /tmp/nvidia-mps
-      CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: "33"
+      CUDA_MPS_PIPE_DIRECTORY: /tmp/nvidia-mps-2
+      CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: "67"
       CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: 0=20480M
     gpus: !reset null
     deploy:
@@ -410,15 +410,15 @@ services:
     ipc: host
     volumes:
       - type: bind
-        source: /tmp/nvidia-mps
-        target: /tmp/nvidia-mps
+        source: /tmp/nvidia-mps-2
+        target: /tmp/nvidia-mps-2
         bind:
           create_host_path: false
 `,
         },
       ],
       notices: [
-        'MPS: start nvidia-cuda-mps-control -d on the machine first, as the user that the containers run as (guard, whisper).',
+        'MPS: start the server of each shared GPU on the machine first, as gpumix place --advise shows, by the user that the containers run as (guard, whisper).',
         'MIG: cut the instances, then set EMBED_MIG_UUID to their UUIDs (nvidia-smi -L).',
       ],
     });

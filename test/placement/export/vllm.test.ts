@@ -176,9 +176,9 @@ case "\${1-}" in
 'guard')
   # GPU 2, A100-80GB: 40 of 80 GB, mps
   shift
-  export CUDA_DEVICE_ORDER=PCI_BUS_ID
-  export CUDA_VISIBLE_DEVICES=2
-  export CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=66
+  export CUDA_VISIBLE_DEVICES=0
+  export CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps-2
+  export CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=100
   export CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=40960M
   exec vllm serve 'meta-llama/Llama-Guard-3-8B' \\
     --gpu-memory-utilization 0.50 \\

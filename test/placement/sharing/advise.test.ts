@@ -280,11 +280,13 @@ describe('the advice for a homelab of four nodes and three vendors', () => {
     expect(advice.services.map(({ environment }) => environment)).toEqual([
       { HIP_VISIBLE_DEVICES: '0' },
       {
+        CUDA_VISIBLE_DEVICES: '0',
         CUDA_MPS_PIPE_DIRECTORY: '/tmp/nvidia-mps-0',
         CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: '100',
         CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: '0=4096M',
       },
       {
+        CUDA_VISIBLE_DEVICES: '0',
         CUDA_MPS_PIPE_DIRECTORY: '/tmp/nvidia-mps-0',
         CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: '100',
         CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: '0=4096M',
@@ -494,11 +496,13 @@ describe('the mode that is recommended', () => {
     expect(advice.services.map(({ environment }) => environment)).toEqual([
       { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: '0' },
       {
+        CUDA_VISIBLE_DEVICES: '0',
         CUDA_MPS_PIPE_DIRECTORY: '/tmp/nvidia-mps-1',
         CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: '30',
         CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: '0=2048M',
       },
       {
+        CUDA_VISIBLE_DEVICES: '0',
         CUDA_MPS_PIPE_DIRECTORY: '/tmp/nvidia-mps-1',
         CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: '100',
         CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: '0=2048M',
