@@ -52,32 +52,42 @@ function givingWay(services: readonly FleetService[]): readonly number[] {
 }
 
 function sharedBudgets(gpu: FleetGpu, services: readonly FleetService[]): GpuBudgets {
-  const budgetsMb = services.map(({ memoryMb }) => memoryMb);
-  const askedMb = budgetsMb.reduce((sum, each) => sum + each, 0);
-  let totalMb = askedMb;
+  const askedMb = services.map(({ memoryMb }) => memoryMb);
+  return withinFree(gpu, services, { wantedMb: askedMb, cuts: null });
+}
+
+/** Budgets on a GPU of services that want so much, at most what they ask for, once as many have given way as need to. */
+function withinFree(
+  gpu: FleetGpu,
+  services: readonly FleetService[],
+  { wantedMb, cuts }: { readonly wantedMb: readonly number[]; readonly cuts: readonly MigCut[] | null },
+): GpuBudgets {
+  const budgetsMb = [...wantedMb];
+  let totalMb = budgetsMb.reduce((sum, each) => sum + each, 0);
   if (totalMb > Math.max(0, gpu.freeMb)) {
     const targetMb = gpu.freeMb - reserveMb;
     for (const i of givingWay(services)) {
       if (totalMb <= targetMb) break;
-      const { memoryMb, minMb } = services[i]!;
-      const roomMb = Math.max(0, targetMb - (totalMb - memoryMb));
-      const budgetMb = Math.min(memoryMb, Math.max(minMb, Math.floor(roomMb / budgetStepMb) * budgetStepMb));
-      totalMb -= memoryMb - budgetMb;
+      const othersMb = totalMb - budgetsMb[i]!;
+      const steppedMb = Math.floor(Math.max(0, targetMb - othersMb) / budgetStepMb) * budgetStepMb;
+      const budgetMb = Math.min(budgetsMb[i]!, Math.max(services[i]!.minMb, steppedMb));
+      totalMb = othersMb + budgetMb;
       budgetsMb[i] = budgetMb;
     }
   }
   return {
     budgetsMb,
     assignedMb: totalMb,
-    shrunkMb: askedMb - totalMb,
+    shrunkMb: services.reduce((sum, { memoryMb }) => sum + memoryMb, 0) - totalMb,
     overMb: Math.max(0, gpu.usedMb + totalMb - gpu.memoryMb),
-    cuts: null,
+    cuts,
   };
 }
 
 /**
  * Instances have walls: services that give way, lowest priority first, take the smallest that they can live with until
- * all fit at once; then each, the last of them first, gets the largest that the others leave.
+ * all fit at once; then each, the last of them first, gets the largest that the others leave. What others use of the
+ * GPU is outside of the walls, so that the instances together may still hold more than is free.
  */
 function cutBudgets(gpu: FleetGpu, services: readonly FleetService[], cut: MigCutter): GpuBudgets | null {
   const needsMb = services.map(({ memoryMb }) => memoryMb);
@@ -102,14 +112,6 @@ function cutBudgets(gpu: FleetGpu, services: readonly FleetService[], cut: MigCu
     }
   }
   const instances = cuts;
-  const budgetsMb = services.map(({ memoryMb }, i) => Math.min(memoryMb, instances[i]!.memoryMb));
-  const assignedMb = budgetsMb.reduce((sum, each) => sum + each, 0);
-  const askedMb = services.reduce((sum, { memoryMb }) => sum + memoryMb, 0);
-  return {
-    budgetsMb,
-    assignedMb,
-    shrunkMb: askedMb - assignedMb,
-    overMb: Math.max(0, gpu.usedMb + assignedMb - gpu.memoryMb),
-    cuts,
-  };
+  const wantedMb = services.map(({ memoryMb }, i) => Math.min(memoryMb, instances[i]!.memoryMb));
+  return withinFree(gpu, services, { wantedMb, cuts });
 }

@@ -44,7 +44,7 @@ function memoryWarnings(
       if (service.memoryMb > memoryMb) {
         const message = `${asked} exceeds ${label} (${gigabytes(memoryMb)}). ${adjusted}`;
         warnings.push({ code: 'memory_exceeds_gpu', service: name, message });
-      } else if (cut !== undefined) {
+      } else if (cut !== undefined && budgetMb >= cut.memoryMb) {
         const message = `${asked} exceeds the MIG instance that it can have on ${label} (${cut.profile}). ${adjusted}`;
         warnings.push({ code: 'budget_adjusted', service: name, message });
       } else {
