@@ -20,13 +20,22 @@ const mustBeQuoted = /\t|^=$/;
  * Comments must be free of what is unreadable (`commentText`), since escapes are for quoted texts.
  */
 export function yamlText(document: Document): string {
+  quoteUnreadable(document);
+  return escapeUnreadable(document.toString({ lineWidth: 0, flowCollectionPadding: false }));
+}
+
+/** Puts texts in double quotes in which some reader takes a character for something else. */
+export function quoteUnreadable(document: Document): void {
   visit(document, {
     Scalar(_, scalar) {
       if (typeof scalar.value !== 'string') return;
       if (mustBeQuoted.test(scalar.value) || scalar.value.search(unreadable) >= 0) scalar.type = 'QUOTE_DOUBLE';
     },
   });
-  const text = document.toString({ lineWidth: 0, flowCollectionPadding: false });
+}
+
+/** YAML with what is unreadable escaped; all of it must stand in double quotes (`quoteUnreadable`). */
+export function escapeUnreadable(text: string): string {
   return text.replace(unreadable, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 

@@ -724,6 +724,15 @@ spec:
     );
   });
 
+  it('escapes what YAML 1.1 takes for the end of a line, as parsers in Go and Python do', () => {
+    const gpu = { node: 'box', index: 0, vendor: 'amd' as const, memoryMb: 8192 };
+    const services = [{ name: 'llm', image: 'a\u2028b: c\u0085d' }];
+    const { text } = written(placementInput({ gpus: [gpu], services, assignments: [on(gpu, 'llm')] }));
+    expect(text).toContain('          image: "a\\u2028b: c\\u0085d"\n');
+    const [manifest] = manifestsOf(text);
+    expect(manifest!.spec.template.spec.containers[0].image).toBe('a\u2028b: c\u0085d');
+  });
+
   it('finds a node with a long name by the name itself', async () => {
     const gpu = { node: `${'n'.repeat(60)}.example`, index: 0, vendor: 'amd' as const, memoryMb: 8192 };
     const input = placementInput({ gpus: [gpu], services: [{ name: 'llm' }], assignments: [on(gpu, 'llm')] });

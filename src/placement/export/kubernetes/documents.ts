@@ -1,5 +1,6 @@
 import { Document } from 'yaml';
 import { commentLines } from '../comment-lines.js';
+import { escapeUnreadable, quoteUnreadable } from '../yaml-text.js';
 
 /** One object of Kubernetes, as plain data. */
 export type Manifest = {
@@ -17,10 +18,9 @@ export type CommentedManifest = { readonly comments: readonly string[]; readonly
  * is 90, so that texts which either version reads as something else are quoted.
  */
 export function yamlText(value: unknown): string {
-  return new Document(value, { version: '1.1', aliasDuplicateObjects: false }).toString({
-    lineWidth: 0,
-    blockQuote: 'literal',
-  });
+  const document = new Document(value, { version: '1.1', aliasDuplicateObjects: false });
+  quoteUnreadable(document);
+  return escapeUnreadable(document.toString({ lineWidth: 0, blockQuote: 'literal' }));
 }
 
 /**
