@@ -14,6 +14,7 @@ import {
   migProfilesOf,
   packInstances,
   packInto,
+  placeProfiles,
   profileMemoryMb,
 } from './sharing/mig-geometry.js';
 import { supportOf } from './sharing/sharing-modes.js';
@@ -51,6 +52,8 @@ export type FleetGpu = {
   readonly sharingFault: string | null;
   /** How MIG cuts it; null where it does not. */
   readonly cut: MigCutter | null;
+  /** Its `migInstances` cannot be on such a GPU at once; false where that is not known. */
+  readonly hasImpossibleInstances: boolean;
 };
 
 /** Cuts a GPU into instances, or gives out those that it is cut into. */
@@ -80,8 +83,10 @@ export type FleetService = {
   readonly critical: boolean;
   readonly dedicated: boolean;
   readonly computeShare: number;
-  /** GPUs that hardware lets it run on, ascending; of a pinned service that one alone. */
+  /** GPUs that hardware lets it run on, ascending; of a pinned service that one alone. The same list where it is the same. */
   readonly options: readonly number[];
+  /** Whether it may run on a GPU, by its number: 1 or 0. */
+  readonly takes: Uint8Array;
   readonly mayUseCpu: boolean;
   readonly isPinned: boolean;
 };
@@ -156,14 +161,23 @@ export function fleetOf(request: PlacementRequest, catalogue: GpuCatalogue): Fle
         takesOne: gpu.sharing === 'exclusive' || sharingFault !== null || takesOneProcess(gpu, catalogue),
         sharingFault,
         cut,
+        hasImpossibleInstances: gpu.sharing === 'mig' && areImpossible(gpu, catalogue),
       };
     });
   const atOf = new Map(gpus.map(({ gpu, at }) => [gpuKey(gpu), at]));
+  const shared = sharedChoices(gpus.length);
   const services = [...request.services]
     .sort((a, b) => compareText(a.name, b.name))
     .map((service, at): FleetService => {
       const vendors = vendorsOf(service);
       const pin = service.gpu === null ? null : atOf.get(gpuKey(service.gpu))!;
+      const able = (pin === null ? gpus : [gpus[pin]!]).filter(
+        ({ gpu, cut, freeMb }) =>
+          vendors.has(gpu.vendor) &&
+          (gpu.taints.length === 0 || forbiddingTaints(gpu, service).length === 0) &&
+          (cut === null || cut.pack([service.minMemoryMb]) !== null) &&
+          (request.overcommit === 'warn' || service.minMemoryMb <= Math.max(0, freeMb)),
+      );
       return {
         at,
         service,
@@ -173,15 +187,7 @@ export function fleetOf(request: PlacementRequest, catalogue: GpuCatalogue): Fle
         critical: service.critical,
         dedicated: service.dedicated,
         computeShare: service.computeShare ?? 0,
-        options: (pin === null ? gpus : [gpus[pin]!])
-          .filter(
-            ({ gpu, cut, freeMb }) =>
-              vendors.has(gpu.vendor) &&
-              (gpu.taints.length === 0 || forbiddingTaints(gpu, service).length === 0) &&
-              (cut === null || cut.pack([service.minMemoryMb]) !== null) &&
-              (request.overcommit === 'warn' || service.minMemoryMb <= Math.max(0, freeMb)),
-          )
-          .map(({ at: g }) => g),
+        ...shared(able.map(({ at: g }) => g)),
         mayUseCpu: pin === null && (service.cpuAllowed || service.frameworks.includes('cpu')),
         isPinned: pin !== null,
       };
@@ -192,6 +198,21 @@ export function fleetOf(request: PlacementRequest, catalogue: GpuCatalogue): Fle
     services,
     refusesOvercommit: request.overcommit === 'refuse',
     priorities: [...new Set(services.map(({ priority }) => priority))].sort((a, b) => b - a),
+  };
+}
+
+/** One list for all services that may run on the same GPUs: thousands of services have a few of them. */
+function sharedChoices(gpuCount: number): (options: readonly number[]) => Pick<FleetService, 'options' | 'takes'> {
+  const known = new Map<string, Pick<FleetService, 'options' | 'takes'>>();
+  return (options) => {
+    const key = options.join();
+    const before = known.get(key);
+    if (before !== undefined) return before;
+    const takes = new Uint8Array(gpuCount);
+    for (const gpu of options) takes[gpu] = 1;
+    const choice = { options, takes };
+    known.set(key, choice);
+    return choice;
   };
 }
 
@@ -227,6 +248,15 @@ function sharingOf(gpu: PlacementGpu, catalogue: GpuCatalogue): Pick<FleetGpu, '
 /** Nobody has set how it is shared, and processes cannot even take turns on it: a Gaudi. */
 function takesOneProcess(gpu: PlacementGpu, catalogue: GpuCatalogue): boolean {
   return gpu.sharing === null && supportOf(gpu, 'time-slicing', catalogue).supported === 'no';
+}
+
+/** Judged where every profile and its places are known; profiles with a suffix (`1g.10gb+me`) are not. */
+function areImpossible(gpu: PlacementGpu, catalogue: GpuCatalogue): boolean {
+  const profiles = migProfilesOf(gpu, catalogue);
+  const names = (gpu.migInstances ?? []).map(({ profile }) => profile);
+  const known = new Set(profiles.map(({ name }) => name));
+  if (names.length === 0 || migLayoutOf(profiles) === null || !names.every((name) => known.has(name))) return false;
+  return placeProfiles({ profiles, names }) === null;
 }
 
 /** The instances that a GPU is cut into already. */

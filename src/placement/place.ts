@@ -41,6 +41,6 @@ function decide(strategy: StrategyName, fleet: Fleet, { shouldStop, nodeLimit }:
   if (strategy === 'optimal') {
     return optimal(fleet, { shouldStop: shouldStop ?? (() => false), nodeLimit: nodeLimit ?? null });
   }
-  const occupancy = rules[strategy](fleet);
+  const occupancy = rules[strategy](fleet, { shouldStop });
   return { occupancy, bound: quickBound(fleet, occupancy.score()), nodes: 0 };
 }

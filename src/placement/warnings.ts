@@ -1,5 +1,5 @@
 import type { PlacementWarning } from '../core/placement.js';
-import { gigabytes } from './amounts.js';
+import { fewOf, gigabytes } from './amounts.js';
 import type { GpuBudgets } from './budgets.js';
 import { type FleetGpu, type FleetService, tolerates } from './fleet.js';
 import { isRefused, type Occupancy, onCpu } from './occupancy.js';
@@ -18,6 +18,7 @@ export function warningsOf(occupancy: Occupancy, budgets: readonly GpuBudgets[])
       warnings.push({ code: 'critical_on_cpu', service: service.service.name, message });
     }
   }
+  warnings.push(...speedWarnings(fleet.gpus, fleet.services));
   if (fleet.gpus.length === 0) {
     const isLeft = fleet.services.some((service) => occupancy.placeOf(service) === isRefused);
     const consequence = isLeft ? 'services that need one are refused' : 'everything runs on the CPU';
@@ -82,11 +83,25 @@ function memoryWarnings(
   return warnings;
 }
 
+/** Speeds are relative: those of a request and those of the catalogue are not of one scale. */
+function speedWarnings(gpus: readonly FleetGpu[], services: readonly FleetService[]): readonly PlacementWarning[] {
+  const given = gpus.filter(({ gpu }) => gpu.speed !== null);
+  const others = gpus.filter(({ gpu }) => gpu.speed === null);
+  if (given.length === 0 || others.length === 0 || !services.some(({ critical }) => critical)) return [];
+  const message = `speed is set for ${fewOf(given.map(({ label }) => label))}, and that of ${fewOf(others.map(({ label }) => label))} is the catalogue's (memory bandwidth in TB/s): set it for all of them, or for none`;
+  return [{ code: 'speeds_mixed', message }];
+}
+
 function hardwareWarnings(gpu: FleetGpu, services: readonly FleetService[]): readonly PlacementWarning[] {
   const warnings: PlacementWarning[] = [];
   if (gpu.sharingFault !== null) {
     const message = `${gpu.label} is set to ${gpu.gpu.sharing}, which does not work there: it takes one service. ${capitalised(gpu.sharingFault)}.`;
     warnings.push({ code: 'sharing_not_supported', message });
+  }
+  if (gpu.hasImpossibleInstances) {
+    const profiles = (gpu.gpu.migInstances ?? []).map(({ profile }) => profile);
+    const message = `${gpu.label} cannot be cut into ${fewOf(profiles)} at once: check migInstances against nvidia-smi -L`;
+    warnings.push({ code: 'mig_instances_impossible', message });
   }
   if (!gpu.isSpeedKnown && services.some(({ critical }) => critical)) {
     const { name } = gpu.gpu;

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { firstDifference } from '../../benchmarks/placement-peers.js';
 import { loadGpuCatalogue } from '../../src/adapters/catalogue-file.js';
-import { strategyNames } from '../../src/core/placement-request.js';
+import { checkPlacementRequest, type PlacementRequestInput, strategyNames } from '../../src/core/placement-request.js';
 import { place } from '../../src/placement/place.js';
 import { brokenRules } from './hardware-rules.js';
 import { type GpuInput, gpu, request, type ServiceInput, service } from './request-builders.js';
@@ -312,5 +312,32 @@ describe('the speed of a GPU', () => {
       'speed_unknown: GPU 1 (Foo 9000) is not in the catalogue with its memory bandwidth: its speed is taken as 0.1. Set its speed.',
     ]);
     expect(placed([gpu({ name: '', speed: 2 })], services).warnings).toEqual([]);
+  });
+});
+
+describe('what a request says of its hardware', () => {
+  const warningsOf = (gpu: Partial<PlacementRequestInput['gpus'][number]>): readonly string[] => {
+    const gpus = [
+      { index: 0, node: 'box', name: 'A100-80GB', vendor: 'nvidia' as const, memoryMb: 81920, ...gpu },
+      { index: 1, node: 'box', name: 'RTX A400', vendor: 'nvidia' as const, memoryMb: 4094 },
+    ];
+    const services = [{ name: 'a', memoryMb: 1000, critical: true, frameworks: ['cuda' as const] }];
+    const document = { apiVersion: 'gpumix/v1' as const, kind: 'PlacementRequest' as const, gpus, services };
+    return place(checkPlacementRequest(document, 'test'), { catalogue }).warnings.map(({ message }) => message);
+  };
+
+  it('is doubted where its MIG instances cannot be there at once', () => {
+    const three = ['3g.40gb', '3g.40gb', '3g.40gb'].map((profile) => ({ profile }));
+    expect(warningsOf({ sharing: 'mig', migInstances: three })).toEqual([
+      'GPU 0 cannot be cut into 3g.40gb, 3g.40gb and 3g.40gb at once: check migInstances against nvidia-smi -L',
+    ]);
+    expect(warningsOf({ sharing: 'mig', migInstances: three.slice(1) })).toEqual([]);
+  });
+
+  it('is doubted where some speeds are its own and some the catalogue’s', () => {
+    expect(warningsOf({ speed: 1 })).toEqual([
+      "speed is set for GPU 0, and that of GPU 1 is the catalogue's (memory bandwidth in TB/s): set it for all of them, or for none",
+    ]);
+    expect(warningsOf({})).toEqual([]);
   });
 });

@@ -95,7 +95,7 @@ class Walk {
     const from = occupancy.placeOf(service);
     const to = occupancy.placeOf(other);
     if (from < 0 || to < 0 || from === to) return;
-    if (!service.options.includes(to) || !other.options.includes(from)) return;
+    if (service.takes[to] === 0 || other.takes[from] === 0) return;
     const here = occupancy.exchanged(from, service, other);
     const there = here === null ? null : occupancy.exchanged(to, other, service);
     if (here === null || there === null) return;

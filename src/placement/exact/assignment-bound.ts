@@ -124,7 +124,7 @@ export class AssignmentBound {
       const count = occupancy.count(at);
       const able = coming
         .map(({ service, i }) => ({ i, service, sizeMb: sizeOf(service) }))
-        .filter(({ service, sizeMb }) => sizeMb <= freeMb && service.options.includes(at))
+        .filter(({ service, sizeMb }) => sizeMb <= freeMb && service.takes[at] === 1)
         .filter(({ service }) => count === 0 || !service.dedicated);
       if (able.length === 0) return [];
       const criticalOnes = able.filter(({ service }) => service.critical);

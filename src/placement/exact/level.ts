@@ -40,13 +40,13 @@ function bestExchange(occupancy: Occupancy, from: number, uses: readonly number[
     const keepsCounts = occupancy.criticalCount(from) + occupancy.criticalCount(to) > 0;
     const comingSets = setsOf(movableOf(occupancy, to));
     for (const leaving of leavingSets) {
-      if (leaving.services.length === 0 || !leaving.services.every(({ options }) => options.includes(to))) continue;
+      if (leaving.services.length === 0 || !leaving.services.every(({ takes }) => takes[to] === 1)) continue;
       for (const coming of comingSets) {
         if (keepsCounts && coming.services.length !== leaving.services.length) continue;
         const movedMb = leaving.sizeMb - coming.sizeMb;
         if (movedMb <= 0) continue;
         const higher = Math.max(uses[from]! - movedMb / source.memoryMb, uses[to]! + movedMb / target.memoryMb);
-        if (higher >= lowest || !coming.services.every(({ options }) => options.includes(from))) continue;
+        if (higher >= lowest || !coming.services.every(({ takes }) => takes[from] === 1)) continue;
         lowest = higher;
         best = { from, to, leaving: leaving.services, coming: coming.services };
       }

@@ -32,6 +32,8 @@ const mostAnnealings = 2;
 /** Of more services, a proof is out of reach: the time is better spent on finding. */
 const largestSearched = 80;
 const mostLargeRuns = 6;
+/** Services times GPUs above which the dearest bound would take longer than people wait. */
+const largestPriced = 50_000;
 /** A search of so many nodes is tried before: it takes less time than annealing, and ends it where the fleet is small. */
 const nodesAtFirst = 2_000;
 
@@ -58,7 +60,8 @@ export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits):
   if (first !== null && (first.isProven || first.nodes >= most)) return first;
   best = annealed(fleet, first?.occupancy ?? best, proving, isSmall ? mostAnnealings : mostLargeRuns);
   const spent = first?.nodes ?? 0;
-  const last = prove(proving, best, most - spent, 'root');
+  const isLarge = fleet.services.length * fleet.gpus.length > largestPriced;
+  const last = prove(proving, best, most - spent, isLarge ? 'quick' : 'root');
   return { ...last, nodes: spent + last.nodes };
 }
 
@@ -180,12 +183,15 @@ function nobodyPlaced(fleet: Fleet): Occupancy {
   return occupancy;
 }
 
+/** What the rules find, the quick ones first; once time is up, those that are left are not tried. */
 function firstPlacements(fleet: Fleet, shouldStop: () => boolean): Occupancy {
+  const { vram_based, latency_optimized, isolation_first, manual, balanced } = rules;
   let best: Occupancy | null = null;
-  for (const rule of Object.values(rules)) {
-    const found = rule(fleet);
+  for (const rule of [vram_based, latency_optimized, isolation_first, manual, balanced]) {
+    if (best !== null && shouldStop()) break;
+    const found = rule(fleet, { shouldStop });
     const improved = found.copy();
-    admit(improved);
+    if (!shouldStop()) admit(improved);
     polish(improved, shouldStop);
     for (const each of [found, improved]) {
       if (best === null || compareScores(each.score(), best.score()) < 0) best = each;

@@ -80,9 +80,14 @@ export function searchOrderOf(fleet: Fleet, open: readonly FleetService[], order
   };
 }
 
-/** The most that is free on a GPU that a service may take. */
-function widestOf({ gpus }: Fleet, { options }: FleetService): number {
-  return options.reduce((most, gpu) => Math.max(most, gpus[gpu]!.freeMb), 0);
+/** The most that is free on a GPU that a service may take; reckoned once for each list of them. */
+function widestOf({ gpus }: Fleet): (service: FleetService) => number {
+  const known = new Map<readonly number[], number>();
+  return ({ options }) => {
+    const most = known.get(options) ?? options.reduce((wide, gpu) => Math.max(wide, gpus[gpu]!.freeMb), 0);
+    known.set(options, most);
+    return most;
+  };
 }
 
 function sureExcessOf(
@@ -90,10 +95,11 @@ function sureExcessOf(
   services: readonly FleetService[],
   sizeOf: (service: FleetService) => number,
 ): Float64Array {
+  const widest = widestOf(fleet);
   const excess = new Float64Array(services.length + 1);
   for (let i = services.length - 1; i >= 0; i--) {
     const service = services[i]!;
-    const own = service.mayUseCpu ? 0 : Math.max(0, sizeOf(service) - widestOf(fleet, service));
+    const own = service.mayUseCpu ? 0 : Math.max(0, sizeOf(service) - widest(service));
     excess[i] = excess[i + 1]! + own;
   }
   return excess;
@@ -115,34 +121,39 @@ function areTwins(a: FleetService, b: FleetService): boolean {
     a.computeShare === b.computeShare &&
     a.mayUseCpu === b.mayUseCpu &&
     a.isPinned === b.isPinned &&
-    a.options.length === b.options.length &&
-    a.options.every((gpu, i) => gpu === b.options[i])
+    a.options === b.options
   );
 }
 
 function regionsOf(fleet: Fleet, services: readonly FleetService[]): readonly Region[] {
   const everywhere = fleet.gpus.map(({ at }) => at);
-  const sets = new Map<string, readonly number[]>([[everywhere.join(), everywhere]]);
-  for (const { options, isPinned } of services) if (!isPinned) sets.set(options.join(), options);
-  const regions = [...sets.values()].map((gpus): Region => {
+  const asked = new Map<readonly number[], number>();
+  for (const { options, isPinned, memoryMb } of services) {
+    if (!isPinned && options.length < everywhere.length) asked.set(options, (asked.get(options) ?? 0) + memoryMb);
+  }
+  const largest = [...asked].sort(([, a], [, b]) => b - a).slice(0, mostRegions - 1);
+  const widest = widestOf(fleet);
+  return [everywhere, ...largest.map(([gpus]) => gpus)].map((gpus): Region => {
     const inside = new Set(gpus);
     const askedMb = new Float64Array(services.length + 1);
     const minMb = new Float64Array(services.length + 1);
     const count = new Int32Array(services.length + 1);
-    const staying = services.map(({ mayUseCpu, options }) => !mayUseCpu && options.every((gpu) => inside.has(gpu)));
+    const isWithin = new Map<readonly number[], boolean>();
+    const staying = services.map(({ mayUseCpu, options }) => {
+      const known = isWithin.get(options) ?? options.every((gpu) => inside.has(gpu));
+      isWithin.set(options, known);
+      return known && !mayUseCpu;
+    });
     for (let i = services.length - 1; i >= 0; i--) {
       const service = services[i]!;
       const stays = staying[i]!;
-      const mostMb = widestOf(fleet, service);
+      const mostMb = widest(service);
       askedMb[i] = askedMb[i + 1]! + (stays ? Math.min(mostMb, service.memoryMb) : 0);
       minMb[i] = minMb[i + 1]! + (stays ? Math.min(mostMb, service.minMb) : 0);
       count[i] = count[i + 1]! + Number(stays);
     }
     return { gpus, askedMb, minMb, count, others: othersOf(services, staying) };
   });
-  const [all, ...others] = regions;
-  others.sort((a, b) => b.askedMb[0]! - a.askedMb[0]!);
-  return [all!, ...others.slice(0, mostRegions - 1)];
 }
 
 function othersOf(services: readonly FleetService[], staying: readonly boolean[]): OtherServices {

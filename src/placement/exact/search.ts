@@ -4,8 +4,8 @@ import { compareScores, type Score } from '../score.js';
 import type { Bounds, Known } from './bounds.js';
 import type { SearchOrder } from './search-order.js';
 
-/** Nodes between two looks at `shouldStop`. */
-const nodesBetweenLooks = 256;
+/** GPUs times services that are looked at between two looks at `shouldStop`: a few milliseconds. */
+const looksEvery = 60_000;
 
 /** In which order services are decided, and the bounds of that order. */
 export type SearchTools = { readonly order: SearchOrder; readonly bounds: Bounds };
@@ -21,6 +21,7 @@ export type SearchLimits = { readonly shouldStop: () => boolean; readonly nodeLi
  */
 export class Search {
   readonly #limits: SearchLimits;
+  readonly #nodesBetweenLooks: number;
   readonly #occupancy: Occupancy;
   /** GPUs that are alike while nobody is on them have one number. */
   readonly #kinds: readonly number[];
@@ -38,6 +39,8 @@ export class Search {
     this.#best = start.best;
     this.#bestScore = start.best.score();
     this.#limits = limits;
+    const { gpus, services } = start.occupancy.fleet;
+    this.#nodesBetweenLooks = Math.max(1, Math.floor(looksEvery / Math.max(1, gpus.length * services.length)));
     this.#kinds = kindsOf(start.occupancy.fleet);
   }
 
@@ -70,7 +73,10 @@ export class Search {
 
   #descend(depth: number): void {
     this.nodes += 1;
-    if (this.nodes >= this.#limits.nodeLimit || (this.nodes % nodesBetweenLooks === 0 && this.#limits.shouldStop())) {
+    if (
+      this.nodes >= this.#limits.nodeLimit ||
+      (this.nodes % this.#nodesBetweenLooks === 0 && this.#limits.shouldStop())
+    ) {
       this.#isStopped = true;
       return;
     }
@@ -172,7 +178,7 @@ function rank(place: number): number {
 function kindsOf(fleet: Fleet): readonly number[] {
   const kinds = new Map<string, number>();
   return fleet.gpus.map(({ at, memoryMb, usedMb, speed, takesOne, cut, gpu }) => {
-    const takers = fleet.services.map(({ options }) => (options.includes(at) ? '1' : '0')).join('');
+    const takers = fleet.services.map(({ takes }) => takes[at]).join('');
     const parts = cut === null ? '' : JSON.stringify([gpu.name, gpu.migInstances]);
     const key = [memoryMb, usedMb, speed, takesOne, parts, takers].join('|');
     const kind = kinds.get(key) ?? kinds.size;

@@ -123,7 +123,7 @@ export class SeatBound {
   #maySeat(depth: number, gpu: number): boolean {
     const { services, firstOther } = this.#order;
     for (let i = depth; i < firstOther; i++) {
-      if (services[i]!.critical && services[i]!.options.includes(gpu)) return true;
+      if (services[i]!.critical && services[i]!.takes[gpu] === 1) return true;
     }
     return false;
   }

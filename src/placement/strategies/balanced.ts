@@ -1,5 +1,5 @@
 import type { Fleet } from '../fleet.js';
-import { improve, type Judge } from '../improve.js';
+import { type ImproveLimits, improve, type Judge } from '../improve.js';
 import type { Occupancy } from '../occupancy.js';
 import { leastRelativeUse, openServices, placeOn, withPins } from './filling.js';
 
@@ -7,11 +7,11 @@ import { leastRelativeUse, openServices, placeOn, withPins } from './filling.js'
  * Bin-packing for the smallest variance of relative memory use: largest first to the GPU that is least used with it, then
  * moves and swaps as long as they make the variance smaller, and never more overcommitted, shrunk or refused.
  */
-export function balanced(fleet: Fleet): Occupancy {
+export function balanced(fleet: Fleet, { shouldStop }: ImproveLimits = {}): Occupancy {
   const occupancy = withPins(fleet);
   for (const service of openServices(occupancy)) placeOn(occupancy, service, service.options, leastRelativeUse);
   // An empty GPU is the evenest: without this, whoever may use the CPU would be sent there.
-  improve(occupancy, variance, { mayLeaveGpu: false });
+  improve(occupancy, variance, { mayLeaveGpu: false, shouldStop });
   return occupancy;
 }
 

@@ -1,5 +1,6 @@
 import type { StrategyName } from '../../core/placement-request.js';
 import type { Fleet } from '../fleet.js';
+import type { ImproveLimits } from '../improve.js';
 import type { Occupancy } from '../occupancy.js';
 import { balanced } from './balanced.js';
 import { isolationFirst } from './isolation-first.js';
@@ -22,7 +23,7 @@ export const rules = {
   latency_optimized: latencyOptimized,
   isolation_first: isolationFirst,
   balanced,
-} satisfies Record<Exclude<StrategyName, 'optimal'>, (fleet: Fleet) => Occupancy>;
+} satisfies Record<Exclude<StrategyName, 'optimal'>, (fleet: Fleet, limits?: ImproveLimits) => Occupancy>;
 
 export const strategies = {
   manual: {
