@@ -169,6 +169,7 @@ export async function runPlace(
   const reading: Reading = { file, flags, asked, detected, around };
   if (file === undefined && !flags.advise) return showDetected(reading);
   const { request, title } = await readRequest(reading);
+  noteUnits(request, around);
   const endsAt = performance.now() + flags.timeLimit * 1000;
   const options: PlaceOptions = { catalogue, shouldStop: () => performance.now() > endsAt };
   if (flags.advise) return showAdvice(request, { title, flags, options, around });
@@ -216,6 +217,26 @@ export async function runPlace(
 /** On standard error; names in it come from documents. */
 function note({ writeError }: PlaceSurroundings, text: string): void {
   writeError(`gpumix: ${printable(text)}\n`);
+}
+
+/** Less than the context of one CUDA process, and no GPU is as small [MiB]: a figure below it was meant in GB. */
+const leastPlausibleMb = 100;
+
+/** Every figure in MiB is a legal one, so that 24 for a GPU of 24 GB is not refused. */
+function noteUnits({ gpus, services }: PlacementRequest, around: PlaceSurroundings): void {
+  const onGpu = services.filter(({ frameworks }) => frameworks.some((framework) => framework !== 'cpu'));
+  const named = [
+    ...gpus.map(({ index, node, memoryMb }) => ({ name: `GPU ${index} of ${node}`, memoryMb })),
+    ...onGpu.map(({ name, memoryMb }) => ({ name, memoryMb })),
+  ].filter(({ memoryMb }) => memoryMb > 0 && memoryMb < leastPlausibleMb);
+  const [first, ...rest] = named;
+  if (first === undefined) return;
+  const { name, memoryMb } = first;
+  const others = rest.length === 0 ? '' : ` (and ${rest.length} more like it)`;
+  note(
+    around,
+    `memoryMb is in MiB: ${name} has ${memoryMb}${others}, and ${memoryMb} GB are ${(memoryMb * 1024).toLocaleString('en-US')}`,
+  );
 }
 
 type Asked = {

@@ -129,6 +129,18 @@ warnings
 `);
   });
 
+  it('says of memory that was meant in GB that it is in MiB, and places all the same', async () => {
+    const inGb = reference.replace('memoryMb: 24564', 'memoryMb: 24').replace('memoryMb: 22221', 'memoryMb: 22');
+    const { code, notes } = await run('-', {}, { stdin: inGb });
+    expect(code).toBe(0);
+    expect(notes).toBe('gpumix: memoryMb is in MiB: GPU 0 of box has 24 (and 1 more like it), and 24 GB are 24,576\n');
+    const onCpu = reference.replace(
+      'memoryMb: 666, kind: vision, critical: true, frameworks: [cuda]',
+      'memoryMb: 20, frameworks: [cpu]',
+    );
+    expect((await run('-', {}, { stdin: onCpu })).notes).toBe('');
+  });
+
   it('reads the same from standard input, as YAML or as JSON', async () => {
     const fromFile = await placed(written('request.json', request()));
     expect(await placed('-', {}, reference)).toEqual(fromFile);
