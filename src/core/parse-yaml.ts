@@ -1,5 +1,6 @@
 import {
   type Document,
+  type ErrorCode,
   isAlias,
   isMap,
   isScalar,
@@ -33,6 +34,12 @@ const deepestNesting = 64;
  * thousand services that share a list do not.
  */
 const mostRepeated = 20;
+
+/** Words of our own where the parser's are for programmers, or do not say what people most often did. */
+const yamlMessages: Readonly<Partial<Record<ErrorCode, string>>> = {
+  MULTILINE_IMPLICIT_KEY: 'Implicit keys need to be on a single line: is the line below indented too far?',
+  MULTIPLE_DOCS: 'One document: --- begins a second',
+};
 
 export type YamlLimits = {
   /** Longest text [characters]. */
@@ -80,7 +87,7 @@ function read(
           return {
             place: `line ${line}, column ${col}`,
             found: character === undefined ? 'the end of the text' : quoteInput(character),
-            expected: `valid YAML (${fault.message.replace(/\s+/g, ' ')})`,
+            expected: `valid YAML (${yamlMessages[fault.code] ?? fault.message.replace(/\s+/g, ' ')})`,
           };
         }),
       );

@@ -23,10 +23,17 @@ describe('YAML of a person', () => {
   it.each([
     ['a: [1, 2', 'a.yaml: line 1, column 9: found the end of the text, expected valid YAML'],
     ['a: 1\na: 2\n', 'a.yaml: line 2, column 1: found "a", expected valid YAML (Map keys must be unique)'],
+    [
+      '- vendor: nvidia\n   memoryMb: 1\n',
+      'a.yaml: line 1, column 11: found "n", expected valid YAML (Implicit keys need to be on a single line: is the line below indented too far?)',
+    ],
     ['a:\n\tb: 1\n', 'a.yaml: line 2, column 1: found "\\t", expected valid YAML'],
     ['a: !!python/object x\n', 'a.yaml: line 1, column 4: found "!", expected valid YAML (Unresolved tag'],
     ['a: *nowhere\n', 'a.yaml: found "Unresolved alias'],
-    ['a: 1\n---\nb: 2\n', 'a.yaml: line 2, column 1: found "-", expected valid YAML'],
+    [
+      'a: 1\n---\nb: 2\n',
+      'a.yaml: line 2, column 1: found "-", expected valid YAML (One document: --- begins a second)',
+    ],
   ])('that is not valid is refused by its line and column: %j', (text, message) => {
     expect(() => read(text)).toThrow(message);
   });

@@ -54,10 +54,10 @@ export class Bounds {
   readonly #seats: SeatBound;
   readonly #assignment: AssignmentBound;
   readonly #prefixMb: Float64Array;
-  /** Free memory of each GPU [MiB], and what of it may be taken below some use. */
+  /** Walls of each GPU [MiB]: of memory, and below some use. */
   readonly #memoryMb: Float64Array;
   readonly #wallsMb: Float64Array;
-  #wallsFor: number | null = null;
+  readonly #wallsFor: { overMb: number | null; use: number | null } = { overMb: null, use: null };
   /** The largest service to come, at each depth [MiB]. */
   readonly #largestMb: Float64Array;
 
@@ -117,7 +117,7 @@ export class Bounds {
       const enough = least === null ? null : least.slowness - current;
       bound.slowness =
         current +
-        this.#moreSlowness(occupancy, depth, question, { ...refusals, current, enough, wallsMb: this.#memoryMb });
+        this.#moreSlowness(occupancy, depth, question, { ...refusals, current, enough, wallsMb: this.#wallsOf(known) });
       return bound;
     }
     bound.slowness = Math.max(current, known.slowness ?? 0);
@@ -126,7 +126,7 @@ export class Bounds {
     if (known.slowness === null || thousandths(bound.use) >= thousandths(use)) return bound;
     // Whatever fills no GPU so far makes critical services slower than they need be: then none fills them less.
     const enough = known.slowness - current + slownessTolerance * Math.max(1, known.slowness) * 2;
-    const wallsMb = this.#wallsBelow(use);
+    const wallsMb = this.#wallsBelow(use, known);
     const more = this.#moreSlowness(occupancy, depth, question, { ...refusals, current, enough, wallsMb });
     if (more >= enough) bound.use = use;
     return bound;
@@ -139,7 +139,7 @@ export class Bounds {
     const more = this.#seats.more(occupancy, depth, { known, toRefuse, goneMb, enough, wallsMb });
     const steps = this.#steps(depth, effort);
     // Dearer to reckon: asked only where critical services are to come or have just come, and where it may decide.
-    if (steps === 0 || known.overMb !== 0 || (enough !== null && more >= enough)) return more;
+    if (steps === 0 || known.overMb === null || (enough !== null && more >= enough)) return more;
     const byPrices = this.#assignment.more(occupancy, depth, {
       wallsMb,
       isAsked: known.shrunkMb === 0,
@@ -152,13 +152,36 @@ export class Bounds {
     return Math.max(more, byPrices);
   }
 
-  /** What services may take of each GPU so that it is used less than that by at least a thousandth [MiB]. */
-  #wallsBelow(use: number): Float64Array {
+  /**
+   * What services may take of each GPU [MiB]: what is free, and as much more as all GPUs together are exceeded by, less
+   * what is exceeded for certain in a region that it is not in, whoever is refused.
+   */
+  #wallsOf({ overMb, refused }: Known): Float64Array {
+    if (overMb === null || this.#wallsFor.overMb === overMb) return this.#memoryMb;
+    this.#wallsFor.overMb = overMb;
+    const { gpus } = this.#fleet;
+    let toRefuse = refused;
+    for (const each of this.#refusedBefore) toRefuse -= each;
+    const goneMb = Math.max(0, toRefuse) * this.#largestMb[0]!;
+    const usedBeyondMb = gpus.reduce((sum, { freeMb }) => sum + Math.max(0, -freeMb), 0);
+    for (const { at, freeMb } of gpus) {
+      let elsewhereMb = 0;
+      for (const { gpus: inside, beyondMb } of this.#order.regions) {
+        if (beyondMb - goneMb > elsewhereMb && !inside.includes(at)) elsewhereMb = beyondMb - goneMb;
+      }
+      this.#memoryMb[at] = freeMb + Math.max(0, overMb - usedBeyondMb - elsewhereMb);
+    }
+    return this.#memoryMb;
+  }
+
+  /** The same so that it is used less than that by at least a thousandth. */
+  #wallsBelow(use: number, known: Known): Float64Array {
     const most = (thousandths(use) - 1) / 1000;
-    if (this.#wallsFor !== most) {
-      this.#wallsFor = most;
-      for (const { at, memoryMb, usedMb, freeMb } of this.#fleet.gpus) {
-        this.#wallsMb[at] = Math.min(freeMb, Math.floor(memoryMb * most + 1e-6) - usedMb);
+    const walls = this.#wallsOf(known);
+    if (this.#wallsFor.use !== most) {
+      this.#wallsFor.use = most;
+      for (const { at, memoryMb, usedMb } of this.#fleet.gpus) {
+        this.#wallsMb[at] = Math.min(walls[at]!, Math.floor(memoryMb * most + 1e-6) - usedMb);
       }
     }
     return this.#wallsMb;

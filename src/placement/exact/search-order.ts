@@ -27,6 +27,8 @@ export type Region = {
   readonly minMb: Float64Array;
   /** Services to come that cannot leave it, at each depth. */
   readonly count: Int32Array;
+  /** What those that cannot leave it exceed its memory by at least, all of them together [MiB]. */
+  readonly beyondMb: number;
   /** Of those that are neither pinned nor critical: sizes, largest first, with their sums before each [MiB]. */
   readonly others: OtherServices;
 };
@@ -152,7 +154,13 @@ function regionsOf(fleet: Fleet, services: readonly FleetService[]): readonly Re
       minMb[i] = minMb[i + 1]! + (stays ? Math.min(mostMb, service.minMb) : 0);
       count[i] = count[i + 1]! + Number(stays);
     }
-    return { gpus, askedMb, minMb, count, others: othersOf(services, staying) };
+    const freeMb = gpus.reduce((sum, gpu) => sum + Math.max(0, fleet.gpus[gpu]!.freeMb), 0);
+    const surelyMb = services.reduce(
+      (sum, service, i) => sum + (staying[i]! ? Math.max(0, service.minMb - widest(service)) : 0),
+      0,
+    );
+    const beyondMb = surelyMb + Math.max(0, minMb[0]! - freeMb);
+    return { gpus, askedMb, minMb, count, beyondMb, others: othersOf(services, staying) };
   });
 }
 

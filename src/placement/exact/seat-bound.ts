@@ -56,8 +56,8 @@ export class SeatBound {
 
   more(occupancy: Occupancy, depth: number, question: SeatQuestion): number {
     const left = Math.max(0, this.#order.criticalLeft[depth]! - question.toRefuse);
-    // Where something is exceeded anyway, memory is no wall.
-    const hasWalls = question.known.overMb === 0;
+    // Where it is not known what is exceeded, memory is no wall.
+    const hasWalls = question.known.overMb !== null;
     if (left === 0 && !hasWalls) return 0;
     const isAsked = question.known.shrunkMb === 0;
     for (const { at } of this.#fleet.gpus) {
@@ -91,7 +91,7 @@ export class SeatBound {
 
   #cheapestChoice(occupancy: Occupancy, depth: number, left: number, question: SeatQuestion): number {
     const { gpus } = this.#fleet;
-    const hasWalls = question.known.overMb === 0;
+    const hasWalls = question.known.overMb !== null;
     const taken: number[] = [];
     const apart: number[] = [];
     for (const { at } of gpus) {
