@@ -90,8 +90,10 @@ function shortcoming(
     return `shrinks by ${gigabytes(worse.shrunkMb)} instead of ${gigabytes(best.shrunkMb)}`;
   }
   if (worse.criticalSlowness > best.criticalSlowness) {
-    const times = (worse.criticalSlowness / best.criticalSlowness).toFixed(2);
-    return `makes critical services ${times} times as slow`;
+    const times = worse.criticalSlowness / best.criticalSlowness;
+    return times < 1.1
+      ? `makes critical services ${Number(((times - 1) * 100).toPrecision(2))} % slower`
+      : `makes critical services ${times.toFixed(2)} times as slow`;
   }
   const percent = (use: number): string => `${(use * 100).toFixed(1)} %`;
   return `fills a GPU to ${percent(worse.maxRelativeUse)} instead of ${percent(best.maxRelativeUse)}`;

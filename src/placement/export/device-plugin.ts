@@ -11,6 +11,7 @@ import {
   migConfigName,
   type NodeSharing,
   nodeManifests,
+  nodeNameNotices,
   nodeSharings,
   pluginConfigLabel,
   pluginConfigName,
@@ -47,6 +48,7 @@ function writeDevicePlugin(input: ExportInput): Export {
   const notices = [
     ...(documents.length > 0 ? [] : [nothingToConfigure(placed)]),
     ...installNotices(configured),
+    ...nodeNameNotices(nodes),
     ...sharingNotices(input, placed, sharings),
     ...intelNotices(input, placed),
     ...amdNotices(input, placed),

@@ -150,6 +150,9 @@ function noticesOf(groups: readonly WorkerGroup[], apps: readonly RayApp[]): rea
   const nameless = models.filter(({ one }) => one.service.model === '');
   const foreign = groups.filter(({ gpu }) => gpu !== null && gpu.vendor !== 'nvidia');
   const lacking = foreign.filter((group) => imageOf(group) === null);
+  const unheeded = groups
+    .filter((group) => !foreign.includes(group))
+    .flatMap(({ services }) => services.filter(({ service }) => service.image !== null).map(({ name }) => name));
   const several = foreign.filter(({ services }) => imagesOf(services).length > 1);
   const tight = apps.filter(
     ({ one, part, device }) => device !== null && one.assignment.mig === undefined && part < one.assignment.share,
@@ -183,6 +186,11 @@ function noticesOf(groups: readonly WorkerGroup[], apps: readonly RayApp[]): rea
       ? []
       : [
           `Ray publishes no image with its LLM libraries for ${listed(vendorsOf(lacking))}, and the request names none: pods of ${listed(lacking.map(({ name }) => name))} are refused until an image with ray[serve,llm] ${rayVersion} and Python 3.11 is put in (services[].image).`,
+        ]),
+    ...(unheeded.length === 0
+      ? []
+      : [
+          `Workers with NVIDIA GPUs or none run ${rayLlmImage}, not what the request names for ${listed(unheeded)}: an image of a Deployment has no Ray.`,
         ]),
     ...several.map(
       ({ name, services }) =>

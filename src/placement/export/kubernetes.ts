@@ -10,6 +10,7 @@ import { listed, type NamedService, namedServices, servicesByGpu } from './kuber
 import {
   type NodeSharing,
   nodeManifests,
+  nodeNameNotices,
   nodeSharings,
   nodeTaints,
   sharingNotices,
@@ -54,6 +55,7 @@ function writeKubernetes(input: ExportInput): Export {
     ...(documents.length === 0 ? ['Nothing was placed, so that there is nothing to apply.'] : []),
     ...amendNotices(placed, amended),
     ...renamedNotices(placed),
+    ...nodeNameNotices(nodes),
     ...nodeNotices(input, nodes),
     ...tolerationNotices(input, placed),
     ...allocationNotices(name, allocation, sharings),

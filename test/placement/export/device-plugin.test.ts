@@ -49,6 +49,7 @@ metadata:
 `);
     expect(notices).toEqual([
       "The device plugin must read the ConfigMap: devicePlugin.config.name=gpumix-device-plugin in the GPU operator's ClusterPolicy, or config.name=gpumix-device-plugin for its own Helm chart. The operator's does not watch it: restart the plugin's DaemonSet after a change.",
+      'Names of nodes must be those that kubectl get nodes prints (box): apply makes a Node that is not there, and the pods wait for it.',
       'ai-llm is alone on GPU 0 in the placement, but the device plugin advertises every whole GPU of box 2 times: nothing keeps another pod off it. gpumix place --allocation dra, or hami, gives it the GPU alone.',
       'Time-slicing on box isolates no memory: AI Florence_2 and ai-clip must keep to VRAM_BUDGET_GB by themselves.',
     ]);
@@ -87,6 +88,7 @@ metadata:
 `);
     expect(notices).toEqual([
       "The device plugin must read the ConfigMap: devicePlugin.config.name=gpumix-device-plugin in the GPU operator's ClusterPolicy, or config.name=gpumix-device-plugin for its own Helm chart. The operator's does not watch it: restart the plugin's DaemonSet after a change.",
+      'Names of nodes must be those that kubectl get nodes prints (edge): apply makes a Node that is not there, and the pods wait for it.',
       'MPS gives each of 3 pods an equal part of GPU 0, 7.5 GB: too little for detect (8 GB).',
     ]);
     expect(await faultsOfAll(manifestsOf(text))).toEqual([]);
@@ -148,6 +150,7 @@ metadata:
     expect(notices).toEqual([
       "The device plugin must read the ConfigMap: devicePlugin.config.name=gpumix-device-plugin in the GPU operator's ClusterPolicy, or config.name=gpumix-device-plugin for its own Helm chart. The operator's does not watch it: restart the plugin's DaemonSet after a change.",
       'The MIG manager must read the other: migManager.config.name=gpumix-mig-parted. It stops the pods with GPUs of dgx to cut them, and works only where nothing else holds them.',
+      'Names of nodes must be those that kubectl get nodes prints (dgx): apply makes a Node that is not there, and the pods wait for it.',
       'Time-slicing on dgx isolates no memory: embed and rerank must keep to VRAM_BUDGET_GB by themselves.',
     ]);
     expect(await faultsOfAll(manifestsOf(text))).toEqual([]);
@@ -204,7 +207,7 @@ metadata:
         },
       },
     });
-    expect(notices[1]).toBe(
+    expect(notices[2]).toBe(
       'a and b should share by MPS, but the device plugin has one way of sharing for a node, and none beside MIG by MPS: box shares by time-slicing, since other services of it do.',
     );
   });

@@ -309,6 +309,7 @@ spec:
       'Without importPath in the request, by name: whisper:app, bge:app, reranker:app and qdrant:app.',
       'A shared GPU keeps 2 % back: whisper asks for 0.49 and xtts-v2 asks for 0.49. Ray counts these parts and holds nobody to them; vLLM keeps to gpu_memory_utilization, the others must keep to VRAM_BUDGET_GB.',
       'Ray publishes no image with its LLM libraries for AMD and Intel, and the request names none: pods of radeon-680m and arc are refused until an image with ray[serve,llm] 2.52.0 and Python 3.11 is put in (services[].image).',
+      'Workers with NVIDIA GPUs or none run rayproject/ray-llm:2.52.0-py311-cu128, not what the request names for qdrant: an image of a Deployment has no Ray.',
     ]);
     expect(await faultsOfAll(aliases)).toEqual([]);
   });

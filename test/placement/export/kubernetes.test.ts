@@ -119,6 +119,7 @@ spec:
     expect(notices).toEqual([
       'Not every service has an image in the request: ai-florence-2 and ai-clip can only be merged into Deployments that exist, each with a container of the same name; GPU limits that those have under another name stay, and must be taken out.',
       'Names that Kubernetes does not take were changed: "AI Florence_2" is ai-florence-2.',
+      'Names of nodes must be those that kubectl get nodes prints (box): apply makes a Node that is not there, and the pods wait for it.',
       'The labels of box name configurations that gpumix place --export device-plugin writes: apply that first.',
       'ai-llm is alone on GPU 0 in the placement, but the device plugin advertises every whole GPU of box 2 times: nothing keeps another pod off it. gpumix place --allocation dra, or hami, gives it the GPU alone.',
       'Time-slicing on box isolates no memory: AI Florence_2 and ai-clip must keep to VRAM_BUDGET_GB by themselves.',
@@ -332,6 +333,7 @@ spec:
 `);
     expect(notices).toEqual([
       'Not every service has an image in the request: whisper, xtts-v2, bge and reranker can only be merged into Deployments that exist, each with a container of the same name; GPU limits that those have under another name stay, and must be taken out.',
+      'Names of nodes must be those that kubectl get nodes prints (strix and turing): apply makes a Node that is not there, and the pods wait for it.',
       "Server-side apply owns the whole list of a node's taints; where something else taints the node too, apply refuses with a conflict, and this adds them instead: kubectl taint nodes strix dedicated=llm:NoSchedule; kubectl taint nodes turing slow:PreferNoSchedule.",
       'The labels of turing name configurations that gpumix place --export device-plugin writes: apply that first.',
       'Time-slicing on turing isolates no memory: whisper and xtts-v2 must keep to VRAM_BUDGET_GB by themselves.',
@@ -467,6 +469,7 @@ spec:
 `);
     expect(notices).toEqual([
       'Not every service has an image in the request: code, embed and rerank can only be merged into Deployments that exist, each with a container of the same name; GPU limits that those have under another name stay, and must be taken out.',
+      'Names of nodes must be those that kubectl get nodes prints (dgx): apply makes a Node that is not there, and the pods wait for it.',
       'The labels of dgx name configurations that gpumix place --export device-plugin writes: apply that first.',
       'Time-slicing on dgx isolates no memory: embed and rerank must keep to VRAM_BUDGET_GB by themselves.',
     ]);
@@ -661,6 +664,7 @@ spec:
 `);
     expect(notices).toEqual([
       'Not every service has an image in the request: code, embed and rerank can only be merged into Deployments that exist, each with a container of the same name; GPU limits that those have under another name stay, and must be taken out.',
+      'Names of nodes must be those that kubectl get nodes prints (dgx): apply makes a Node that is not there, and the pods wait for it.',
       "Claims need Kubernetes 1.34 and the vendor's DRA driver on the nodes, in place of its device plugin: a GPU that both hand out is given twice.",
       'The labels of dgx name configurations that gpumix place --export device-plugin writes: apply that first.',
     ]);

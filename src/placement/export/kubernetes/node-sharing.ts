@@ -102,6 +102,15 @@ export function nodeTaints({ request }: ExportInput, node: string): readonly str
   return [...new Set(request.gpus.filter((gpu) => gpu.node === node).flatMap(({ taints }) => taints))];
 }
 
+/** What a wrong name of a node does, which nothing else would tell. */
+export function nodeNameNotices(nodes: readonly CommentedManifest[]): readonly string[] {
+  if (nodes.length === 0) return [];
+  const names = listed(nodes.map(({ manifest }) => manifest.metadata.name));
+  return [
+    `Names of nodes must be those that kubectl get nodes prints (${names}): apply makes a Node that is not there, and the pods wait for it.`,
+  ];
+}
+
 /**
  * The nodes as objects for server-side apply: labels that select their configuration, and the taints of the request.
  *
