@@ -11,7 +11,7 @@ export const exitCodes = { done: 0, no: 1, badInput: 2, ownFault: 70 } as const;
 export const exitCodesHelp = `
 Exit codes of every command:
   ${exitCodes.done}   done
-  ${exitCodes.no}   the answer is no: infeasible, findings, nothing measured; a server, Redis or cluster that cannot be reached; called off
+  ${exitCodes.no}   the answer is no: infeasible, a service refused, findings, nothing measured; a server, Redis or cluster that cannot be reached; called off
   ${exitCodes.badInput}   bad input: the message names the flag, file, line or key, what was found and what was expected
   ${exitCodes.ownFault}  a fault of gpumix itself; DEBUG=1 prints where
 `;

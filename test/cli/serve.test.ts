@@ -79,12 +79,15 @@ describe('gpumix serve, the embedded quickstart', () => {
 
   it('answers in the format of AIBrix with the replicas that it says elsewhere', async () => {
     // Both are asked until no cycle came between them.
-    await vi.waitFor(async () => {
-      const { replicas } = replicasSchema.parse(await json('/api/v1/replicas/default/qwen3-14b-l4'));
-      const body = await text('/metrics/default/qwen3-14b-l4');
-      const [, value] = /^vllm:deployment_replicas\{model_name="qwen3-14b"\} (\d+)\n$/m.exec(body) ?? [];
-      expect(Number(value)).toBe(replicas === 0 ? 0 : 100 * replicas - 50);
-    });
+    await vi.waitFor(
+      async () => {
+        const { replicas } = replicasSchema.parse(await json('/api/v1/replicas/default/qwen3-14b-l4'));
+        const body = await text('/metrics/default/qwen3-14b-l4');
+        const [, value] = /^vllm:deployment_replicas\{model_name="qwen3-14b"\} (\d+)\n$/m.exec(body) ?? [];
+        expect(Number(value)).toBe(replicas === 0 ? 0 : 100 * replicas - 50);
+      },
+      { timeout: 30_000, interval: 20 },
+    );
   });
 
   it('gives every document as it is described', async () => {
@@ -99,15 +102,18 @@ describe('gpumix serve, the embedded quickstart', () => {
 
   it('plans its own problem anew to the same plan', async () => {
     // Both documents are asked for until they are of one cycle.
-    const { problem, plan } = await vi.waitFor(async () => {
-      const documents = {
-        plan: planSchema.parse(await json('/api/v1/plan')),
-        problem: planningProblemSchema.parse(await json('/api/v1/problem')),
-      };
-      expect(documents.problem.at).toBe(documents.plan.at);
-      expect(documents.plan.status).toBe('optimal');
-      return documents;
-    });
+    const { problem, plan } = await vi.waitFor(
+      async () => {
+        const documents = {
+          plan: planSchema.parse(await json('/api/v1/plan')),
+          problem: planningProblemSchema.parse(await json('/api/v1/problem')),
+        };
+        expect(documents.problem.at).toBe(documents.plan.at);
+        expect(documents.plan.status).toBe('optimal');
+        return documents;
+      },
+      { timeout: 30_000, interval: 20 },
+    );
     const answer = await fetch(`${url}/api/v1/plan`, { method: 'POST', body: JSON.stringify(problem) });
     const anew = planSchema.parse(await answer.json());
     const targets = ({ deployments }: typeof plan) => deployments.map(({ id, targetReplicas }) => [id, targetReplicas]);
