@@ -91,15 +91,14 @@ export class AssignmentBound {
       if (norm === 0) break;
       const scale = (length * Math.max(1e-3, 1.05 * question.target - bound)) / norm;
       for (const { i, service } of coming) {
-        const most = service.mayUseCpu ? cpuSlowness : Number.POSITIVE_INFINITY;
-        prices[i] = Math.min(most, Math.max(0, prices[i]! + scale * this.#slack[i]!));
+        prices[i] = Math.min(mostPrice(service), Math.max(0, prices[i]! + scale * this.#slack[i]!));
       }
     }
     this.#prices[depth] = bestPrices;
     return best;
   }
 
-  /** Where the last question with fewer decided ended; else the price of a seat of one's own, and little for others. */
+  /** Where the last question with as many or fewer decided ended; else the price of a seat of one's own, and little for others. */
   #startOf(depth: number, coming: readonly Coming[], target: number): Float64Array {
     for (let d = depth; d >= 0; d--) {
       const before = this.#prices[d];
@@ -107,7 +106,9 @@ export class AssignmentBound {
     }
     const prices = new Float64Array(this.#order.services.length);
     const critical = coming.filter(({ service }) => service.critical).length;
-    for (const { i, service } of coming) prices[i] = service.critical ? target / Math.max(1, critical) : 0;
+    for (const { i, service } of coming) {
+      prices[i] = service.critical ? Math.min(mostPrice(service), target / Math.max(1, critical)) : 0;
+    }
     return prices;
   }
 
@@ -249,6 +250,11 @@ export class AssignmentBound {
     for (let k = 0; k < whole; k++) this.#slack[fill.order[k]!.i]! -= 1;
     if (part > 0) this.#slack[fill.order[whole]!.i]! -= part;
   }
+}
+
+/** The CPU takes whoever may use it, and gains from nobody: a price above what it costs there would bound too much. */
+function mostPrice(service: FleetService): number {
+  return service.mayUseCpu ? cpuSlowness : Number.POSITIVE_INFINITY;
 }
 
 /** A fractional knapsack: the best by gain per MiB whole, and a part of the next. */

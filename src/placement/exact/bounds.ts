@@ -57,7 +57,11 @@ export class Bounds {
   /** Walls of each GPU [MiB]: of memory, and below some use. */
   readonly #memoryMb: Float64Array;
   readonly #wallsMb: Float64Array;
-  readonly #wallsFor: { overMb: number | null; use: number | null } = { overMb: null, use: null };
+  readonly #wallsFor: { overMb: number | null; refused: number; use: number | null } = {
+    overMb: null,
+    refused: 0,
+    use: null,
+  };
   /** The largest service to come, at each depth [MiB]. */
   readonly #largestMb: Float64Array;
 
@@ -157,8 +161,11 @@ export class Bounds {
    * what is exceeded for certain in a region that it is not in, whoever is refused.
    */
   #wallsOf({ overMb, refused }: Known): Float64Array {
-    if (overMb === null || this.#wallsFor.overMb === overMb) return this.#memoryMb;
-    this.#wallsFor.overMb = overMb;
+    const made = this.#wallsFor;
+    if (overMb === null || (made.overMb === overMb && made.refused === refused)) return this.#memoryMb;
+    made.overMb = overMb;
+    made.refused = refused;
+    made.use = null;
     const { gpus } = this.#fleet;
     let toRefuse = refused;
     for (const each of this.#refusedBefore) toRefuse -= each;

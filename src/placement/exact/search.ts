@@ -93,8 +93,7 @@ export class Search {
     }
     const service = services[depth]!;
     const least = isTwin[depth] ? rank(occupancy.placeOf(services[depth - 1]!)) : 0;
-    for (const { gpu, load } of this.#childrenOf(service)) {
-      if (rank(gpu) < least) continue;
+    for (const { gpu, load } of this.#childrenOf(service, least)) {
       if (load === null) {
         occupancy.settle(service, onCpu);
         this.#visit(depth + 1);
@@ -118,8 +117,12 @@ export class Search {
     if (compareScores(bound, this.#bestScore, this.#count) < 0) this.#descend(depth);
   }
 
-  /** Where a service may go, the most promising first: what costs least in the components, then the least used GPU. */
-  #childrenOf(service: FleetService): readonly Child[] {
+  /**
+   * Where a service may go, the most promising first: what costs least in the components, then the least used GPU.
+   *
+   * @param least rank of its twin's place: lower ones are the same with the two exchanged
+   */
+  #childrenOf(service: FleetService, least: number): readonly Child[] {
     const occupancy = this.#occupancy;
     const { gpus } = occupancy.fleet;
     const seen = new Set<number>();
@@ -147,7 +150,8 @@ export class Search {
       (a, b) =>
         a.overMb - b.overMb || a.shrunkMb - b.shrunkMb || a.slowness - b.slowness || a.use - b.use || a.gpu - b.gpu,
     );
-    // Who needs no part of a GPU for itself closes none to others: where one is open to him, he need not be elsewhere.
+    // Who needs no part of a GPU for itself closes none to others: where one is open to him, he need not be elsewhere,
+    // and of that one place it does not matter where his twin is.
     if (this.#count === 1 && !occupancy.fleet.refusesOvercommit && !service.dedicated && service.computeShare === 0) {
       const shared = children.find(({ gpu }) => !gpus[gpu]!.takesOne && gpus[gpu]!.cut === null);
       if (shared !== undefined) return [shared];
@@ -155,7 +159,7 @@ export class Search {
     if (service.mayUseCpu) {
       children.push({ gpu: onCpu, load: null, overMb: 0, shrunkMb: 0, slowness: 0, use: 0 });
     }
-    return children;
+    return least === 0 ? children : children.filter(({ gpu }) => rank(gpu) >= least);
   }
 }
 

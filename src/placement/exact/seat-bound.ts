@@ -214,6 +214,8 @@ export class SeatBound {
         let widestMb = 0;
         for (let c = b; c < beside.length; c++) widestMb = Math.max(widestMb, this.#freeMb[beside[c]!]!);
         const count = fewest(askedMb, isAsked ? firstWithin(askedMb, from, widestMb) : from, excessMb);
+        // None that fit there take so much: this choice is none.
+        if (count === Number.POSITIVE_INFINITY) return count;
         cost += (unit - before) * count;
         before = unit;
         excessMb -= this.#freeMb[beside[b]!]!;
