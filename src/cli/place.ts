@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { loadGpuCatalogue } from '../adapters/catalogue-file.js';
 import { type DetectedGpus, detectGpus } from '../adapters/gpu-detection/detect.js';
 import { InputError } from '../core/input-error.js';
@@ -115,7 +114,9 @@ export function placeCommand(): Command {
 }
 
 function timeLimit(text: string): number {
-  return Math.min(mostTimeLimitSeconds, positiveNumber(text));
+  const seconds = positiveNumber(text);
+  if (seconds <= mostTimeLimitSeconds) return seconds;
+  throw new InvalidArgumentError(`expected at most ${mostTimeLimitSeconds} seconds.`);
 }
 
 const helpWidth = 80;
@@ -165,7 +166,6 @@ export async function runPlace(
     const isSaid = source === 'detection' && !flags.json && asked.exports.length === 0;
     if (!isSaid) note(around, `${source}: ${message}`);
   }
-  if (file === undefined) await noteRequest(asked.detect, around);
   const reading: Reading = { file, flags, asked, detected, around };
   if (file === undefined && !flags.advise) return showDetected(reading);
   const { request, title } = await readRequest(reading);
@@ -382,14 +382,6 @@ function showAdvice(
       : renderAdvice(advice, request, { title, color, width }),
   );
   return placement.refusals.length === 0 ? 0 : 1;
-}
-
-/** A request behind --detect is easily meant as FILE: its services would be passed over without a word. */
-async function noteRequest(from: Asked['detect'], around: PlaceSurroundings): Promise<void> {
-  if (from === null || typeof from === 'string') return;
-  const text = await readFile(from.file, 'utf8').catch(() => '');
-  if (!/^[\s{]*"?kind"?:\s*"?PlacementRequest\b/m.test(text)) return;
-  note(around, `${from.file}: only its GPUs were read; gpumix place ${from.file} places its services`);
 }
 
 function json(document: unknown): string {

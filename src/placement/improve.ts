@@ -73,8 +73,6 @@ class LocalSearch {
   readonly #occupancy: Occupancy;
   readonly #judge: Judge;
   readonly #mayLeaveGpu: boolean;
-  /** May this service run on that GPU? Read for each pair of services. */
-  readonly #mayRun: Uint8Array;
   /** Of each GPU as it is: exceeded, shrunk, 0, then the judge's. */
   readonly #own: (readonly number[])[];
   /** Σ exceeded, Σ shrunk, critical services on the CPU, then the judge's. */
@@ -84,12 +82,10 @@ class LocalSearch {
   evaluations = 0;
 
   constructor(occupancy: Occupancy, judge: Judge, mayLeaveGpu: boolean) {
-    const { gpus, services } = occupancy.fleet;
+    const { gpus } = occupancy.fleet;
     this.#occupancy = occupancy;
     this.#judge = judge;
     this.#mayLeaveGpu = mayLeaveGpu;
-    this.#mayRun = new Uint8Array(services.length * gpus.length);
-    for (const { at, options } of services) for (const gpu of options) this.#mayRun[at * gpus.length + gpu] = 1;
     this.#own = gpus.map(({ at }) => this.#ownSums(at, occupancy.loadOf(at), 0, 0));
     this.#sums = this.#allSums();
     this.#scratch = [...this.#sums];
@@ -131,8 +127,6 @@ class LocalSearch {
   /** The best exchange of one service with another on another GPU, if it is better than now. */
   swapBest(service: FleetService, others: readonly FleetService[]): boolean {
     const occupancy = this.#occupancy;
-    const gpuCount = occupancy.fleet.gpus.length;
-    const mayRun = this.#mayRun;
     const from = occupancy.placeOf(service);
     if (from < 0) return false;
     let best: FleetService | null = null;
@@ -140,7 +134,7 @@ class LocalSearch {
     for (const other of others) {
       const to = occupancy.placeOf(other);
       if (other.at <= service.at || to < 0 || to === from) continue;
-      if (mayRun[service.at * gpuCount + to] === 0 || mayRun[other.at * gpuCount + from] === 0) continue;
+      if (service.takes[to] === 0 || other.takes[from] === 0) continue;
       if (other.memoryMb === service.memoryMb && isAlike(service, other)) continue;
       const there = occupancy.exchanged(to, other, service);
       const here = there === null ? null : occupancy.exchanged(from, service, other);

@@ -51,16 +51,21 @@ export function parseGpuFile(text: string, source: string, catalogue: GpuCatalog
   const documents = documentsOf(text, source);
   const nodes: unknown[] = [];
   const gpus: PlacementGpuInput[] = [];
+  const passedOver: DetectedGpus['notices'][number][] = [];
   for (const [d, { value, lines }] of documents.entries()) {
     const place = documents.length === 1 ? source : `${source} (document ${d + 1})`;
     const found = nodesOf(value);
     if (found !== null) nodes.push(...found);
     else gpus.push(...gpusOf(value, place, lines));
+    if (isRecord(value) && value.kind === 'PlacementRequest' && items(value.services).length > 0) {
+      const message = `only its GPUs were read; gpumix place ${source} places its services`;
+      passedOver.push({ source: place, message });
+    }
   }
   const gathered = gatherGpus();
   for (const node of nodes) gathered.add(nodeGpus(node, catalogue));
   const ofNodes = gathered.end([]);
-  return { gpus: [...gpus, ...ofNodes.gpus], notices: ofNodes.notices };
+  return { gpus: [...gpus, ...ofNodes.gpus], notices: [...passedOver, ...ofNodes.notices] };
 }
 
 function documentsOf(text: string, source: string): readonly YamlText[] {

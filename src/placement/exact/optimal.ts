@@ -2,7 +2,7 @@ import type { Fleet } from '../fleet.js';
 import { improve, type Judge } from '../improve.js';
 import { cpuSlowness, isRefused, Occupancy } from '../occupancy.js';
 import { compareScores, components, type Score, thousandths } from '../score.js';
-import { openServices, withPins } from '../strategies/filling.js';
+import { openServices } from '../strategies/filling.js';
 import { rules } from '../strategies/strategies.js';
 import { admit } from './admit.js';
 import { anneal } from './anneal.js';
@@ -197,7 +197,7 @@ function firstPlacements(fleet: Fleet, shouldStop: () => boolean): Occupancy {
       if (best === null || compareScores(each.score(), best.score()) < 0) best = each;
     }
   }
-  return best ?? withPins(fleet);
+  return best!;
 }
 
 function polish(occupancy: Occupancy, shouldStop: () => boolean): void {
