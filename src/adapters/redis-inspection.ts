@@ -53,6 +53,7 @@ export function openRedisInspection(
       // A cluster that is not whole leaves this open for ever, without any error.
       if (watch === null && hasSentinel(settings))
         watch = new SentinelWatch(settings, { timeoutMs, onSwitch: () => {} });
+      await watch?.begun;
       opened ??= within(Promise.resolve(client.connect()), 2 * timeoutMs);
       await opened;
       return await work();

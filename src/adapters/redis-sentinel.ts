@@ -62,6 +62,11 @@ const longestWaitMs = 5000;
  * writes every Sentinel that is down to the console.
  */
 export class SentinelWatch {
+  /**
+   * Resolves when one of them has answered or failed for the first time, after `timeoutMs` at the latest. Who asks the Sentinels
+   * only after that can tell why none answers: its own attempt never ends before the one that is seen here.
+   */
+  readonly begun: Promise<void>;
   readonly #clients: readonly Redis[];
   #problem: string | null = null;
 
@@ -82,6 +87,7 @@ export class SentinelWatch {
       });
       return client;
     });
+    this.begun = firstOutcome(this.#clients);
   }
 
   /** Why a Sentinel could not be reached lately; null = none failed. */
@@ -92,6 +98,15 @@ export class SentinelWatch {
   close(): void {
     for (const client of this.#clients) client.disconnect();
   }
+}
+
+function firstOutcome(clients: readonly Redis[]): Promise<void> {
+  return new Promise((resolve) => {
+    for (const client of clients) {
+      // A server may close a connection without a word; one that never says anything is an error after the timeout.
+      for (const outcome of ['ready', 'error', 'close', 'end']) client.once(outcome, () => resolve());
+    }
+  });
 }
 
 function connect(

@@ -491,8 +491,10 @@ class RedisStore implements SharedStore {
   /** Resolves when commands can be sent; rejects when the next attempt to connect has failed, or none was in time. */
   async #ready(): Promise<void> {
     const client = this.#client;
-    if (this.#closed) throw this.#unavailable('the connection was closed by gpumix');
+    if (this.#closed) throw this.#unavailable(closedByUs);
     this.#watchSentinels();
+    await this.#watch?.begun;
+    if (this.#closed) throw this.#unavailable(closedByUs);
     if (client.status === 'wait' || client.status === 'end') client.connect().catch(() => {});
     if (client.status !== 'ready') {
       this.#connecting ??= this.#connectionAttempt().finally(() => {
@@ -543,6 +545,7 @@ class RedisStore implements SharedStore {
   }
 }
 
+const closedByUs = 'the connection was closed by gpumix';
 const attemptEnds = ['ready', 'close', 'end'] as const;
 
 function rangeOf(key: string, limitBytes: number): Step {

@@ -1,4 +1,4 @@
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { openRedisInspection } from '../../src/adapters/redis-inspection.js';
 import { parseRedisUrl, type RedisSettings } from '../../src/adapters/redis-settings.js';
@@ -230,6 +230,26 @@ describe.skipIf(redisMissing !== null)('a Redis whose master Sentinels name', ()
     expect([sent.join().includes(sentinelPassword), sent.join().includes(dataPassword)]).toEqual([true, true]);
     expect(said.join('\n')).toContain('auth');
     expect(said.join('\n')).not.toContain('hunter');
+  });
+
+  it('says why a Sentinel does not answer, however late the first connection learns it', async () => {
+    const opened: Socket[] = [];
+    const slow = createServer((socket) => {
+      socket.on('error', () => {});
+      // The first one is answered last: long after any other would have been closed.
+      const delayMs = opened.push(socket) === 1 ? 300 : 0;
+      socket.once('data', () => setTimeout(() => socket.end('this is no TLS\r\n'), delayMs));
+    });
+    await new Promise<void>((resolve) => slow.listen(0, '127.0.0.1', resolve));
+    const url = `rediss://127.0.0.1:${(slow.address() as AddressInfo).port}?sentinel=m`;
+    const settings = parseRedisUrl(url, 'test');
+    const inspection = openRedisInspection(settings, { timeoutMs: 5000, now: () => Date.now() });
+    const why = /no Sentinel says where the master is: .*(SSL|TLS|wrong version number)/;
+    expect(await problemOf(open(settings).readState('s'))).toMatch(why);
+    opened.length = 0;
+    expect(await problemOf(inspection.clocks())).toMatch(why);
+    await inspection.close();
+    slow.close();
   });
 
   it('is spoken to with TLS, and so are the Sentinels', async () => {
