@@ -150,18 +150,16 @@ export class Occupancy {
     occupied.load = load ?? loadOf(this.fleet.gpus[gpu]!, occupied.services);
   }
 
-  /** Everything as in another state of the same fleet. */
-  copy(): Occupancy {
-    const copy = new Occupancy(this.fleet);
-    for (const service of this.fleet.services) {
-      const place = this.placeOf(service);
+  /** The same again; of a fleet whose services and GPUs have the same numbers, where one is given. */
+  copy(fleet: Fleet = this.fleet): Occupancy {
+    const copy = new Occupancy(fleet);
+    for (const service of fleet.services) {
+      const place = this.#place[service.at]!;
       if (place === onCpu || place === isRefused) copy.settle(service, place);
     }
-    for (const { at } of this.fleet.gpus) {
-      const services = this.#gpus[at]!.services;
-      services.forEach((service, i) => {
-        copy.put(service, at, i === services.length - 1 ? this.#gpus[at]!.load : emptyLoad(this.fleet.gpus[at]!));
-      });
+    for (const { at } of fleet.gpus) {
+      const { services, load } = this.#gpus[at]!;
+      for (const service of services) copy.put(fleet.services[service.at]!, at, load);
     }
     return copy;
   }

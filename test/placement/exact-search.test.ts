@@ -19,9 +19,11 @@ describe('the exact search', () => {
     for (const each of fleet.services) refusing.settle(each, isRefused);
     const order = searchOrderOf(fleet, fleet.services, 'refusals');
     const limits = { shouldStop: () => false, nodeLimit: 1_000 };
-    const search = new Search({ occupancy: new Occupancy(fleet), best: refusing }, limits);
+    const search = new Search(refusing, limits);
     const known = { refused: 0, overMb: null, shrunkMb: null, slowness: null, expectedSlowness: 0, expectedUse: 0 };
-    expect(search.prove(1, known, { order, bounds: new Bounds(fleet, order, [0]) })).toBe(true);
+    expect(search.prove(1, known, { start: new Occupancy(fleet), order, bounds: new Bounds(fleet, order, [0]) })).toBe(
+      true,
+    );
     expect(search.best.score().refused).toEqual([0]);
   });
 });

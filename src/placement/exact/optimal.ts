@@ -9,7 +9,8 @@ import { anneal } from './anneal.js';
 import { Bounds, type Known } from './bounds.js';
 import { level } from './level.js';
 import { Search, type SearchTools } from './search.js';
-import { searchOrderOf } from './search-order.js';
+import { type OrderFor, type Region, searchOrderOf } from './search-order.js';
+import { type FleetPart, joined, narrowed, partsOf, placedIn } from './smaller-fleet.js';
 
 /**
  * The placement that is least in the objective, component by component.
@@ -37,47 +38,88 @@ const largestPriced = 50_000;
 /** A search of so many nodes is tried before: it takes less time than annealing, and ends it where the fleet is small. */
 const nodesAtFirst = 2_000;
 
+/** Of each part before any is searched to the end. */
+const nodesInATurn = 30_000;
+
 /** Steps of one run: a fifth of a second for 30 services, some seconds for hundreds. */
 function annealingSteps(fleet: Fleet): number {
   return Math.min(2_000_000, 3_000 * fleet.services.length);
 }
 
 export function optimal(fleet: Fleet, { shouldStop, nodeLimit }: OptimalLimits): Optimum {
-  const start = nobodyPlaced(fleet);
-  const refusedBefore = start.score().refused;
-  const refusals = searchOrderOf(fleet, openServices(start), 'refusals');
-  const objective = searchOrderOf(fleet, openServices(start), 'objective');
-  const proving: Proving = {
-    start,
-    refusals: { order: refusals, bounds: new Bounds(fleet, refusals, refusedBefore) },
-    objective: { order: objective, bounds: new Bounds(fleet, objective, refusedBefore) },
-    shouldStop,
-  };
-  let best = firstPlacements(fleet, shouldStop);
-  const most = nodeLimit ?? Number.POSITIVE_INFINITY;
-  const isSmall = fleet.services.length <= largestSearched;
-  const first = isSmall ? prove(proving, best, Math.min(most, nodesAtFirst), 'quick') : null;
-  if (first !== null && (first.isProven || first.nodes >= most)) return first;
-  best = annealed(fleet, first?.occupancy ?? best, proving, isSmall ? mostAnnealings : mostLargeRuns);
-  const spent = first?.nodes ?? 0;
-  const isLarge = fleet.services.length * fleet.gpus.length > largestPriced;
-  const last = prove(proving, best, most - spent, isLarge ? 'quick' : 'root');
-  return { ...last, nodes: spent + last.nodes };
+  const best = firstPlacements(fleet, shouldStop);
+  return improved(best, { shouldStop, nodeLimit: nodeLimit ?? Number.POSITIVE_INFINITY, fullElsewhere: 0 });
 }
+
+type Limits = {
+  readonly shouldStop: () => boolean;
+  readonly nodeLimit: number;
+  /** Use of the fullest GPU of other parts: nobody asks for less of this one. */
+  readonly fullElsewhere: number;
+};
+
+/** The least placement of the best one's fleet, as far as the limits go. */
+function improved(from: Occupancy, limits: Limits): Optimum {
+  const { nodeLimit } = limits;
+  let optimum = begun(from);
+  let nodes = 0;
+  for (const turn of [tried, searched]) {
+    if (optimum.isProven || nodes >= nodeLimit || limits.shouldStop()) break;
+    optimum = after(turn, optimum, { ...limits, nodeLimit: nodeLimit - nodes });
+    nodes += optimum.nodes;
+  }
+  return { ...optimum, nodes };
+}
+
+/** A placement of which no more is known than what no search is needed for. */
+function begun(occupancy: Occupancy): Optimum {
+  return { occupancy, bound: quickBound(occupancy.fleet, occupancy.score()), isProven: false, nodes: 0 };
+}
+
+/** One of several attempts at a placement, the shorter first. Its `nodes` are those of the attempt. */
+type Turn = (optimum: Optimum, limits: Limits) => Optimum;
+
+/** What is known after a turn: of two bounds, the one that says more. */
+function after(turn: Turn, before: Optimum, limits: Limits): Optimum {
+  const now = turn(before, limits);
+  return compareScores(before.bound, now.bound) > 0 ? { ...now, bound: before.bound } : now;
+}
+
+/** A short search, then annealing where that did not prove it. */
+const tried: Turn = (before, limits) => {
+  const { fleet } = before.occupancy;
+  const tools = toolsFor(fleet, 'objective');
+  const isSmall = fleet.services.length <= largestSearched;
+  const nodeLimit = Math.min(limits.nodeLimit, isSmall ? nodesAtFirst : 1);
+  const first = prove(before.occupancy, tools, limits, { nodeLimit, effort: 'quick' });
+  if (first.isProven || first.nodes >= limits.nodeLimit) return first;
+  const runs = isSmall ? mostAnnealings : mostLargeRuns;
+  return { ...first, occupancy: annealed(first.occupancy, tools, limits.shouldStop, runs) };
+};
+
+const searched: Turn = ({ occupancy }, limits) => {
+  const { fleet } = occupancy;
+  const isLarge = fleet.services.length * fleet.gpus.length > largestPriced;
+  const effort = isLarge ? 'quick' : 'root';
+  return prove(occupancy, toolsFor(fleet, 'objective'), limits, { nodeLimit: limits.nodeLimit, effort });
+};
+
+/** So far that nobody waits for it for long. */
+const searchedABit: Turn = (optimum, limits) =>
+  searched(optimum, { ...limits, nodeLimit: Math.min(limits.nodeLimit, nodesInATurn) });
 
 type Effort = 'quick' | 'root';
 
-type Proving = {
-  readonly start: Occupancy;
-  readonly refusals: SearchTools;
-  readonly objective: SearchTools;
-  readonly shouldStop: () => boolean;
-};
+function toolsFor(fleet: Fleet, orderFor: OrderFor): SearchTools {
+  const start = nobodyPlaced(fleet);
+  const order = searchOrderOf(fleet, openServices(start), orderFor);
+  return { start, order, bounds: new Bounds(fleet, order, start.score().refused) };
+}
 
-function annealed(fleet: Fleet, from: Occupancy, { start, objective, shouldStop }: Proving, runs: number): Occupancy {
-  const steps = annealingSteps(fleet);
+function annealed(from: Occupancy, { start, bounds }: SearchTools, shouldStop: () => boolean, runs: number): Occupancy {
+  const steps = annealingSteps(from.fleet);
   let best = from;
-  let bound = provableBound(objective.bounds, start, best.score());
+  let bound = provableBound(bounds, start, best.score());
   for (let seed = 0; seed < runs && !shouldStop() && compareScores(best.score(), bound) > 0; seed++) {
     const other = best.copy();
     anneal(other, { seed, steps, shouldStop });
@@ -87,22 +129,35 @@ function annealed(fleet: Fleet, from: Occupancy, { start, objective, shouldStop 
     if (compareScores(now, before) >= 0) continue;
     best = other;
     // What a bound assumes of the components before has changed.
-    if (compareScores(now, before, components.length - 2) < 0) bound = provableBound(objective.bounds, start, now);
+    if (compareScores(now, before, components.length - 2) < 0) bound = provableBound(bounds, start, now);
   }
   return best;
 }
 
+/** How far one search goes; parts have the limits of all. */
+type Attempt = { readonly nodeLimit: number; readonly effort: Effort };
+
 /** Proves one component after the other, as far as so many nodes go. */
-function prove(proving: Proving, best: Occupancy, nodeLimit: number, effort: Effort): Optimum {
-  const { start, objective, shouldStop } = proving;
-  const search = new Search({ occupancy: start, best }, { shouldStop, nodeLimit });
+function prove(best: Occupancy, tools: SearchTools, limits: Limits, { nodeLimit, effort }: Attempt): Optimum {
+  const { shouldStop, fullElsewhere } = limits;
+  const search = new Search(best, { shouldStop, nodeLimit });
   for (let count = 1; count <= components.length; count++) {
     const score = search.best.score();
     const known = knownBefore(score, count);
-    let rootBound = objective.bounds.at(start, 0, { known, count, effort, shouldStop });
-    if (count === components.length) rootBound = { ...rootBound, use: leastUse(proving, score, rootBound.use, effort) };
+    if (count === firstWithWalls) {
+      const parts = partsOf(withoutOverfull(tools, known));
+      if (parts.length > 1)
+        return byParts(search.best, parts, { ...limits, nodeLimit: limits.nodeLimit - search.nodes });
+    }
+    // Another part decides: no placement of this one makes the fullest GPU of all less full.
+    const isLast = count === components.length;
+    if (isLast && thousandths(score.use) <= thousandths(fullElsewhere)) {
+      return { occupancy: search.best, bound: { ...score, use: 0 }, isProven: true, nodes: search.nodes };
+    }
+    let rootBound = tools.bounds.at(tools.start, 0, { known, count, effort, shouldStop });
+    if (isLast) rootBound = { ...rootBound, use: leastUse(tools, score, rootBound.use, { effort, shouldStop }) };
     if (compareScores(rootBound, score, count) >= 0) continue;
-    if (!search.prove(count, known, count === 1 ? proving.refusals : objective)) {
+    if (!search.prove(count, known, count === 1 ? toolsFor(best.fleet, 'refusals') : tools)) {
       const bound = openBound(rootBound, score, count);
       return { occupancy: search.best, bound, isProven: false, nodes: search.nodes };
     }
@@ -114,17 +169,96 @@ function prove(proving: Proving, best: Occupancy, nodeLimit: number, effort: Eff
   return { occupancy: search.best, bound: search.best.score(), isProven: true, nodes: search.nodes };
 }
 
+/** The first component that is looked at when it is known what must be exceeded. */
+const firstWithWalls = 3;
+
+/**
+ * The fleet without places where anybody would add to what is exceeded: where all that is exceeded is so in regions that ask
+ * for more than they have, whoever can be elsewhere is.
+ */
+function withoutOverfull({ start, order }: SearchTools, { overMb, refused }: Known): Fleet {
+  const { fleet } = start;
+  const refusedBefore = start.score().refused.reduce((sum, each) => sum + each, 0);
+  if (overMb === null || refused > refusedBefore) return fleet;
+  const overfull: Region[] = [];
+  const inside = new Set<number>();
+  for (const region of [...order.regions].sort((a, b) => b.beyondMb - a.beyondMb || a.gpus.length - b.gpus.length)) {
+    if (!region.isOverfull || region.gpus.some((gpu) => inside.has(gpu))) continue;
+    overfull.push(region);
+    for (const gpu of region.gpus) inside.add(gpu);
+  }
+  const usedBeyondMb = fleet.gpus.reduce((sum, { freeMb }) => sum + Math.max(0, -freeMb), 0);
+  const beyondMb = overfull.reduce((sum, region) => sum + region.beyondMb, usedBeyondMb);
+  if (overfull.length === 0 || beyondMb < overMb) return fleet;
+  const stays = new Map<readonly number[], boolean>();
+  return narrowed(fleet, ({ options, isPinned }, gpu) => {
+    if (isPinned || !inside.has(gpu)) return true;
+    const known = stays.get(options) ?? overfull.some(({ gpus }) => options.every((other) => gpus.includes(other)));
+    stays.set(options, known);
+    return known;
+  });
+}
+
+/**
+ * Each part on its own, in turns that get longer, so that none takes all the time. That of the fullest GPU comes first: of
+ * the others no more is asked than not to be fuller.
+ */
+function byParts(whole: Occupancy, parts: readonly FleetPart[], limits: Limits): Optimum {
+  const open = parts
+    .map((part) => ({ part, optimum: begun(placedIn(part, whole)) }))
+    .sort((a, b) => b.optimum.occupancy.score().use - a.optimum.occupancy.score().use);
+  let nodes = 0;
+  for (const turn of [tried, searchedABit, searched]) {
+    for (const each of open) {
+      if (each.optimum.isProven || nodes >= limits.nodeLimit || limits.shouldStop()) continue;
+      const others = open.filter((other) => other !== each && other.optimum.isProven);
+      const fullElsewhere = others.reduce(
+        (most, { optimum }) => Math.max(most, optimum.occupancy.score().use),
+        limits.fullElsewhere,
+      );
+      each.optimum = after(turn, each.optimum, { ...limits, nodeLimit: limits.nodeLimit - nodes, fullElsewhere });
+      nodes += each.optimum.nodes;
+    }
+  }
+  return {
+    occupancy: joined(
+      whole.fleet,
+      open.map(({ part, optimum }) => [part, optimum.occupancy] as const),
+    ),
+    bound: sumOf(open.map(({ optimum }) => optimum.bound)),
+    isProven: open.every(({ optimum }) => optimum.isProven),
+    nodes,
+  };
+}
+
+/** Bounds of parts bound the whole: where one of them is worse in a component, so is the sum, and the fullest GPU is a part's. */
+function sumOf(bounds: readonly Score[]): Score {
+  const add = (of: (bound: Score) => number): number => bounds.reduce((sum, bound) => sum + of(bound), 0);
+  return {
+    refused: bounds[0]!.refused.map((_, i) => add(({ refused }) => refused[i]!)),
+    overMb: add(({ overMb }) => overMb),
+    shrunkMb: add(({ shrunkMb }) => shrunkMb),
+    slowness: add(({ slowness }) => slowness),
+    use: Math.max(...bounds.map(({ use }) => use)),
+  };
+}
+
 /** Halvings of what lies between the bound and the use that is known: a thousandth of what was a whole GPU. */
 const halvings = 9;
 
 /** The least use that no bound on slowness rules out: what critical services need at their best leaves others so much. */
-function leastUse({ start, objective, shouldStop }: Proving, score: Score, atLeast: number, effort: Effort): number {
+function leastUse(
+  { start, bounds }: SearchTools,
+  score: Score,
+  atLeast: number,
+  { effort, shouldStop }: { readonly effort: Effort; readonly shouldStop: () => boolean },
+): number {
   let low = atLeast;
   let high = score.use;
   for (let i = 0; i < halvings && thousandths(low) + 1 < thousandths(high) && !shouldStop(); i++) {
     const middle = (low + high) / 2;
     const known = { ...knownBefore(score, components.length), expectedUse: middle };
-    const { use } = objective.bounds.at(start, 0, { known, count: components.length, effort, shouldStop });
+    const { use } = bounds.at(start, 0, { known, count: components.length, effort, shouldStop });
     if (use >= middle) low = middle;
     else high = middle;
   }
@@ -138,9 +272,8 @@ function leastUse({ start, objective, shouldStop }: Proving, score: Score, atLea
  * earlier one and the later ones say nothing.
  */
 export function quickBound(fleet: Fleet, score: Score): Score {
-  const start = nobodyPlaced(fleet);
-  const order = searchOrderOf(fleet, openServices(start), 'objective');
-  return provableBound(new Bounds(fleet, order, start.score().refused), start, score);
+  const { start, bounds } = toolsFor(fleet, 'objective');
+  return provableBound(bounds, start, score);
 }
 
 function provableBound(bounds: Bounds, start: Occupancy, score: Score): Score {

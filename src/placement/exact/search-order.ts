@@ -29,6 +29,8 @@ export type Region = {
   readonly count: Int32Array;
   /** What those that cannot leave it exceed its memory by at least, all of them together [MiB]. */
   readonly beyondMb: number;
+  /** They ask for more than it has, so that anybody else there would add to what is exceeded. */
+  readonly isOverfull: boolean;
   /** Of those that are neither pinned nor critical: sizes, largest first, with their sums before each [MiB]. */
   readonly others: OtherServices;
 };
@@ -160,7 +162,15 @@ function regionsOf(fleet: Fleet, services: readonly FleetService[]): readonly Re
       0,
     );
     const beyondMb = surelyMb + Math.max(0, minMb[0]! - freeMb);
-    return { gpus, askedMb, minMb, count, beyondMb, others: othersOf(services, staying) };
+    return {
+      gpus,
+      askedMb,
+      minMb,
+      count,
+      beyondMb,
+      isOverfull: minMb[0]! >= freeMb,
+      others: othersOf(services, staying),
+    };
   });
 }
 

@@ -7,8 +7,16 @@ import type { SearchOrder } from './search-order.js';
 /** GPUs times services that are looked at between two looks at `shouldStop`: a few milliseconds. */
 const looksEvery = 60_000;
 
-/** In which order services are decided, and the bounds of that order. */
-export type SearchTools = { readonly order: SearchOrder; readonly bounds: Bounds };
+/**
+ * Where a search begins, in which order services are decided, and the bounds of that order. Its fleet may leave services
+ * fewer GPUs than that of the placement to be proven.
+ */
+export type SearchTools = {
+  /** Nobody is in it but who can be nowhere; it is left as it was. */
+  readonly start: Occupancy;
+  readonly order: SearchOrder;
+  readonly bounds: Bounds;
+};
 
 export type SearchLimits = { readonly shouldStop: () => boolean; readonly nodeLimit: number };
 
@@ -22,9 +30,9 @@ export type SearchLimits = { readonly shouldStop: () => boolean; readonly nodeLi
 export class Search {
   readonly #limits: SearchLimits;
   readonly #nodesBetweenLooks: number;
-  readonly #occupancy: Occupancy;
+  #occupancy: Occupancy;
   /** GPUs that are alike while nobody is on them have one number. */
-  readonly #kinds: readonly number[];
+  #kinds: readonly number[] = [];
   #tools: SearchTools | null = null;
   #best: Occupancy;
   #bestScore: Score;
@@ -33,15 +41,13 @@ export class Search {
   #isStopped = false;
   nodes = 0;
 
-  /** @param start.occupancy with nobody in it but who can be nowhere; left as it was */
-  constructor(start: { readonly occupancy: Occupancy; readonly best: Occupancy }, limits: SearchLimits) {
-    this.#occupancy = start.occupancy;
-    this.#best = start.best;
-    this.#bestScore = start.best.score();
+  constructor(best: Occupancy, limits: SearchLimits) {
+    this.#occupancy = best;
+    this.#best = best;
+    this.#bestScore = best.score();
     this.#limits = limits;
-    const { gpus, services } = start.occupancy.fleet;
+    const { gpus, services } = best.fleet;
     this.#nodesBetweenLooks = Math.max(1, Math.floor(looksEvery / Math.max(1, gpus.length * services.length)));
-    this.#kinds = kindsOf(start.occupancy.fleet);
   }
 
   get best(): Occupancy {
@@ -64,6 +70,8 @@ export class Search {
    */
   prove(count: number, known: Known, tools: SearchTools): boolean {
     this.#tools = tools;
+    this.#occupancy = tools.start;
+    this.#kinds = kindsOf(tools.start.fleet);
     this.#count = count;
     this.#known = known;
     this.#isStopped = false;
@@ -86,7 +94,7 @@ export class Search {
       const score = occupancy.score();
       // Pruned unless better in what is being proven; at a leaf the rest decides too.
       if (compareScores(score, this.#bestScore) < 0) {
-        this.#best = occupancy.copy();
+        this.#best = occupancy.copy(this.#best.fleet);
         this.#bestScore = score;
       }
       return;
