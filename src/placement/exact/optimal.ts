@@ -61,34 +61,34 @@ type Limits = {
 /** The least placement of the best one's fleet, as far as the limits go. */
 function improved(from: Occupancy, limits: Limits): Optimum {
   const { nodeLimit } = limits;
-  let optimum = begun(from);
+  const tools = toolsFor(from.fleet, 'objective');
+  let optimum = begun(from, tools);
   let nodes = 0;
   for (const turn of [tried, searched]) {
     if (optimum.isProven || nodes >= nodeLimit || limits.shouldStop()) break;
-    optimum = after(turn, optimum, { ...limits, nodeLimit: nodeLimit - nodes });
+    optimum = after(turn, optimum, tools, { ...limits, nodeLimit: nodeLimit - nodes });
     nodes += optimum.nodes;
   }
   return { ...optimum, nodes };
 }
 
 /** A placement of which no more is known than what no search is needed for. */
-function begun(occupancy: Occupancy): Optimum {
-  return { occupancy, bound: quickBound(occupancy.fleet, occupancy.score()), isProven: false, nodes: 0 };
+function begun(occupancy: Occupancy, { start, bounds }: SearchTools): Optimum {
+  return { occupancy, bound: provableBound(bounds, start, occupancy.score()), isProven: false, nodes: 0 };
 }
 
 /** One of several attempts at a placement, the shorter first. Its `nodes` are those of the attempt. */
-type Turn = (optimum: Optimum, limits: Limits) => Optimum;
+type Turn = (optimum: Optimum, tools: SearchTools, limits: Limits) => Optimum;
 
 /** What is known after a turn: of two bounds, the one that says more. */
-function after(turn: Turn, before: Optimum, limits: Limits): Optimum {
-  const now = turn(before, limits);
+function after(turn: Turn, before: Optimum, tools: SearchTools, limits: Limits): Optimum {
+  const now = turn(before, tools, limits);
   return compareScores(before.bound, now.bound) > 0 ? { ...now, bound: before.bound } : now;
 }
 
 /** A short search, then annealing where that did not prove it. */
-const tried: Turn = (before, limits) => {
+const tried: Turn = (before, tools, limits) => {
   const { fleet } = before.occupancy;
-  const tools = toolsFor(fleet, 'objective');
   const isSmall = fleet.services.length <= largestSearched;
   const nodeLimit = Math.min(limits.nodeLimit, isSmall ? nodesAtFirst : 1);
   const first = prove(before.occupancy, tools, limits, { nodeLimit, effort: 'quick' });
@@ -97,16 +97,16 @@ const tried: Turn = (before, limits) => {
   return { ...first, occupancy: annealed(first.occupancy, tools, limits.shouldStop, runs) };
 };
 
-const searched: Turn = ({ occupancy }, limits) => {
+const searched: Turn = ({ occupancy }, tools, limits) => {
   const { fleet } = occupancy;
   const isLarge = fleet.services.length * fleet.gpus.length > largestPriced;
   const effort = isLarge ? 'quick' : 'root';
-  return prove(occupancy, toolsFor(fleet, 'objective'), limits, { nodeLimit: limits.nodeLimit, effort });
+  return prove(occupancy, tools, limits, { nodeLimit: limits.nodeLimit, effort });
 };
 
 /** So far that nobody waits for it for long. */
-const searchedABit: Turn = (optimum, limits) =>
-  searched(optimum, { ...limits, nodeLimit: Math.min(limits.nodeLimit, nodesInATurn) });
+const searchedABit: Turn = (optimum, tools, limits) =>
+  searched(optimum, tools, { ...limits, nodeLimit: Math.min(limits.nodeLimit, nodesInATurn) });
 
 type Effort = 'quick' | 'root';
 
@@ -205,7 +205,10 @@ function withoutOverfull({ start, order }: SearchTools, { overMb, refused }: Kno
  */
 function byParts(whole: Occupancy, parts: readonly FleetPart[], limits: Limits): Optimum {
   const open = parts
-    .map((part) => ({ part, optimum: begun(placedIn(part, whole)) }))
+    .map((part) => {
+      const tools = toolsFor(part.fleet, 'objective');
+      return { part, tools, optimum: begun(placedIn(part, whole), tools) };
+    })
     .sort((a, b) => b.optimum.occupancy.score().use - a.optimum.occupancy.score().use);
   let nodes = 0;
   for (const turn of [tried, searchedABit, searched]) {
@@ -216,7 +219,11 @@ function byParts(whole: Occupancy, parts: readonly FleetPart[], limits: Limits):
         (most, { optimum }) => Math.max(most, optimum.occupancy.score().use),
         limits.fullElsewhere,
       );
-      each.optimum = after(turn, each.optimum, { ...limits, nodeLimit: limits.nodeLimit - nodes, fullElsewhere });
+      each.optimum = after(turn, each.optimum, each.tools, {
+        ...limits,
+        nodeLimit: limits.nodeLimit - nodes,
+        fullElsewhere,
+      });
       nodes += each.optimum.nodes;
     }
   }
