@@ -1,13 +1,26 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.js';
+
+/** The half that does no I/O: its tests leave nothing behind, so that modules are loaded once for many files. */
+const pure = ['core', 'demand', 'optimizer', 'placement', 'simulation', 'profiling', 'docs'].map(
+  (folder) => `test/${folder}/**/*.test.ts`,
+);
+
+const common = {
+  setupFiles: ['test/support/property-seed.ts'],
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+};
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    globalSetup: ['test/support/build-once.ts'],
-    setupFiles: ['test/support/property-seed.ts'],
     // One fewer, the default, is one on a small CI machine, which then waits for most of its time.
     maxWorkers: '100%',
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    globalSetup: ['test/support/build-once.ts'],
+    sequence: { sequencer: LongestFirst },
+    projects: [
+      { test: { ...common, name: 'pure', include: pure, isolate: false } },
+      { test: { ...common, name: 'all else', include: ['test/**/*.test.ts'], exclude: pure } },
+    ],
   },
 });
