@@ -9,7 +9,7 @@ import { scaleRequests } from './actuation/scale-requests.js';
 import { prometheusDemand } from './config/demand-config.js';
 import type { Planner, PlanningCycleOptions } from './cycle.js';
 import { type Explainer, Explanations } from './explanations.js';
-import type { ModelState } from './fleet.js';
+import type { ModelState, PublishedEntry } from './fleet.js';
 import { PlanningCycle } from './planning-cycle.js';
 import type { ReplicaHold } from './replica-holds.js';
 import {
@@ -222,7 +222,7 @@ export class Controller implements ControllerView, ControllerCommands {
         : { kind: 'not-known', reason: 'not every input has been read' };
     }
     if (entry === undefined || entry.replicas === null) {
-      return { kind: 'not-known', reason: this.#whyNotKnown(entry?.model ?? deployment!.model, entry?.reason) };
+      return { kind: 'not-known', reason: this.#whyNotKnown(entry?.model ?? deployment!.model, entry) };
     }
     const { model, gpuType, replicas, targetReplicas, status, heldReason, at } = entry;
     return {
@@ -245,10 +245,11 @@ export class Controller implements ControllerView, ControllerCommands {
     return { shares: routing.length > 0 ? routing : (planned?.part.shares ?? []), fullInFlight };
   }
 
-  #whyNotKnown(model: string, reason: string | undefined): string {
-    const hold = this.#cycle.models.get(model)?.hold ?? null;
-    if (hold !== null) return heldSentences[hold];
-    return reason ?? 'the first plan has not been made yet';
+  #whyNotKnown(model: string, entry: PublishedEntry | undefined): string {
+    // While a cycle looks anew, what the last one found still holds.
+    const hold = this.#cycle.models.get(model)?.hold ?? entry?.heldReason ?? null;
+    const sentences: Readonly<Record<string, string>> = heldSentences;
+    return (hold === null ? undefined : sentences[hold]) ?? entry?.reason ?? 'the first plan has not been made yet';
   }
 
   inputs(): readonly InputState[] {

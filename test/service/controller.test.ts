@@ -42,6 +42,25 @@ describe('the number that is published', () => {
     });
   });
 
+  it('is not known for the same reason before, while and after a cycle looks again', async () => {
+    const world = await simple();
+    const reasons = new Set<string>();
+    let isOver = false;
+    const ended = world.cycle().then(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      for (let step = 0; step < 100; step++) {
+        const published = world.controller.replicasOf('default', 'a100');
+        reasons.add(published.kind === 'not-known' ? published.reason : published.kind);
+        await Promise.resolve();
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await ended;
+    expect([...reasons]).toEqual(['no recent request traces of its model were found']);
+  });
+
   it('is no verdict on names before every input was read', async () => {
     const world = new World({ deployments: [a100] });
     world.deployments.current = { ...world.deployments.current, synced: false };
