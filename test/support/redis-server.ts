@@ -216,6 +216,8 @@ export type Sentinels = {
   readonly url: string;
   /** Port of the master that they know. */
   masterPort(): number;
+  /** How long the master may be silent before they replace it, from now on [ms]. */
+  waitForMaster(milliseconds: number): void;
   stop(): Promise<void>;
 };
 
@@ -258,6 +260,11 @@ export async function startSentinels({
       const known = servers.find(({ pid }) => pid > 0);
       if (known === undefined) throw new Error('no Sentinel runs');
       return Number(known.command('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', sentinelMaster).split('\n')[1]);
+    },
+    waitForMaster(milliseconds) {
+      for (const { command } of servers) {
+        command('SENTINEL', 'SET', sentinelMaster, 'down-after-milliseconds', String(milliseconds));
+      }
     },
     async stop() {
       for (const server of servers) await server.stop();
