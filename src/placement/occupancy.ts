@@ -150,16 +150,17 @@ export class Occupancy {
     occupied.load = load ?? loadOf(this.fleet.gpus[gpu]!, occupied.services);
   }
 
-  /** The same again; of a fleet whose services and GPUs have the same numbers, where one is given. */
-  copy(fleet: Fleet = this.fleet): Occupancy {
+  /** Everything as in another state of the same fleet. */
+  copy(): Occupancy {
+    const { fleet } = this;
     const copy = new Occupancy(fleet);
     for (const service of fleet.services) {
-      const place = this.#place[service.at]!;
+      const place = this.placeOf(service);
       if (place === onCpu || place === isRefused) copy.settle(service, place);
     }
     for (const { at } of fleet.gpus) {
       const { services, load } = this.#gpus[at]!;
-      for (const service of services) copy.put(fleet.services[service.at]!, at, load);
+      for (const service of services) copy.put(service, at, load);
     }
     return copy;
   }

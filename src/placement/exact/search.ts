@@ -7,10 +7,7 @@ import type { SearchOrder } from './search-order.js';
 /** GPUs times services that are looked at between two looks at `shouldStop`: a few milliseconds. */
 const looksEvery = 60_000;
 
-/**
- * Where a search begins, in which order services are decided, and the bounds of that order. Its fleet may leave services
- * fewer GPUs than that of the placement to be proven.
- */
+/** Where a search begins, in which order services are decided, and the bounds of that order. */
 export type SearchTools = {
   /** Nobody is in it but who can be nowhere; it is left as it was. */
   readonly start: Occupancy;
@@ -32,7 +29,7 @@ export class Search {
   readonly #nodesBetweenLooks: number;
   #occupancy: Occupancy;
   /** GPUs that are alike while nobody is on them have one number. */
-  #kinds: readonly number[] = [];
+  readonly #kinds: readonly number[];
   #tools: SearchTools | null = null;
   #best: Occupancy;
   #bestScore: Score;
@@ -41,6 +38,7 @@ export class Search {
   #isStopped = false;
   nodes = 0;
 
+  /** @param best a placement of the fleet that every search of this one begins with empty */
   constructor(best: Occupancy, limits: SearchLimits) {
     this.#occupancy = best;
     this.#best = best;
@@ -48,6 +46,7 @@ export class Search {
     this.#limits = limits;
     const { gpus, services } = best.fleet;
     this.#nodesBetweenLooks = Math.max(1, Math.floor(looksEvery / Math.max(1, gpus.length * services.length)));
+    this.#kinds = kindsOf(best.fleet);
   }
 
   get best(): Occupancy {
@@ -71,7 +70,6 @@ export class Search {
   prove(count: number, known: Known, tools: SearchTools): boolean {
     this.#tools = tools;
     this.#occupancy = tools.start;
-    this.#kinds = kindsOf(tools.start.fleet);
     this.#count = count;
     this.#known = known;
     this.#isStopped = false;
@@ -94,7 +92,7 @@ export class Search {
       const score = occupancy.score();
       // Pruned unless better in what is being proven; at a leaf the rest decides too.
       if (compareScores(score, this.#bestScore) < 0) {
-        this.#best = occupancy.copy(this.#best.fleet);
+        this.#best = occupancy.copy();
         this.#bestScore = score;
       }
       return;

@@ -59,13 +59,10 @@ export function partsOf(fleet: Fleet): readonly FleetPart[] {
   if (sets.length < 2)
     return [{ fleet, gpus: fleet.gpus.map(({ at }) => at), services: fleet.services.map(({ at }) => at) }];
   const idle = fleet.gpus.filter(({ at }) => isTaken[at] === 0).map(({ at }) => at);
-  const homeless = fleet.services.filter(({ options }) => options.length === 0);
   return sets.map((own, i) => {
     const gpus = i === 0 ? [...own, ...idle].sort((a, b) => a - b) : own;
     const inside = new Set(own);
-    const services = fleet.services.filter((service) =>
-      service.options.length === 0 ? i === 0 && homeless.length > 0 : inside.has(service.options[0]!),
-    );
+    const services = fleet.services.filter(({ options }) => (options.length === 0 ? i === 0 : inside.has(options[0]!)));
     return { fleet: fleetWith(fleet, gpus, services), gpus, services: services.map(({ at }) => at) };
   });
 }
