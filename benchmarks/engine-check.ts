@@ -67,7 +67,7 @@ export async function benchmarkEngineCheck({ quick }: { readonly quick: boolean 
         failures: count - answered.length,
         engine: measuredIn(answered),
         backtest: simulatedIn(await backtestOf(gpu, answered)),
-        fault: run.generatorFault,
+        fault: run.generatorFault ?? run.generatorStall,
       });
     } finally {
       engine.process.kill();

@@ -106,8 +106,10 @@ export type MeasurementPlan = {
   readonly temperature: number;
   /** Why the run was ended early; null where it was not. */
   readonly aborted?: string | null;
-  /** Why the generator's own word is in doubt (it ran out of connections, its event loop was starved); null where it is not. */
+  /** Why the generator did not do what was asked of it (it ran out of connections); null where it did. */
   readonly generatorFault?: string | null;
+  /** Why it may have dated answers too late (its event loop was starved); null where it did not. */
+  readonly generatorStall?: string | null;
 };
 
 export type Counts = {
@@ -132,7 +134,7 @@ export type SteadyState = {
   readonly endSeconds: number;
 };
 
-export type Measurement = Required<Omit<MeasurementPlan, 'generatorFault'>> & {
+export type Measurement = Required<Omit<MeasurementPlan, 'generatorFault' | 'generatorStall'>> & {
   readonly counts: Counts;
   /** TPUT: completions per second of the steady state; 0 where nothing completed. */
   readonly throughputRps: number;

@@ -48,7 +48,8 @@ export function measure(outcomes: readonly RequestOutcome[], plan: MeasurementPl
   const lasting = flow?.trend === 'shrinking' ? flow.arrived / flow.left : 1;
   const perSecond = (amount: number) => (seconds > shortestSeconds ? (amount * lasting) / seconds : 0);
   const scheduleError = summarise(sent.map((outcome) => outcome.sentSeconds - outcome.scheduledSeconds));
-  const invalidBecause = plan.generatorFault ?? fellBehind(scheduleError?.p99 ?? 0, plan) ?? nothingSent(sent);
+  const late = plan.generatorStall ?? fellBehind(scheduleError?.p99 ?? 0, plan);
+  const invalidBecause = plan.generatorFault ?? late ?? nothingSent(sent);
   return {
     model: plan.model,
     cell: plan.cell,

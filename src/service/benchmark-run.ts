@@ -1,9 +1,10 @@
 import { drawArrivals, scheduleTrace, type TracedRequest } from '../profiling/arrivals.js';
-import { attainmentOf, type Slo } from '../profiling/attainment.js';
+import type { Slo } from '../profiling/attainment.js';
 import type { Agenda } from '../profiling/benchmark-agenda.js';
 import { type BenchmarkRow, rowsOf } from '../profiling/benchmark-row.js';
 import { projectCapacity } from '../profiling/capacity-projection.js';
 import { abortReason } from '../profiling/early-abort.js';
+import { judgeRun } from '../profiling/judged-run.js';
 import type {
   ArrivalKind,
   Cell,
@@ -14,8 +15,6 @@ import type {
 } from '../profiling/measurement.js';
 import type { Mix } from '../profiling/mix.js';
 import { type CellResult, type PlannedRun, type RunRecord, recordOf } from '../profiling/rate-search.js';
-import { withSettledThroughput } from '../profiling/settled-throughput.js';
-import { measure } from '../profiling/steady-state.js';
 import type { BenchmarkServer } from './benchmark-server.js';
 
 /**
@@ -124,6 +123,7 @@ class BenchmarkSession {
   #ended: BenchmarkReport['ended'] = 'done';
   #lost = 0;
   #invalid = 0;
+  #late = 0;
   #seconds = 0;
   #remaining = 0;
 
@@ -239,25 +239,30 @@ class BenchmarkSession {
       this.#warnings.add(`${server.name} is gone: ${failureDetail ?? failure}`);
       return 'server_gone';
     }
-    const counted = measure(served.outcomes, {
-      model,
-      cell: mix === null ? run.cell : null,
-      mix: mix?.name ?? null,
-      requestRate: run.requestRate,
-      arrivals,
-      seed,
-      temperature,
-      aborted: run.presumed ?? served.aborted,
-      generatorFault: served.generatorFault,
-    });
-    const measured = withSettledThroughput(counted);
-    const attainment = attainmentOf(served.outcomes, measured, slo ?? noSlo);
+    const judged = judgeRun(
+      served.outcomes,
+      {
+        model,
+        cell: mix === null ? run.cell : null,
+        mix: mix?.name ?? null,
+        requestRate: run.requestRate,
+        arrivals,
+        seed,
+        temperature,
+        aborted: run.presumed ?? served.aborted,
+        generatorFault: served.generatorFault,
+        generatorStall: served.generatorStall,
+      },
+      slo,
+    );
+    const { measurement: measured, attainment } = judged;
     const record = recordOf(run, {
       measurement: measured,
       attainment,
-      projection: slo === null ? null : projectCapacity(served.outcomes, slo),
+      projection: slo === null ? null : projectCapacity(judged.outcomes, slo),
     });
     this.#records.push(record);
+    if (judged.fromSchedule) this.#late += 1;
     this.#warn(measured, record);
     await this.#ports.write(
       rowsOf(asJudged(measured, record), {
@@ -342,6 +347,12 @@ class BenchmarkSession {
         `${this.#invalid} ${this.#invalid === 1 ? 'run was' : 'runs were'} invalid and count${this.#invalid === 1 ? 's' : ''} for nothing (the rows say why)`,
       );
     }
+    if (this.#late > 0) {
+      this.#warnings.add(
+        `gpumix was not given the processor in time in ${this.#late} ${this.#late === 1 ? 'run' : 'runs'} that met the SLO all the same: ` +
+          'their latencies are counted from when requests were due, too long rather than too short',
+      );
+    }
     const suspicion = prefixCacheSuspicion(
       results.map(({ cell }) => cell),
       (cell) => this.#shortestTtft.get(`${cell.inputTokens} ${cell.outputTokens}`) ?? null,
@@ -349,8 +360,6 @@ class BenchmarkSession {
     if (suspicion !== null) this.#warnings.add(suspicion);
   }
 }
-
-const noSlo: Slo = { ttftSeconds: null, tpotSeconds: null, e2eSeconds: null, percentile: 0 };
 
 const sameCell = (a: Cell, b: Cell): boolean => a.inputTokens === b.inputTokens && a.outputTokens === b.outputTokens;
 

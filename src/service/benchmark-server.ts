@@ -11,8 +11,10 @@ export type ServedLoad = {
   readonly outcomes: readonly RequestOutcome[];
   /** Why it was ended early; null where it was not. */
   readonly aborted: string | null;
-  /** Why the times must not be believed; null where they may be. */
+  /** Why the load was another one than was asked for; null where it was that. */
   readonly generatorFault: string | null;
+  /** Why answers may be dated too late; null where they are not. */
+  readonly generatorStall: string | null;
 };
 
 /** Something that a schedule of requests can be sent to: a server, or the simulated replica in virtual time. */
@@ -79,7 +81,7 @@ export function simulatedBenchmarkServer(options: {
     serve: async ({ requests, signal, onOutcome, shouldAbort }) => {
       // Called off between runs: a run holds the event loop, so that nothing could be heard meanwhile.
       await new Promise((resolve) => setImmediate(resolve));
-      if (signal.aborted) return { outcomes: [], aborted: 'interrupted', generatorFault: null };
+      if (signal.aborted) return { outcomes: [], aborted: 'interrupted', generatorFault: null, generatorStall: null };
       const replica = new SimulatedReplica({ stepTimes, limits });
       const begun = seconds;
       const run = simulateLoad({
@@ -92,7 +94,7 @@ export function simulatedBenchmarkServer(options: {
         },
       });
       seconds = begun + run.outcomes.reduce((last, { endSeconds }) => Math.max(last, endSeconds), 0);
-      return { ...run, generatorFault: null };
+      return { ...run, generatorFault: null, generatorStall: null };
     },
     close: async () => {},
   };

@@ -12,6 +12,8 @@ export type LoadRun = {
   readonly aborted: string | null;
   /** Goes into MeasurementPlan.generatorFault. */
   readonly generatorFault: string | null;
+  /** Goes into MeasurementPlan.generatorStall. */
+  readonly generatorStall: string | null;
 };
 
 export type LoadOptions = {
@@ -198,7 +200,8 @@ class RunningLoad {
     this.#resolve({
       outcomes: this.#outcomes.filter((outcome) => outcome !== undefined),
       aborted: this.#stopped,
-      generatorFault: this.#fault ?? this.#stalled(),
+      generatorFault: this.#fault,
+      generatorStall: this.#stalled(),
     });
   }
 

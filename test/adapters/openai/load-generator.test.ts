@@ -72,6 +72,19 @@ describe('a run against a server that answers', () => {
     expect(outcomes.every(({ sentSeconds, scheduledSeconds }) => sentSeconds >= scheduledSeconds)).toBe(true);
   });
 
+  it('says where its event loop was held up, which dates answers too late', async () => {
+    const { server } = await probed(streamWords());
+    const holdUp = setInterval(() => {
+      const until = performance.now() + 60;
+      while (performance.now() < until);
+    }, 100);
+    const { generatorFault, generatorStall, outcomes } = await run(server, { requests: schedule(40, 10) });
+    clearInterval(holdUp);
+    expect(generatorStall).toMatch(/^the generator's event loop stood for over \d+ ms in 1 % of its turns/);
+    expect(generatorFault).toBeNull();
+    expect(outcomes.every(({ failure }) => failure === null)).toBe(true);
+  });
+
   it('does not wait for answers: a server that answers none until all have arrived gets them all', async () => {
     const waiting: (() => void)[] = [];
     const { server } = await probed((request, response) => {
