@@ -1,5 +1,6 @@
 import type { Fleet, FleetService } from '../fleet.js';
 import { cpuSlowness, type Occupancy } from '../occupancy.js';
+import { climb } from './price-ascent.js';
 import type { SearchOrder } from './search-order.js';
 
 /**
@@ -7,8 +8,8 @@ import type { SearchOrder } from './search-order.js';
  *
  * Each service gets a price for being somewhere; then every GPU chooses for itself whom it takes, so that the prices less
  * what its slowness rises are the most, within its memory. The prices, less what the GPUs gain, bound the slowness of
- * any placement, whatever the prices are; a few subgradient steps raise services that nobody took and lower those that
- * several did (Held and Karp 1971; Fisher 1981). A GPU's choice is relaxed too: critical services exactly up to a few,
+ * any placement, whatever the prices are; a few steps raise services that nobody took and lower those that several did
+ * (Fisher 1981). A GPU's choice is relaxed too: critical services exactly up to a few,
  * the others as a fractional knapsack.
  *
  * One worked line: two critical services of 10 GB and GPUs of 16 and 8 GB, speed 1. With prices of 2 each, the first GPU
@@ -30,15 +31,8 @@ export type AssignmentQuestion = {
   readonly mayGiveUp: boolean;
 };
 
-/** Steps after which a bound below this part of the target is given up. */
-const stepsBeforeGivingUp = 2;
-const hopeful = 0.96;
-
 /** Critical services of one GPU that are chosen exactly; more of them are bounded by their best prices. */
 const exactCritical = 2;
-
-/** Steps without a better bound after which they get shorter. */
-const patience = 15;
 
 export class AssignmentBound {
   readonly #fleet: Fleet;
@@ -66,34 +60,15 @@ export class AssignmentBound {
       .filter(({ service }) => service.critical || !service.mayUseCpu)
       .filter(({ service }) => service.options.length > 0);
     if (coming.length === 0) return 0;
-    const offers = this.#offersOf(occupancy, coming, question);
-    const prices = this.#startOf(depth, coming, question.target);
-    let best = 0;
-    let bestPrices = prices;
-    let length = 1.5;
-    let stale = 0;
-    for (let step = 0; step < question.steps; step++) {
-      if (step > 0 && question.shouldStop()) break;
-      const bound = this.#evaluate(prices, coming, offers, question.toRefuse);
-      if (bound > best) {
-        best = bound;
-        bestPrices = Float64Array.from(prices);
-        stale = 0;
-        if (best >= question.target) break;
-      } else if (++stale === patience) {
-        length /= 2;
-        stale = 0;
-      }
-      // A few steps more raise it by a few hundredths at most.
-      if (question.mayGiveUp && step >= stepsBeforeGivingUp && best < hopeful * question.target) break;
-      let norm = 0;
-      for (const { i } of coming) norm += this.#slack[i]! ** 2;
-      if (norm === 0) break;
-      const scale = (length * Math.max(1e-3, 1.05 * question.target - bound)) / norm;
-      for (const { i, service } of coming) {
-        prices[i] = Math.min(mostPrice(service), Math.max(0, prices[i]! + scale * this.#slack[i]!));
-      }
-    }
+    const each = this.#offersOf(occupancy, coming, question);
+    const offers = depth === 0 ? withCopies(each) : each;
+    const { best, bestPrices } = climb(this.#startOf(depth, coming, question.target), {
+      ...question,
+      valueAt: (prices) => this.#evaluate(prices, coming, offers, question.toRefuse),
+      slope: this.#slack,
+      places: coming.map(({ i }) => i),
+      most: coming.map(({ service }) => mostPrice(service)),
+    });
     this.#prices[depth] = bestPrices;
     return best;
   }
@@ -131,6 +106,7 @@ export class AssignmentBound {
       const criticalOnes = able.filter(({ service }) => service.critical);
       return [
         {
+          copies: 1,
           speed: gpu.speed,
           freeMb,
           critical: occupancy.criticalCount(at),
@@ -155,7 +131,7 @@ export class AssignmentBound {
       const dearest = coming.map(({ i }) => prices[i]!).sort((a, b) => b - a);
       for (const price of dearest.slice(0, toRefuse)) bound -= price;
     }
-    for (const offer of offers) bound -= this.#bestOf(offer, prices);
+    for (const offer of offers) bound -= offer.copies * this.#bestOf(offer, prices);
     return bound;
   }
 
@@ -206,7 +182,7 @@ export class AssignmentBound {
         this.#considerMany(offer, ones, prices, consider);
       }
     }
-    if (choice !== null) this.#take(choice);
+    if (choice !== null) this.#take(choice, offer.copies);
     return best;
   }
 
@@ -245,16 +221,28 @@ export class AssignmentBound {
     return { ...fill, mostGain: fillRoom(fill, freeMb).gain };
   }
 
-  #take({ critical, fill, whole, part }: Choice): void {
-    for (const { i } of critical) this.#slack[i]! -= 1;
-    for (let k = 0; k < whole; k++) this.#slack[fill.order[k]!.i]! -= 1;
-    if (part > 0) this.#slack[fill.order[whole]!.i]! -= part;
+  #take({ critical, fill, whole, part }: Choice, copies: number): void {
+    for (const { i } of critical) this.#slack[i]! -= copies;
+    for (let k = 0; k < whole; k++) this.#slack[fill.order[k]!.i]! -= copies;
+    if (part > 0) this.#slack[fill.order[whole]!.i]! -= copies * part;
   }
 }
 
 /** The CPU takes whoever may use it, and gains from nobody: a price above what it costs there would bound too much. */
 function mostPrice(service: FleetService): number {
   return service.mayUseCpu ? cpuSlowness : Number.POSITIVE_INFINITY;
+}
+
+/** GPUs that offer the same, asked once: at the same prices they choose the same. */
+function withCopies(offers: readonly Offer[]): readonly Offer[] {
+  const alike = new Map<string, Offer>();
+  for (const offer of offers) {
+    const { speed, freeMb, critical, count, takesOne, criticalOnes, others } = offer;
+    const able = [criticalOnes, others].map((sized) => sized.map(({ i }) => i).join(' '));
+    const key = [speed, freeMb, critical, count, takesOne, ...able].join('|');
+    alike.set(key, { ...offer, copies: (alike.get(key)?.copies ?? 0) + 1 });
+  }
+  return [...alike.values()];
 }
 
 /** A fractional knapsack: the best by gain per MiB whole, and a part of the next. */
@@ -279,6 +267,8 @@ type Sized = Coming & { readonly sizeMb: number };
 
 /** A GPU, whom it may still take, and what it is now. */
 type Offer = {
+  /** GPUs that are alike in all that follows. */
+  readonly copies: number;
   readonly speed: number;
   readonly freeMb: number;
   readonly critical: number;

@@ -8,6 +8,7 @@ import { admit } from './admit.js';
 import { anneal } from './anneal.js';
 import { Bounds, type Known } from './bounds.js';
 import { level } from './level.js';
+import { repack } from './repack.js';
 import { Search, type SearchTools } from './search.js';
 import { type OrderFor, type Region, searchOrderOf } from './search-order.js';
 import { type FleetPart, joined, narrowed, partsOf, placedIn } from './smaller-fleet.js';
@@ -32,7 +33,8 @@ export type OptimalLimits = { readonly shouldStop: () => boolean; readonly nodeL
 const mostAnnealings = 2;
 /** Of more services, a proof is out of reach: the time is better spent on finding. */
 const largestSearched = 80;
-const mostLargeRuns = 6;
+/** Nodes of the search that places a few GPUs of a large fleet anew: most need some dozens. */
+const nodesOfRepacking = 600;
 /** Services times GPUs above which the dearest bound would take longer than people wait. */
 const largestPriced = 50_000;
 /** A search of so many nodes is tried before: it takes less time than annealing, and ends it where the fleet is small. */
@@ -40,6 +42,8 @@ const nodesAtFirst = 2_000;
 
 /** Of each part before any is searched to the end. */
 const nodesInATurn = 30_000;
+
+const isLarge = ({ services }: Fleet): boolean => services.length > largestSearched;
 
 /** Steps of one run: a fifth of a second for 30 services, some seconds for hundreds. */
 function annealingSteps(fleet: Fleet): number {
@@ -64,7 +68,7 @@ function improved(from: Occupancy, limits: Limits): Optimum {
   const tools = toolsFor(from.fleet, 'objective');
   let optimum = begun(from, tools);
   let nodes = 0;
-  for (const turn of [tried, searched]) {
+  for (const turn of isLarge(from.fleet) ? turns : [tried, searched]) {
     if (optimum.isProven || nodes >= nodeLimit || limits.shouldStop()) break;
     optimum = after(turn, optimum, tools, { ...limits, nodeLimit: nodeLimit - nodes });
     nodes += optimum.nodes;
@@ -89,24 +93,42 @@ function after(turn: Turn, before: Optimum, tools: SearchTools, limits: Limits):
 /** A short search, then annealing where that did not prove it. */
 const tried: Turn = (before, tools, limits) => {
   const { fleet } = before.occupancy;
-  const isSmall = fleet.services.length <= largestSearched;
-  const nodeLimit = Math.min(limits.nodeLimit, isSmall ? nodesAtFirst : 1);
+  const nodeLimit = Math.min(limits.nodeLimit, isLarge(fleet) ? 1 : nodesAtFirst);
   const first = prove(before.occupancy, tools, limits, { nodeLimit, effort: 'quick' });
   if (first.isProven || first.nodes >= limits.nodeLimit) return first;
-  const runs = isSmall ? mostAnnealings : mostLargeRuns;
+  const runs = isLarge(fleet) ? 1 : mostAnnealings;
   return { ...first, occupancy: annealed(first.occupancy, tools, limits.shouldStop, runs) };
 };
 
 const searched: Turn = ({ occupancy }, tools, limits) => {
   const { fleet } = occupancy;
-  const isLarge = fleet.services.length * fleet.gpus.length > largestPriced;
-  const effort = isLarge ? 'quick' : 'root';
+  const isPriced = fleet.services.length * fleet.gpus.length <= largestPriced;
+  const effort = isPriced ? 'root' : 'quick';
   return prove(occupancy, tools, limits, { nodeLimit: limits.nodeLimit, effort });
 };
 
-/** So far that nobody waits for it for long. */
-const searchedABit: Turn = (optimum, tools, limits) =>
-  searched(optimum, tools, { ...limits, nodeLimit: Math.min(limits.nodeLimit, nodesInATurn) });
+/** So far that nobody waits for it for long; of a large fleet, the bound alone. */
+const searchedABit: Turn = (optimum, tools, limits) => {
+  const nodes = isLarge(optimum.occupancy.fleet) ? 1 : nodesInATurn;
+  return searched(optimum, tools, { ...limits, nodeLimit: Math.min(limits.nodeLimit, nodes) });
+};
+
+/** A large fleet, a few GPUs at a time, for as long as that helps. */
+const repacked: Turn = (before, _, { shouldStop }) => {
+  if (!isLarge(before.occupancy.fleet)) return { ...before, nodes: 0 };
+  const occupancy = before.occupancy.copy();
+  repack(occupancy, { seed: 0, shouldStop, solve: (few, fullElsewhere) => solved(few, { shouldStop, fullElsewhere }) });
+  return { ...before, occupancy, nodes: 0 };
+};
+
+/** Where parts take turns, or a large fleet is all there is. */
+const turns: readonly Turn[] = [tried, searchedABit, repacked, searched];
+
+/** A few GPUs: searched until it is proven, or said to be hard. */
+function solved(from: Occupancy, limits: Omit<Limits, 'nodeLimit'>): Occupancy {
+  const attempt = { nodeLimit: nodesOfRepacking, effort: 'quick' } as const;
+  return prove(from, toolsFor(from.fleet, 'objective'), { ...limits, ...attempt }, attempt).occupancy;
+}
 
 type Effort = 'quick' | 'root';
 
@@ -211,7 +233,7 @@ function byParts(whole: Occupancy, parts: readonly FleetPart[], limits: Limits):
     })
     .sort((a, b) => b.optimum.occupancy.score().use - a.optimum.occupancy.score().use);
   let nodes = 0;
-  for (const turn of [tried, searchedABit, searched]) {
+  for (const turn of turns) {
     for (const each of open) {
       if (each.optimum.isProven || nodes >= limits.nodeLimit || limits.shouldStop()) continue;
       const others = open.filter((other) => other !== each && other.optimum.isProven);
@@ -330,14 +352,21 @@ function firstPlacements(fleet: Fleet, shouldStop: () => boolean): Occupancy {
   for (const rule of [vram_based, latency_optimized, isolation_first, manual, balanced]) {
     if (best !== null && shouldStop()) break;
     const found = rule(fleet, { shouldStop });
-    const improved = found.copy();
-    if (!shouldStop()) admit(improved);
-    polish(improved, shouldStop);
-    for (const each of [found, improved]) {
+    // Polishing each rule's takes seconds in a large fleet, and annealing forgets where it began.
+    for (const each of isLarge(fleet) ? [found] : [found, polishedCopy(found, shouldStop)]) {
       if (best === null || compareScores(each.score(), best.score()) < 0) best = each;
     }
   }
-  return best!;
+  if (!isLarge(fleet)) return best!;
+  const polished = polishedCopy(best!, shouldStop);
+  return compareScores(polished.score(), best!.score()) < 0 ? polished : best!;
+}
+
+function polishedCopy(occupancy: Occupancy, shouldStop: () => boolean): Occupancy {
+  const polished = occupancy.copy();
+  if (!shouldStop()) admit(polished);
+  polish(polished, shouldStop);
+  return polished;
 }
 
 function polish(occupancy: Occupancy, shouldStop: () => boolean): void {

@@ -63,8 +63,13 @@ export function partsOf(fleet: Fleet): readonly FleetPart[] {
     const gpus = i === 0 ? [...own, ...idle].sort((a, b) => a - b) : own;
     const inside = new Set(own);
     const services = fleet.services.filter(({ options }) => (options.length === 0 ? i === 0 : inside.has(options[0]!)));
-    return { fleet: fleetWith(fleet, gpus, services), gpus, services: services.map(({ at }) => at) };
+    return partOf(fleet, gpus, services);
   });
+}
+
+/** These GPUs and services on their own, numbered anew; the options of the services lie among the GPUs. */
+export function partOf(fleet: Fleet, gpus: readonly number[], services: readonly FleetService[]): FleetPart {
+  return { fleet: fleetWith(fleet, gpus, services), gpus, services: services.map(({ at }) => at) };
 }
 
 function fleetWith(fleet: Fleet, gpus: readonly number[], services: readonly FleetService[]): Fleet {
@@ -101,16 +106,26 @@ export function placedIn(part: FleetPart, whole: Occupancy): Occupancy {
 /** The placement of the whole whose parts are these. */
 export function joined(fleet: Fleet, parts: readonly (readonly [FleetPart, Occupancy])[]): Occupancy {
   const whole = new Occupancy(fleet);
-  for (const [part, occupancy] of parts) {
-    part.gpus.forEach((gpu, at) => {
-      for (const service of occupancy.servicesOn(at)) {
-        whole.put(fleet.services[part.services[service.at]!]!, gpu, occupancy.loadOf(at));
-      }
-    });
-    part.services.forEach((service, at) => {
-      const place = occupancy.placeOf(occupancy.fleet.services[at]!);
-      if (place < 0) whole.settle(fleet.services[service]!, place === isRefused ? isRefused : onCpu);
-    });
-  }
+  for (const [part, occupancy] of parts) putIn(whole, part, occupancy);
   return whole;
+}
+
+/** Puts the services of a part, which are nowhere, where they are in a placement of the part. */
+function putIn(whole: Occupancy, part: FleetPart, occupancy: Occupancy): void {
+  const { services } = whole.fleet;
+  part.gpus.forEach((gpu, at) => {
+    for (const service of occupancy.servicesOn(at)) {
+      whole.put(services[part.services[service.at]!]!, gpu, occupancy.loadOf(at));
+    }
+  });
+  part.services.forEach((service, at) => {
+    const place = occupancy.placeOf(occupancy.fleet.services[at]!);
+    if (place < 0) whole.settle(services[service]!, place === isRefused ? isRefused : onCpu);
+  });
+}
+
+/** Places the services of a part anew: where they are in a placement of the part. */
+export function replace(whole: Occupancy, part: FleetPart, occupancy: Occupancy): void {
+  for (const service of part.services) whole.take(whole.fleet.services[service]!);
+  putIn(whole, part, occupancy);
 }
