@@ -348,18 +348,25 @@ function nobodyPlaced(fleet: Fleet): Occupancy {
 /** What the rules find, the quick ones first; once time is up, those that are left are not tried. */
 function firstPlacements(fleet: Fleet, shouldStop: () => boolean): Occupancy {
   const { vram_based, latency_optimized, isolation_first, manual, balanced } = rules;
-  let best: Occupancy | null = null;
-  for (const rule of [vram_based, latency_optimized, isolation_first, manual, balanced]) {
-    if (best !== null && shouldStop()) break;
-    const found = rule(fleet, { shouldStop });
-    // Polishing each rule's takes seconds in a large fleet, and annealing forgets where it began.
-    for (const each of isLarge(fleet) ? [found] : [found, polishedCopy(found, shouldStop)]) {
-      if (best === null || compareScores(each.score(), best.score()) < 0) best = each;
-    }
+  // Polishing each rule's takes seconds in a large fleet, and annealing forgets where it began: there the best of the quick ones is.
+  const polishesEach = !isLarge(fleet);
+  let best = vram_based(fleet);
+  const offer = (found: Occupancy): void => {
+    if (compareScores(found.score(), best.score()) < 0) best = found;
+  };
+  if (polishesEach) offer(polishedCopy(best, shouldStop));
+  for (const rule of [latency_optimized, isolation_first, manual]) {
+    if (shouldStop()) return best;
+    const found = rule(fleet);
+    offer(found);
+    if (polishesEach) offer(polishedCopy(found, shouldStop));
   }
-  if (!isLarge(fleet)) return best!;
-  const polished = polishedCopy(best!, shouldStop);
-  return compareScores(polished.score(), best!.score()) < 0 ? polished : best!;
+  if (!polishesEach) offer(polishedCopy(best, shouldStop));
+  if (shouldStop()) return best;
+  const found = balanced(fleet, { shouldStop });
+  offer(found);
+  if (polishesEach) offer(polishedCopy(found, shouldStop));
+  return best;
 }
 
 function polishedCopy(occupancy: Occupancy, shouldStop: () => boolean): Occupancy {

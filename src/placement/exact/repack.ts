@@ -35,14 +35,14 @@ export function repack(occupancy: Occupancy, { seed, shouldStop, solve }: Repack
   const { fleet } = occupancy;
   const next = pseudoRandom(seed);
   const draw = <T>(from: readonly T[]): T => from[Math.floor(next() * from.length)]!;
-  const neighbours = neighboursOf(fleet);
+  const options = optionsWith(fleet);
   for (let stale = 0; stale < patience * fleet.gpus.length && !shouldStop(); stale++) {
     const first = draw(fleet.gpus).at;
     const size = fewest + Math.floor(next() * (most - fewest + 1));
     const chosen = new Set([first]);
-    const near = neighbours[first]!;
+    const lists = options[first]!;
     // The same may be drawn again: then they are fewer.
-    for (let k = 1; k < size && near.length > 0; k++) chosen.add(draw(near));
+    for (let k = 1; k < size && lists.length > 0; k++) chosen.add(draw(draw(lists)));
     const part = partOn(occupancy, chosen);
     if (chosen.size < 2 || part.services.length === 0 || part.services.length > mostServices) continue;
     const before = placedIn(part, occupancy);
@@ -55,13 +55,13 @@ export function repack(occupancy: Occupancy, { seed, shouldStop, solve }: Repack
   }
 }
 
-/** For each GPU the others that some service could be on as well. */
-function neighboursOf({ gpus, services }: Fleet): readonly (readonly number[])[] {
-  const near = gpus.map(() => new Set<number>());
+/** For each GPU, the lists of GPUs that services may take of which it is one. */
+function optionsWith({ gpus, services }: Fleet): readonly (readonly (readonly number[])[])[] {
+  const lists = gpus.map((): (readonly number[])[] => []);
   for (const options of new Set(services.map((service) => service.options))) {
-    for (const gpu of options) for (const other of options) if (other !== gpu) near[gpu]!.add(other);
+    for (const gpu of options) lists[gpu]!.push(options);
   }
-  return near.map((others) => [...others].sort((a, b) => a - b));
+  return lists;
 }
 
 /** The chosen GPUs and who is on them, free to be on any of them that he may take. */
