@@ -9,8 +9,7 @@ import type { SearchOrder } from './search-order.js';
  * Each service gets a price for being somewhere; then every GPU chooses for itself whom it takes, so that the prices less
  * what its slowness rises are the most, within its memory. The prices, less what the GPUs gain, bound the slowness of
  * any placement, whatever the prices are; a few steps raise services that nobody took and lower those that several did
- * (Fisher 1981). A GPU's choice is relaxed too: critical services exactly up to a few,
- * the others as a fractional knapsack.
+ * (Fisher 1981). A GPU's choice is relaxed too: critical services exactly up to a few, the others as a fractional knapsack.
  *
  * One worked line: two critical services of 10 GB and GPUs of 16 and 8 GB, speed 1. With prices of 2 each, the first GPU
  * takes one and gains 2 − 1 = 1, the other none: the bound is 4 − 1 = 3. The one left has no seat, its price rises.

@@ -7,7 +7,7 @@ import { type FleetPart, partOf, placedIn, replace } from './smaller-fleet.js';
 /**
  * A large fleet, a few GPUs at a time: what is on them is taken off and placed anew among them as well as can be, by the
  * exact search, which takes milliseconds for a dozen services (large neighbourhood search; Shaw 1998). Where single moves and
- * swaps are stuck, three to five GPUs that give each other several services often are not.
+ * swaps are stuck, three to six GPUs that give each other several services often are not.
  *
  * Chance is drawn from `seed`: the same seed gives the same placement, unless `shouldStop` ended it.
  */
@@ -25,7 +25,7 @@ export type RepackOptions = {
 /** GPUs that are taken together. */
 const fewest = 3;
 const most = 6;
-/** More services than these are not placed anew in a moment: then fewer GPUs are. */
+/** More services than these are not placed anew in a moment: such a set is passed over. */
 const mostServices = 40;
 /** Ends after so many sets without a gain, for each GPU of the fleet. */
 const patience = 20;
